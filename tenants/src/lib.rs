@@ -1,1 +1,42 @@
-//! Tenants.
+//! Tenants in PostgreSQL: a schema and a role each, reached over lanes of pooled connections.
+//!
+//! This is the only crate of the workspace that opens a connection or writes SQL by hand. What it hands out carries
+//! the tenant in its type, so code above it cannot forget whose rows it reads:
+//!
+//! | to do this | take this |
+//! | --- | --- |
+//! | bring a database up to date, open it | [`Tenancy`] |
+//! | find the tenant that a request names | [`Resolver`], [`TenantName`] |
+//! | read or write one tenant's rows | [`TenantDb`], [`TenantTx`] |
+//! | make a tenant | [`Tenancy::provision`], [`Provisioning`] |
+//! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
+//! | know what a database error means | [`fault`], [`Fault`] |
+//!
+//! That one tenant cannot read another holds three times over: by these types; by the binding, which runs at every
+//! checkout ([`connection`]) and gives a connection the role and the path of one tenant; and by PostgreSQL, where that
+//! role has no right on anything but its own schema and the login behind it inherits none.
+
+mod connection;
+mod db;
+pub mod entity;
+mod error;
+mod fleet;
+mod install;
+mod keys;
+mod lanes;
+mod names;
+mod provisioning;
+mod render;
+mod resolution;
+mod tenancy;
+
+pub use connection::{PoolFigures, PoolOptions};
+pub use db::{CatalogDb, CatalogTx, Job, TenantDb, TenantTx};
+pub use error::{Error, Fault, fault};
+pub use fleet::TenantSummary;
+pub use install::{MigrationReport, create_database};
+pub use keys::{DataKey, SecretKey};
+pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, SlugError};
+pub use provisioning::{NewTenant, Provisioning, SlugChoice};
+pub use resolution::{Resolver, Status, Tenant, TenantName, served_versions};
+pub use tenancy::{LANES, Settings, Tenancy};

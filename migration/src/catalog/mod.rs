@@ -1,0 +1,4 @@
+//! The catalog: what the installation knows of its tenants, operators, keys and jobs.
+
+pub(crate) mod m0001_foundation;
+pub(crate) mod m0002_functions;

@@ -1,0 +1,3 @@
+//! A tenant's schema: its people and what they do.
+
+pub(crate) mod m0001_foundation;

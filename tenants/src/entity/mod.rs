@@ -1,0 +1,5 @@
+//! The tables of the catalog that code above this crate reads and writes itself.
+
+pub mod api_keys;
+pub mod operators;
+pub mod signing_keys;

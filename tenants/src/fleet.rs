@@ -1,0 +1,146 @@
+//! What is done to tenants as a whole: listing them, suspending and resuming, bringing their schemas up to date.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement};
+use uuid::Uuid;
+
+use crate::{
+    Error, SchemaName, Slug, Tenancy,
+    db::CatalogTx,
+    render::current_version,
+    resolution::{Status, TenantName},
+};
+
+/// A tenant as operators see it in a list.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, FromQueryResult)]
+pub struct TenantSummary {
+    /// Its id.
+    pub id: Uuid,
+    /// Its slug.
+    pub slug: String,
+    /// The organization's name.
+    pub name: String,
+    /// `active`, `suspended` or `deleting`.
+    pub status: String,
+    /// How many tenant migrations its schema has had.
+    pub schema_version: i32,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+impl Tenancy {
+    /// Tenants, newest first: all, or those of one status, or those whose slug or name has `search` in it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn list(
+        &self,
+        status: Option<Status>,
+        search: Option<&str>,
+    ) -> Result<Vec<TenantSummary>, Error> {
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT id, slug, name, status, schema_version, created_at FROM tenants \
+             WHERE ($1::text IS NULL OR status = $1) \
+             AND ($2::text IS NULL OR position(lower($2) IN lower(slug || ' ' || name)) > 0) \
+             ORDER BY created_at DESC, id DESC",
+            [status.map(Status::as_str).into(), search.into()],
+        );
+        Ok(TenantSummary::find_by_statement(statement).all(self.catalog()).await?)
+    }
+
+    /// Closes a tenant for now, or opens it again. Its role loses its right on the schema in the same transaction, so
+    /// that the next statement of every bound connection fails, on every process, whatever is cached there.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTenant`], also for one that is being deleted; or those of the database.
+    pub async fn set_suspended(&self, slug: &Slug, suspended: bool) -> Result<(), Error> {
+        let (from, to, grant) = if suspended {
+            (Status::Active, Status::Suspended, r#"REVOKE USAGE ON SCHEMA "{s}" FROM "{s}""#)
+        } else {
+            (Status::Suspended, Status::Active, r#"GRANT USAGE ON SCHEMA "{s}" TO "{s}""#)
+        };
+        let transaction = self.owner().begin().await?;
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "UPDATE tenants SET status = $3 WHERE slug = $1 AND status IN ($2, $3) RETURNING schema_name",
+            [slug.as_str().into(), from.as_str().into(), to.as_str().into()],
+        );
+        let Some(row) = transaction.query_one_raw(statement).await? else {
+            return Err(Error::NoSuchTenant(slug.to_string()));
+        };
+        let schema: SchemaName = row
+            .try_get::<String>("", "schema_name")?
+            .parse()
+            .map_err(|_| Error::Damaged("a tenant's schema name".into()))?;
+        transaction.batch(&grant.replace("{s}", schema.as_str())).await?;
+        transaction.commit().await?;
+        if let Some(tenant) = self.resolver().resolve(TenantName::Slug(slug.clone())).await? {
+            self.resolver().forget(&tenant);
+        }
+        Ok(())
+    }
+
+    /// How many tenants are behind the current schema version: one query, however many tenants there are.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn behind(&self) -> Result<u64, Error> {
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT count(*) AS behind FROM tenants WHERE schema_version < $1",
+            [current_version().into()],
+        );
+        let behind: i64 = match self.catalog().query_one_raw(statement).await? {
+            Some(row) => row.try_get("", "behind")?,
+            None => 0,
+        };
+        Ok(u64::try_from(behind).unwrap_or(0))
+    }
+
+    /// Brings every tenant that is behind to the current schema version, one transaction each. Killed half-way, the
+    /// next run goes on where this one stopped.
+    ///
+    /// # Errors
+    /// Those of the database; the tenants before the one that failed stay migrated.
+    pub async fn migrate_tenants(&self) -> Result<u64, Error> {
+        let mut migrated = 0;
+        while self.migrate_next().await? {
+            migrated += 1;
+        }
+        Ok(migrated)
+    }
+
+    async fn migrate_next(&self) -> Result<bool, Error> {
+        let transaction = self.owner().begin().await?;
+        let Some((id, schema, version)) = next_behind(&transaction).await? else { return Ok(false) };
+        let batch = self.migrations().batch(&schema, version);
+        transaction.batch(&format!(r#"SET LOCAL search_path TO "{schema}", pg_temp; {batch}"#)).await?;
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "UPDATE tenantry.tenants SET schema_version = $2 WHERE id = $1",
+            [id.into(), current_version().into()],
+        );
+        transaction.execute_raw(statement).await?;
+        transaction.commit().await?;
+        if let Some(tenant) = self.resolver().resolve(TenantName::Id(id)).await? {
+            self.resolver().forget(&tenant);
+        }
+        Ok(true)
+    }
+}
+
+/// The next tenant that is behind and that no other process is migrating, locked.
+async fn next_behind(transaction: &CatalogTx) -> Result<Option<(Uuid, SchemaName, i32)>, DbErr> {
+    let statement = Statement::from_sql_and_values(
+        DbBackend::Postgres,
+        "SELECT id, schema_name, schema_version FROM tenants WHERE schema_version < $1 \
+         ORDER BY schema_version, id LIMIT 1 FOR UPDATE SKIP LOCKED",
+        [current_version().into()],
+    );
+    let Some(row) = transaction.query_one_raw(statement).await? else { return Ok(None) };
+    let schema: String = row.try_get("", "schema_name")?;
+    let schema =
+        schema.parse().map_err(|error: crate::names::SchemaNameError| DbErr::Type(error.to_string()))?;
+    Ok(Some((row.try_get("", "id")?, schema, row.try_get("", "schema_version")?)))
+}

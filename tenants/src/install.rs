@@ -1,0 +1,313 @@
+//! Setting a database up and bringing it up to date: the catalog, the installation's roles and grants, its keys.
+//!
+//! Everything here can be run again: what is there already stays as it is.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use migration::{CATALOG_SCHEMA, VERSION_TABLE, sea_orm_migration::MigratorTrait};
+use sea_orm::SqlxPostgresConnector;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::{
+    Error,
+    connection::Login,
+    keys::{DataKey, DataKeys, SecretKey, scram_verifier},
+    names::{InstallationId, RoleNames},
+};
+
+/// The oldest PostgreSQL that is supported: 14.
+const OLDEST_SERVER: u32 = 140_000;
+
+/// What must not be called by a tenant's role: with these, one SELECT can act as another tenant of the lane or wake
+/// everybody up.
+const FORBIDDEN_FUNCTIONS: &str = "SELECT p.oid::regprocedure::text FROM pg_proc p \
+     WHERE p.pronamespace = 'pg_catalog'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE') \
+     AND (p.proname IN ('set_config', 'pg_notify') OR p.proname ~ '^(query|cursor|table|schema|database)_to_xml')";
+
+pub(crate) fn connect_options(url: &SecretString) -> Result<Login, Error> {
+    let options: PgConnectOptions =
+        url.expose_secret().parse().map_err(|error: sqlx::Error| match error {
+            // The text of a parse error names the part that is wrong and not its value.
+            sqlx::Error::Configuration(error) => Error::Url(error.to_string()),
+            other => other.into(),
+        })?;
+    // Statements are traced where they are run; sqlx would log them a second time.
+    Ok(Login(options.application_name("tenantry").disable_statement_logging()))
+}
+
+/// On a cluster of our own: creates the database and the login that owns it, and takes from PUBLIC what only a
+/// superuser can take. Doing it again changes nothing.
+///
+/// # Errors
+/// Those of the database.
+pub async fn create_database(
+    superuser: &SecretString,
+    database: &str,
+    owner: &str,
+    owner_password: &SecretString,
+) -> Result<(), Error> {
+    let Login(options) = connect_options(superuser)?;
+    let mut connection = PgConnection::connect_with(&options).await?;
+    check_server(&connection)?;
+    if !exists(&mut connection, "SELECT FROM pg_roles WHERE rolname = $1", owner).await? {
+        let verifier = scram_verifier(owner_password.expose_secret());
+        run(&mut connection, format!(r#"CREATE ROLE "{owner}" LOGIN CREATEROLE PASSWORD '{verifier}'"#))
+            .await?;
+    }
+    if !exists(&mut connection, "SELECT FROM pg_database WHERE datname = $1", database).await? {
+        run(&mut connection, format!(r#"CREATE DATABASE "{database}" OWNER "{owner}""#)).await?;
+    }
+    connection.close().await?;
+    let mut connection = PgConnection::connect_with(&options.database(database)).await?;
+    harden(&mut connection, database).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// Takes from PUBLIC what tenants' roles must not have. Returns what this login has no right to take.
+async fn harden(connection: &mut PgConnection, database: &str) -> Result<Vec<String>, Error> {
+    let functions = connection.fetch_all(FORBIDDEN_FUNCTIONS).await?;
+    let mut statements = vec![
+        format!(r#"REVOKE TEMPORARY ON DATABASE "{database}" FROM PUBLIC"#),
+        "REVOKE CREATE ON SCHEMA public FROM PUBLIC".to_owned(),
+    ];
+    for function in functions {
+        statements.push(format!(
+            "REVOKE EXECUTE ON FUNCTION pg_catalog.{} FROM PUBLIC",
+            function.try_get::<String, _>(0)?
+        ));
+    }
+    let mut refused = Vec::new();
+    for statement in statements {
+        match run(connection, statement.clone()).await {
+            Ok(()) => {}
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => {
+                refused.push(statement);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(refused)
+}
+
+/// What [`migrate`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct MigrationReport {
+    /// The catalog migrations that were applied now.
+    pub catalog: Vec<String>,
+    /// The number of tenants that were brought to the current version now.
+    pub tenants: u64,
+    /// Hardening statements that this login has no right to: a superuser should run them once.
+    pub not_hardened: Vec<String>,
+}
+
+/// Brings the catalog, the roles, the keys and the grants up to date. One process at a time does it; others wait.
+///
+/// # Errors
+/// [`Error::WrongMasterKey`], or those of the database.
+pub(crate) async fn migrate_catalog(
+    owner: &SecretString,
+    master: &SecretKey,
+    lanes: u16,
+    now: DateTime<Utc>,
+) -> Result<MigrationReport, Error> {
+    let options = connect_options(owner)?.0.options([("search_path", CATALOG_SCHEMA)]);
+    let mut connection = PgConnection::connect_with(&options).await?;
+    check_server(&connection)?;
+    // Held until this connection closes, killed or not.
+    connection.execute("SELECT pg_advisory_lock(hashtextextended('tenantry.catalog', 0))").await?;
+    run(&mut connection, format!("CREATE SCHEMA IF NOT EXISTS {CATALOG_SCHEMA}")).await?;
+
+    let before = applied(&mut connection).await?;
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
+    let database = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+    migration::Catalog::up(&database, None).await?;
+    database.close().await?;
+    let catalog = applied(&mut connection).await?.into_iter().filter(|name| !before.contains(name)).collect();
+
+    let installation = Installation::create_or_load(&mut connection, master, lanes, now).await?;
+    installation.create_roles(&mut connection).await?;
+    let database: String = connection.fetch_one("SELECT current_database()").await?.try_get(0)?;
+    let not_hardened = harden(&mut connection, &database).await?;
+    connection.close().await?;
+    Ok(MigrationReport { catalog, tenants: 0, not_hardened })
+}
+
+/// The catalog migrations that this database has had, in their order.
+async fn applied(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
+    let table = format!("{CATALOG_SCHEMA}.{VERSION_TABLE}");
+    if !exists(connection, "SELECT 1 WHERE to_regclass($1) IS NOT NULL", &table).await? {
+        return Ok(Vec::new());
+    }
+    let rows =
+        connection.fetch_all(AssertSqlSafe(format!("SELECT version FROM {table} ORDER BY version"))).await?;
+    rows.iter().map(|row| row.try_get(0).map_err(Into::into)).collect()
+}
+
+/// What the catalog says of the whole installation.
+#[derive(Debug)]
+pub(crate) struct Installation {
+    pub(crate) roles: RoleNames,
+    pub(crate) lanes: u16,
+    pub(crate) keys: DataKeys,
+}
+
+impl Installation {
+    /// Reads the installation of a database that is up to date.
+    pub(crate) async fn load(owner: &Login, master: &SecretKey) -> Result<Self, Error> {
+        let options = owner.0.clone().options([("search_path", CATALOG_SCHEMA)]);
+        let mut connection = PgConnection::connect_with(&options).await?;
+        check_server(&connection)?;
+        let found: HashSet<String> = applied(&mut connection).await?.into_iter().collect();
+        let expected: HashSet<String> =
+            migration::Catalog::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+        if found.is_empty() {
+            return Err(Error::NotInstalled);
+        }
+        if !found.is_subset(&expected) {
+            return Err(Error::CatalogAhead);
+        }
+        if found.len() < expected.len() {
+            return Err(Error::CatalogBehind { found: found.len(), expected: expected.len() });
+        }
+        let installation = Self::read(&mut connection, master).await?.ok_or(Error::NotInstalled)?;
+        connection.close().await?;
+        Ok(installation)
+    }
+
+    async fn read(connection: &mut PgConnection, master: &SecretKey) -> Result<Option<Self>, Error> {
+        let Some(row) =
+            connection.fetch_optional("SELECT id, master_key_check, lanes FROM installation").await?
+        else {
+            return Ok(None);
+        };
+        let id: String = row.try_get("id")?;
+        let id: InstallationId = id.parse().map_err(|_| Error::Damaged(format!("installation id {id:?}")))?;
+        if !master.verifies(&check_message(&id), row.try_get("master_key_check")?) {
+            return Err(Error::WrongMasterKey);
+        }
+        let lanes = u16::try_from(row.try_get::<i16, _>("lanes")?)
+            .map_err(|error| Error::Damaged(error.to_string()))?;
+        let wrapped = connection.fetch_all("SELECT name, wrapped FROM data_keys").await?;
+        let wrapped = wrapped
+            .iter()
+            .map(|row| Ok((row.try_get("name")?, row.try_get("wrapped")?)))
+            .collect::<Result<Vec<_>, sqlx::Error>>()?;
+        Ok(Some(Self { roles: RoleNames::of(id), lanes, keys: DataKeys::unwrap(master, wrapped)? }))
+    }
+
+    async fn create_or_load(
+        connection: &mut PgConnection,
+        master: &SecretKey,
+        lanes: u16,
+        now: DateTime<Utc>,
+    ) -> Result<Self, Error> {
+        if let Some(installation) = Self::read(connection, master).await? {
+            return Ok(installation);
+        }
+        let id = InstallationId::generate();
+        let mut transaction = connection.begin().await?;
+        sqlx::query(
+            "INSERT INTO installation (id, master_key_check, lanes, created_at) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(id.to_string())
+        .bind(&master.mac(&check_message(&id))[..])
+        .bind(i16::try_from(lanes).map_err(|error| Error::Damaged(error.to_string()))?)
+        .bind(now)
+        .execute(&mut *transaction)
+        .await?;
+        for key in DataKey::ALL {
+            let wrapped = master.seal(&key.context(), SecretKey::generate().expose())?;
+            sqlx::query("INSERT INTO data_keys (name, wrapped, created_at) VALUES ($1, $2, $3)")
+                .bind(key.name())
+                .bind(wrapped)
+                .bind(now)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Self::read(connection, master).await?.ok_or(Error::NotInstalled)
+    }
+
+    /// The roles and what they may do. Derived state: it can be made again from the catalog at any time.
+    async fn create_roles(&self, connection: &mut PgConnection) -> Result<(), Error> {
+        let (group, catalog) = (self.roles.tenants(), self.roles.catalog());
+        self.create_role(connection, &group, "NOLOGIN").await?;
+        self.create_login(connection, &catalog, "INHERIT").await?;
+        for lane in 0..self.lanes {
+            // NOINHERIT: or an unbound connection could read every tenant of the lane.
+            self.create_login(connection, &self.roles.lane(lane), "NOINHERIT").await?;
+        }
+        run(
+            connection,
+            format!(
+                r#"GRANT USAGE ON SCHEMA {CATALOG_SCHEMA} TO "{catalog}", "{group}";
+                GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {CATALOG_SCHEMA} TO "{catalog}";
+                GRANT EXECUTE ON FUNCTION enqueue(text, jsonb, timestamptz, text), index_email(bytea, bytea) TO "{group}""#
+            ),
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn create_login(
+        &self,
+        connection: &mut PgConnection,
+        role: &str,
+        attributes: &str,
+    ) -> Result<(), Error> {
+        let verifier = scram_verifier(&self.keys.login_password(role));
+        self.create_role(connection, role, &format!("LOGIN {attributes} PASSWORD '{verifier}'")).await
+    }
+
+    async fn create_role(
+        &self,
+        connection: &mut PgConnection,
+        role: &str,
+        attributes: &str,
+    ) -> Result<(), Error> {
+        if !exists(connection, "SELECT FROM pg_roles WHERE rolname = $1", role).await? {
+            run(connection, format!(r#"CREATE ROLE "{role}" {attributes}"#)).await?;
+        }
+        Ok(())
+    }
+
+    /// How to connect as one of the installation's logins.
+    pub(crate) fn login(&self, owner: &Login, role: &str) -> Login {
+        let options = owner.0.clone().username(role).password(&self.keys.login_password(role));
+        Login(options.options(SESSION_SETTINGS))
+    }
+}
+
+/// What every connection of a pool starts with. A backend notices within a second that its client is gone; a lock or
+/// an open transaction that nobody goes on with ends by itself.
+pub(crate) const SESSION_SETTINGS: [(&str, &str); 4] = [
+    ("client_connection_check_interval", "1s"),
+    ("lock_timeout", "5s"),
+    ("statement_timeout", "30s"),
+    ("idle_in_transaction_session_timeout", "30s"),
+];
+
+fn check_message(id: &InstallationId) -> Vec<u8> {
+    format!("tenantry master key check {id}").into_bytes()
+}
+
+fn check_server(connection: &PgConnection) -> Result<(), Error> {
+    match connection.server_version_num() {
+        Some(version) if version < OLDEST_SERVER => Err(Error::ServerTooOld(version / 10_000)),
+        _ => Ok(()),
+    }
+}
+
+async fn exists(connection: &mut PgConnection, sql: &'static str, value: &str) -> Result<bool, sqlx::Error> {
+    Ok(sqlx::query(sql).bind(value).fetch_optional(connection).await?.is_some())
+}
+
+async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
+    connection.execute(AssertSqlSafe(sql)).await.map(|_| ())
+}

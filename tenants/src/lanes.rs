@@ -1,0 +1,137 @@
+//! Lanes: the tenants are dealt over a fixed number of logins, each with a small pool of its own.
+//!
+//! A backend sees the schemas of one lane only, so its catalog cache stays small. A tenant gets at most half of its
+//! lane's connections, so a storm of one leaves the others room.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use sea_orm::{ConnAcquireErr, DbErr};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
+
+use crate::{
+    connection::{Lease, Login, Pool, PoolFigures, PoolOptions},
+    resolution::Tenant,
+};
+
+/// The pools of all lanes.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    lanes: Vec<Lane>,
+    wait: std::time::Duration,
+}
+
+#[derive(Debug)]
+struct Lane {
+    pool: Pool,
+    shares: Arc<Shares>,
+}
+
+impl Lanes {
+    pub(crate) fn new(logins: impl IntoIterator<Item = Login>, options: &PoolOptions) -> Result<Self, DbErr> {
+        let lanes = logins
+            .into_iter()
+            .map(|login| {
+                let pool = Pool::new(login, options)?;
+                Ok(Lane { pool, shares: Arc::new(Shares::of(options.size)) })
+            })
+            .collect::<Result<_, DbErr>>()?;
+        Ok(Self { lanes, wait: options.wait })
+    }
+
+    /// A connection of the tenant's lane, bound to the tenant.
+    pub(crate) async fn checkout(&self, tenant: &Tenant) -> Result<(Lease, Share), DbErr> {
+        let lane = self
+            .lanes
+            .get(usize::from(tenant.lane))
+            .ok_or_else(|| DbErr::Custom(format!("there is no lane {}", tenant.lane)))?;
+        let share = tokio::time::timeout(self.wait, Shares::acquire(&lane.shares, tenant.id))
+            .await
+            .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?;
+        let lease = lane.pool.checkout(&tenant.binding).await?;
+        Ok((lease, share))
+    }
+
+    pub(crate) fn figures(&self) -> Vec<PoolFigures> {
+        self.lanes.iter().map(|lane| lane.pool.figures()).collect()
+    }
+
+    pub(crate) fn close(&self) {
+        for lane in &self.lanes {
+            lane.pool.close();
+        }
+    }
+}
+
+/// Who holds how many of a lane's connections. It has an entry for the tenants that hold or wait for one only.
+#[derive(Debug)]
+struct Shares {
+    each: usize,
+    tenants: Mutex<HashMap<Uuid, Arc<Semaphore>>>,
+}
+
+impl Shares {
+    fn of(pool: usize) -> Self {
+        Self { each: pool.div_ceil(2), tenants: Mutex::default() }
+    }
+
+    async fn acquire(shares: &Arc<Self>, tenant: Uuid) -> Share {
+        // Made before the wait: a waiter that is dropped tidies up like one that got its turn.
+        let mut share = {
+            let mut tenants = shares.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+            let semaphore = tenants.entry(tenant).or_insert_with(|| Arc::new(Semaphore::new(shares.each)));
+            Share { tenant, semaphore: Arc::clone(semaphore), permit: None, shares: Arc::clone(shares) }
+        };
+        // The semaphore is never closed, so this cannot fail.
+        share.permit = Arc::clone(&share.semaphore).acquire_owned().await.ok();
+        share
+    }
+}
+
+/// One tenant's right to hold one of its lane's connections, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    tenant: Uuid,
+    semaphore: Arc<Semaphore>,
+    permit: Option<OwnedSemaphorePermit>,
+    shares: Arc<Shares>,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        // The permit holds the semaphore too, so it goes first.
+        drop(self.permit.take());
+        let mut tenants = self.shares.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        // Two owners are the map and this share: nobody else holds or waits.
+        if Arc::strong_count(&self.semaphore) == 2 {
+            tenants.remove(&self.tenant);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_tenant_gets_half_of_its_lane_and_leaves_nothing_behind() {
+        let shares = Arc::new(Shares::of(4));
+        let (busy, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let first = Shares::acquire(&shares, busy).await;
+        let second = Shares::acquire(&shares, busy).await;
+        let mut third = Box::pin(Shares::acquire(&shares, busy));
+        assert!(futures_util::poll!(&mut third).is_pending());
+        let _other = Shares::acquire(&shares, other).await;
+
+        drop(first);
+        let third = third.await;
+        let waiter = Box::pin(Shares::acquire(&shares, busy));
+        drop(waiter);
+        drop((second, third));
+        let tenants = shares.tenants.lock().unwrap();
+        assert_eq!(tenants.keys().collect::<Vec<_>>(), [&other]);
+    }
+}

@@ -1,0 +1,224 @@
+//! Making a tenant: its row, its schema, its role and its first rows in one transaction. Nothing half-made can exist.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
+use uuid::Uuid;
+
+use crate::{
+    Error, Job, SchemaName, Slug, Tenancy,
+    db::CatalogTx,
+    render::current_version,
+    resolution::{Tenant, TenantName},
+};
+
+/// How a new tenant's slug was chosen.
+#[derive(Clone, Debug)]
+pub enum SlugChoice {
+    /// By a person: taken is taken.
+    Exactly(Slug),
+    /// From the organization's name: where it is taken, `-2`, `-3`, … is tried.
+    Derived(Slug),
+}
+
+/// A tenant to be made.
+#[derive(Clone, Debug)]
+pub struct NewTenant {
+    /// Its id, a UUID v7.
+    pub id: Uuid,
+    /// Its slug, or what to derive it from.
+    pub slug: SlugChoice,
+    /// The organization's name as operators see it.
+    pub name: String,
+    /// The time of its making.
+    pub now: DateTime<Utc>,
+}
+
+/// How many suffixes are tried for a derived slug before it counts as taken.
+const MOST_SUFFIXES: u32 = 10_000;
+
+/// A tenant in the making. Statements run in its new schema, as the schema's owner. Dropped without
+/// [`commit`](Self::commit), nothing of it was ever there.
+#[derive(Debug)]
+pub struct Provisioning {
+    tenancy: Tenancy,
+    transaction: CatalogTx,
+    id: Uuid,
+    slug: Slug,
+}
+
+impl Tenancy {
+    /// Makes a tenant, up to the commit.
+    ///
+    /// # Errors
+    /// [`Error::SlugTaken`], or those of the database.
+    pub async fn provision(&self, new: NewTenant) -> Result<Provisioning, Error> {
+        let transaction = self.owner().begin().await?;
+        let schema = SchemaName::of(new.id);
+        let lane = self.lane_of(new.id);
+        let slug = insert_row(&transaction, &new, &schema, lane).await?;
+        let lane_role = self.roles().lane(lane);
+        let group = self.roles().tenants();
+        let migrations = self.migrations().batch(&schema, 0);
+        transaction
+            .batch(&format!(
+                r#"SET LOCAL citus.enable_schema_based_sharding = on;
+                CREATE SCHEMA "{schema}";
+                SET LOCAL citus.enable_schema_based_sharding = off;
+                CREATE ROLE "{schema}" NOLOGIN;
+                GRANT "{group}" TO "{schema}";
+                GRANT "{schema}" TO "{lane_role}";
+                GRANT USAGE ON SCHEMA "{schema}" TO "{schema}";
+                SET LOCAL search_path TO "{schema}", pg_temp;
+                {migrations}"#
+            ))
+            .await?;
+        Ok(Provisioning { tenancy: self.clone(), transaction, id: new.id, slug })
+    }
+
+    /// The lane of a tenant: the ids' last bits are random, so they deal the tenants out evenly.
+    fn lane_of(&self, tenant: Uuid) -> u16 {
+        let [.., high, low] = *tenant.as_bytes();
+        u16::from_be_bytes([high, low]) % self.lanes()
+    }
+}
+
+async fn insert_row(
+    transaction: &CatalogTx,
+    new: &NewTenant,
+    schema: &SchemaName,
+    lane: u16,
+) -> Result<Slug, Error> {
+    let insert = async |slug: &Slug| {
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "INSERT INTO tenants (id, slug, name, schema_name, lane, schema_version, created_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (slug) DO NOTHING",
+            [
+                new.id.into(),
+                slug.as_str().into(),
+                new.name.as_str().into(),
+                schema.as_str().into(),
+                i16::try_from(lane).unwrap_or(i16::MAX).into(),
+                current_version().into(),
+                new.now.into(),
+            ],
+        );
+        // A racing sign-up of the same slug makes this wait until the other has committed or not.
+        Ok::<_, DbErr>(transaction.execute_raw(statement).await?.rows_affected() == 1)
+    };
+    let base = match &new.slug {
+        SlugChoice::Exactly(slug) => {
+            return if insert(slug).await? { Ok(slug.clone()) } else { Err(Error::SlugTaken) };
+        }
+        SlugChoice::Derived(base) => base,
+    };
+    if insert(base).await? {
+        return Ok(base.clone());
+    }
+    // Start behind the suffixes in use, so that the thousandth "Acme" does not try a thousand names.
+    for n in next_suffix(transaction, base).await?..=MOST_SUFFIXES {
+        let slug = base.numbered(n);
+        if insert(&slug).await? {
+            return Ok(slug);
+        }
+    }
+    Err(Error::SlugTaken)
+}
+
+async fn next_suffix(transaction: &CatalogTx, base: &Slug) -> Result<u32, DbErr> {
+    // A slug is `[a-z0-9-]`, so it can stand in a pattern as it is.
+    let statement = Statement::from_sql_and_values(
+        DbBackend::Postgres,
+        "SELECT coalesce(max(substr(slug, length($1) + 2)::int), 1)::int AS last FROM tenants \
+         WHERE slug ~ ('^' || $1 || '-[1-9][0-9]{0,3}$')",
+        [base.as_str().into()],
+    );
+    let last: i32 = match transaction.query_one_raw(statement).await? {
+        Some(row) => row.try_get("", "last")?,
+        None => 1,
+    };
+    Ok(u32::try_from(last).unwrap_or(1) + 1)
+}
+
+impl Provisioning {
+    /// The slug the tenant gets.
+    #[must_use]
+    pub fn slug(&self) -> &Slug {
+        &self.slug
+    }
+
+    /// Leaves a job of the new tenant. The catalog's own function would ask for a connection bound to it, which there
+    /// is none of yet.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn enqueue(&self, job: &Job) -> Result<(), DbErr> {
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "INSERT INTO tenantry.jobs (tenant_id, kind, payload, run_at, dedupe_key) VALUES ($1, $2, $3, $4, $5)",
+            [
+                self.id.into(),
+                job.kind.into(),
+                job.payload.clone().into(),
+                job.run_at.into(),
+                job.dedupe_key.clone().into(),
+            ],
+        );
+        self.transaction.execute_raw(statement).await.map(|_| ())
+    }
+
+    /// Puts an address of the new tenant into the blind index.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn index_email(&self, hash: &[u8; 32]) -> Result<(), DbErr> {
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "INSERT INTO tenantry.email_index (email_hash, tenant_id) VALUES ($1, $2)",
+            [hash.to_vec().into(), self.id.into()],
+        );
+        self.transaction.execute_raw(statement).await.map(|_| ())
+    }
+
+    /// Commits. From here on the tenant is there for everybody.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn commit(self) -> Result<Arc<Tenant>, Error> {
+        let Self { tenancy, transaction, id, slug } = self;
+        transaction.commit().await?;
+        // Somebody may have asked for the name a moment ago, and been told that there is none.
+        tenancy.resolver().forget_name(&TenantName::Slug(slug)).await;
+        tenancy
+            .resolver()
+            .resolve(TenantName::Id(id))
+            .await?
+            .ok_or_else(|| Error::Damaged(format!("tenant {id} is gone right after its commit")))
+    }
+}
+
+#[async_trait]
+impl ConnectionTrait for Provisioning {
+    fn get_database_backend(&self) -> DbBackend {
+        DbBackend::Postgres
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.transaction.execute_raw(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.transaction.execute_unprepared(sql).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.transaction.query_one_raw(statement).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.transaction.query_all_raw(statement).await
+    }
+}

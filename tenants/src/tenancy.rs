@@ -1,0 +1,154 @@
+//! The open installation: what the server holds of it while it runs.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+
+use crate::{
+    CatalogDb, DataKey, Error, PoolFigures, PoolOptions, Resolver, SecretKey, TenantDb,
+    connection::{Login, Pool},
+    install::{self, Installation, MigrationReport},
+    keys::DataKeys,
+    lanes::Lanes,
+    names::RoleNames,
+    render::TenantMigrations,
+    resolution::Tenant,
+};
+
+/// How many connections the owner's pool has. It is for what is rare: sign-ups, operators, migrations.
+const OWNER_CONNECTIONS: usize = 2;
+/// How many the catalog's pool has.
+const CATALOG_CONNECTIONS: usize = 2;
+/// How many lanes a new installation gets.
+pub const LANES: u16 = 8;
+
+/// What it takes to open an installation.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The URL of the database, as the login that owns it.
+    pub owner: SecretString,
+    /// The key that wraps all others.
+    pub master_key: SecretKey,
+    /// How each lane's pool behaves.
+    pub lane_pool: PoolOptions,
+    /// The number of lanes, where this makes a new installation. An existing one keeps its own.
+    pub lanes: u16,
+}
+
+/// An installation, open: the catalog, the lanes and what makes new tenants. Cloning it costs a reference count.
+#[derive(Clone, Debug)]
+pub struct Tenancy {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    owner: CatalogDb,
+    catalog: CatalogDb,
+    lanes: Arc<Lanes>,
+    lane_count: u16,
+    resolver: Resolver,
+    keys: DataKeys,
+    roles: RoleNames,
+    migrations: TenantMigrations,
+    pools: [Pool; 2],
+}
+
+impl Tenancy {
+    /// Brings a database up to date: the catalog first, then every tenant that is behind.
+    ///
+    /// # Errors
+    /// [`Error::WrongMasterKey`], or those of the database.
+    pub async fn migrate(settings: &Settings, now: DateTime<Utc>) -> Result<MigrationReport, Error> {
+        let mut report =
+            install::migrate_catalog(&settings.owner, &settings.master_key, settings.lanes, now).await?;
+        let tenancy = Self::open(settings).await?;
+        report.tenants = tenancy.migrate_tenants().await?;
+        tenancy.close();
+        Ok(report)
+    }
+
+    /// Opens an installation. Connections are opened when they are needed.
+    ///
+    /// # Errors
+    /// The database is not there, not set up, behind or ahead, or the master key is another.
+    pub async fn open(settings: &Settings) -> Result<Self, Error> {
+        let login = install::connect_options(&settings.owner)?;
+        let installation = Installation::load(&login, &settings.master_key).await?;
+        let with_size = |size| PoolOptions { size, ..settings.lane_pool.clone() };
+        let owner_login = Login(login.0.clone().options(install::SESSION_SETTINGS));
+        let owner = Pool::new(owner_login, &with_size(OWNER_CONNECTIONS))?;
+        let catalog_login = installation.login(&login, &installation.roles.catalog());
+        let catalog = Pool::new(catalog_login, &with_size(CATALOG_CONNECTIONS))?;
+        let lane_logins =
+            (0..installation.lanes).map(|lane| installation.login(&login, &installation.roles.lane(lane)));
+        let lanes = Lanes::new(lane_logins, &settings.lane_pool)?;
+        let catalog_db = CatalogDb::new(catalog.clone());
+        Ok(Self {
+            inner: Arc::new(Inner {
+                owner: CatalogDb::new(owner.clone()),
+                resolver: Resolver::new(catalog_db.clone()),
+                catalog: catalog_db,
+                lanes: Arc::new(lanes),
+                lane_count: installation.lanes,
+                keys: installation.keys,
+                roles: installation.roles,
+                migrations: TenantMigrations::render().await?,
+                pools: [owner, catalog],
+            }),
+        })
+    }
+
+    /// Closes every pool. What is checked out closes when it comes back.
+    pub fn close(&self) {
+        self.inner.lanes.close();
+        self.inner.pools.iter().for_each(Pool::close);
+    }
+
+    /// The catalog, for what serves no tenant.
+    #[must_use]
+    pub fn catalog(&self) -> &CatalogDb {
+        &self.inner.catalog
+    }
+
+    /// Finds tenants by name.
+    #[must_use]
+    pub fn resolver(&self) -> &Resolver {
+        &self.inner.resolver
+    }
+
+    /// A tenant's database.
+    #[must_use]
+    pub fn database_of(&self, tenant: Arc<Tenant>) -> TenantDb {
+        TenantDb::new(Arc::clone(&self.inner.lanes), self.inner.resolver.clone(), tenant)
+    }
+
+    /// One of the installation's data keys.
+    #[must_use]
+    pub fn key(&self, key: DataKey) -> &SecretKey {
+        self.inner.keys.get(key)
+    }
+
+    /// What each lane's pool did and does.
+    #[must_use]
+    pub fn lane_figures(&self) -> Vec<PoolFigures> {
+        self.inner.lanes.figures()
+    }
+
+    pub(crate) fn owner(&self) -> &CatalogDb {
+        &self.inner.owner
+    }
+
+    pub(crate) fn lanes(&self) -> u16 {
+        self.inner.lane_count
+    }
+
+    pub(crate) fn roles(&self) -> &RoleNames {
+        &self.inner.roles
+    }
+
+    pub(crate) fn migrations(&self) -> &TenantMigrations {
+        &self.inner.migrations
+    }
+}
