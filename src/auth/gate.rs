@@ -1,0 +1,162 @@
+//! The gate: from the names in a request to a tenant's database, and from its token to a user. Every request passes
+//! here once, before its endpoint, so no endpoint can forget it.
+
+use std::{sync::Arc, time::Duration};
+
+use poem::Request;
+use tenants::{Slug, Status, Tenant, TenantDb, TenantName};
+
+use super::{Caller, Claims, sessions};
+use crate::{
+    error::ServiceError,
+    http::{Admission, Gate, Host, Origin, Problem, Viewer, bearer::Bearer},
+    state::{App, Site},
+};
+
+/// When a process that serves this tenant's schema version may be there.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// Lets requests into tenants.
+#[derive(Clone, Debug)]
+pub struct TenantGate(pub App);
+
+/// What the host of a request says.
+enum HostName {
+    /// The service itself, or an address: no tenant.
+    None,
+    /// `<slug>.<base domain>`.
+    Slug(Slug),
+    /// A host of somebody's own, or nobody's.
+    Domain(String),
+    /// Under the base domain, but nothing that could be a slug.
+    Nobody,
+}
+
+impl HostName {
+    fn of(host: &Host, site: &Site) -> Self {
+        let Host::Name(name) = host else { return Self::None };
+        let names_no_tenant = [site.base_domain.as_str(), "localhost"].contains(&name.as_str())
+            || site.public_url.host_str() == Some(name);
+        if names_no_tenant {
+            return Self::None;
+        }
+        match name.strip_suffix(&site.base_domain).and_then(|name| name.strip_suffix('.')) {
+            Some(label) => label.parse().map_or(Self::Nobody, Self::Slug),
+            None => Self::Domain(name.clone()),
+        }
+    }
+}
+
+impl Gate for TenantGate {
+    async fn admit(&self, request: &mut Request, admission: &Admission) -> Result<(), Problem> {
+        if !admission.access.tenant {
+            return Ok(());
+        }
+        let (tenant, claims) = self.resolve(admission).await?;
+        check_status(&tenant)?;
+        let db = self.0.tenancy.database_of(Arc::clone(&tenant));
+        let mut viewer = Viewer { tenant: Some(tenant.id), user: None };
+        if admission.access.credentials {
+            let claims = match claims {
+                Some(claims) => claims,
+                None => self.claims(&admission.bearer).await?,
+            };
+            let caller = self.caller(&db, &claims).await?;
+            viewer.user = Some(caller.account.pk);
+            request.extensions_mut().insert(caller);
+        }
+        request.extensions_mut().insert(viewer);
+        request.extensions_mut().insert(self.origin(admission, &tenant));
+        request.extensions_mut().insert(db);
+        Ok(())
+    }
+}
+
+impl TenantGate {
+    /// The tenant that the request names, by whichever source; and what its token says, where that was needed for it.
+    async fn resolve(&self, admission: &Admission) -> Result<(Arc<Tenant>, Option<Claims>), Problem> {
+        let header = admission.x_tenant.as_deref();
+        let host = HostName::of(&admission.host, &self.0.site);
+        let name = match (&host, header) {
+            (HostName::Slug(slug), Some(header)) if slug.as_str() != header => {
+                return Err(Problem::tenant_mismatch());
+            }
+            (HostName::Nobody, Some(_)) => return Err(Problem::tenant_mismatch()),
+            (HostName::Nobody, None) => return Err(Problem::tenant_not_found()),
+            (HostName::Slug(slug), _) => TenantName::Slug(slug.clone()),
+            (HostName::Domain(domain), _) => TenantName::Domain(domain.clone()),
+            (HostName::None, Some(header)) => {
+                TenantName::Slug(header.parse().map_err(|_| Problem::tenant_not_found())?)
+            }
+            (HostName::None, None) => return self.resolve_by_token(admission).await,
+        };
+        let tenant = self.find(name).await?;
+        if matches!(host, HostName::Domain(_)) && header.is_some_and(|header| header != tenant.slug.as_str()) {
+            return Err(Problem::tenant_mismatch());
+        }
+        Ok((tenant, None))
+    }
+
+    async fn resolve_by_token(&self, admission: &Admission) -> Result<(Arc<Tenant>, Option<Claims>), Problem> {
+        if !admission.access.credentials || admission.bearer == Bearer::Absent {
+            return Err(Problem::tenant_required());
+        }
+        // A token that is there and not valid is told so: its owner has to refresh it, not to name a tenant.
+        let claims = self.claims(&admission.bearer).await?;
+        Ok((self.find(TenantName::Id(claims.tenant)).await?, Some(claims)))
+    }
+
+    async fn find(&self, name: TenantName) -> Result<Arc<Tenant>, Problem> {
+        let found = self.0.tenancy.resolver().resolve(name).await.map_err(ServiceError::from)?;
+        found.ok_or_else(Problem::tenant_not_found)
+    }
+
+    async fn claims(&self, bearer: &Bearer) -> Result<Claims, Problem> {
+        let token = match bearer {
+            Bearer::Absent => return Err(Problem::not_authenticated()),
+            Bearer::Malformed => return Err(Problem::token_not_valid()),
+            Bearer::Token(token) => token,
+        };
+        let claims = self.0.tokens.verify(token).await.map_err(ServiceError::from)?;
+        claims.ok_or_else(Problem::token_not_valid)
+    }
+
+    /// The user of the token's session, if both are still there: asked at every request, so that what ended is ended.
+    async fn caller(&self, db: &TenantDb, claims: &Claims) -> Result<Caller, Problem> {
+        if claims.tenant != db.tenant().id {
+            return Err(Problem::token_not_valid());
+        }
+        let account = sessions::account_of(db, claims.sid, claims.sub, self.0.clock.now())
+            .await
+            .map_err(ServiceError::from)?
+            .ok_or_else(Problem::token_not_valid)?;
+        Ok(Caller { account: Arc::new(account), session: claims.sid })
+    }
+
+    /// What links in answers start with: the host that was asked, where it is one of ours; else the public URL.
+    fn origin(&self, admission: &Admission, tenant: &Tenant) -> Origin {
+        let site = &self.0.site;
+        let ours = match &admission.host {
+            Host::Name(name) => {
+                *name == site.base_domain
+                    || name.strip_suffix(&site.base_domain).is_some_and(|name| name.ends_with('.'))
+                    || tenant.domains.contains(name)
+            }
+            Host::Ip(_) => false,
+        };
+        if !ours {
+            return Origin(site.issuer().into());
+        }
+        let port = admission.port.map(|port| format!(":{port}")).unwrap_or_default();
+        Origin(format!("{}://{}{port}", site.public_url.scheme(), admission.host).into())
+    }
+}
+
+fn check_status(tenant: &Tenant) -> Result<(), Problem> {
+    match tenant.status {
+        Status::Suspended => Err(Problem::tenant_suspended()),
+        Status::Deleting => Err(Problem::tenant_not_found()),
+        Status::Active if !tenant.is_served() => Err(Problem::unavailable(RETRY_AFTER)),
+        Status::Active => Ok(()),
+    }
+}

@@ -1,0 +1,5 @@
+//! The tables of a tenant's schema. Their names carry no schema: where a statement runs is the connection's affair.
+
+pub mod sessions;
+pub mod settings;
+pub mod users;

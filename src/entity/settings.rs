@@ -1,0 +1,51 @@
+//! What a tenant decided about itself.
+
+use sea_orm::entity::prelude::*;
+
+/// Who may sign up by himself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[sea_orm(rs_type = "String", db_type = "Text")]
+pub enum SignUpPolicy {
+    /// Who was invited, or has an address in one of the allowed domains.
+    #[sea_orm(string_value = "invite_only")]
+    InviteOnly,
+    /// Everybody.
+    #[sea_orm(string_value = "open")]
+    Open,
+}
+
+impl SignUpPolicy {
+    /// Its name in the database and in answers.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InviteOnly => "invite_only",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// The one row of settings.
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "settings")]
+pub struct Model {
+    /// Always 1.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub singleton: i16,
+    /// The organization's name.
+    pub name: String,
+    /// Who may sign up.
+    pub sign_up_policy: SignUpPolicy,
+    /// A list of domains.
+    pub allowed_email_domains: Json,
+    /// Whether operators may act as a user.
+    pub allow_impersonation: bool,
+    /// When the organization signed up.
+    pub created_at: DateTimeUtc,
+}
+
+/// None.
+#[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
+pub enum Relation {}
+
+impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,70 @@
+//! What every endpoint has at hand.
+
+use std::sync::Arc;
+
+use tenants::Tenancy;
+use url::Url;
+
+use crate::{auth::Tokens, clock::Clock, password::Hasher};
+
+/// The parts of the running service. Cloning it costs a reference count.
+#[derive(Clone, Debug)]
+pub struct App(Arc<Parts>);
+
+/// What an [`App`] is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The installation: its tenants and its catalog.
+    pub tenancy: Tenancy,
+    /// The time.
+    pub clock: Clock,
+    /// Hashes passwords.
+    pub hasher: Hasher,
+    /// Makes and checks access tokens.
+    pub tokens: Tokens,
+    /// Where the service is.
+    pub site: Site,
+    /// Whether strangers may sign organizations up.
+    pub tenant_sign_up: bool,
+}
+
+impl App {
+    /// The service made of these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl std::ops::Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Where the service is, from outside.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// `example.com`: tenants are `<slug>.example.com`. In lower case, without a final dot.
+    pub base_domain: String,
+    /// Where links lead to that name no tenant.
+    pub public_url: Url,
+}
+
+impl Site {
+    /// Where a tenant is: `<scheme>://<slug>.<host and port of the public URL>`. Never built from a request.
+    #[must_use]
+    pub fn tenant_url(&self, slug: &tenants::Slug) -> String {
+        let port = self.public_url.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let host = self.public_url.host_str().unwrap_or(&self.base_domain);
+        format!("{}://{slug}.{host}{port}", self.public_url.scheme())
+    }
+
+    /// The public URL without a final slash: the issuer of tokens.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        self.public_url.as_str().trim_end_matches('/').to_owned()
+    }
+}
