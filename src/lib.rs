@@ -1,1 +1,3 @@
-//! Tenantry.
+//! Tenantry: the backend of a SaaS product whose every customer organization has a PostgreSQL schema of its own.
+
+pub mod clock;
