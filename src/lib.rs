@@ -1,3 +1,5 @@
 //! Tenantry: the backend of a SaaS product whose every customer organization has a PostgreSQL schema of its own.
 
 pub mod clock;
+pub mod printable;
+pub mod telemetry;
