@@ -1,0 +1,268 @@
+//! The command line: what can be typed. What each command does is in a module of its own.
+
+pub mod output;
+pub mod password;
+
+use std::path::PathBuf;
+
+use clap::builder::Styles;
+use clap::builder::styling::AnsiColor;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::settings_help;
+
+/// The backend of a SaaS product whose every customer organization has a PostgreSQL schema of its own.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    disable_help_subcommand = true,
+    max_term_width = 100,
+    styles = STYLES,
+    subcommand_value_name = "COMMAND",
+    after_help = EXAMPLES,
+)]
+pub struct Cli {
+    /// What all commands take.
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+impl Cli {
+    /// The command that was typed; `serve`, if none was.
+    #[must_use]
+    pub fn into_parts(self) -> (Global, Command) {
+        (self.global, self.command.unwrap_or(Command::Serve))
+    }
+}
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const EXAMPLES: &str = "\
+Examples:
+  tenantry                                  Start, on an embedded PostgreSQL
+  tenantry tenant create --name \"Acme Ltd\" --owner-email ada@acme.example
+  tenantry tenant list --status suspended
+  tenantry --json doctor                    For a program to read
+
+Settings are TENANTRY_… variables or lines of tenantry.toml; `tenantry serve --help` explains them.";
+
+/// What all commands take.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// Read the settings from this file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Read the settings from this file [default: tenantry.toml, if there is one]",
+        global = true
+    )]
+    pub config: Option<PathBuf>,
+    /// Keep the embedded database, keys and mails here.
+    #[arg(
+        long,
+        value_name = "DIR",
+        help = "Keep the embedded database, keys and mails here [default: .tenantry]",
+        global = true
+    )]
+    pub data_dir: Option<PathBuf>,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// A command with its arguments.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Answer requests until stopped (the default)
+    #[command(after_long_help = settings_help())]
+    Serve,
+    /// Bring the database's catalog and all tenants to this version
+    Migrate(Migrate),
+    /// Create, list and manage tenants
+    #[command(subcommand)]
+    Tenant(Tenant),
+    /// Manage the people who may use the admin API
+    #[command(subcommand)]
+    Operator(Operator),
+    /// Print the OpenAPI document
+    Openapi,
+    /// List every route with its methods
+    Routes,
+    /// Check settings, database and tenants, and say what to do
+    Doctor,
+}
+
+/// The arguments of `migrate`.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migrate {
+    /// Change nothing: tell what is behind, and fail if anything is
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// What can be done with tenants.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum Tenant {
+    /// Create a tenant and its owner, whose password is read from standard input
+    Create(TenantCreate),
+    /// List the tenants
+    List(TenantList),
+    /// Fill a tenant with made-up users, to develop against
+    Seed(TenantSeed),
+    /// Refuse a tenant's users from the next request on, everywhere
+    Suspend(TenantName),
+    /// Let the users of a suspended tenant in again
+    Resume(TenantName),
+}
+
+/// The arguments of `tenant create`.
+#[derive(Args, Debug, PartialEq, Eq)]
+#[command(after_help = "\
+Examples:
+  tenantry tenant create --name \"Acme Ltd\" --owner-email ada@acme.example
+  tenantry tenant create --name Acme --slug acme --owner-email ada@acme.example < password.txt")]
+pub struct TenantCreate {
+    /// The organization's name
+    #[arg(long, value_name = "NAME")]
+    pub name: String,
+    /// Its host is `SLUG.<base domain>`.
+    #[arg(long, value_name = "SLUG", help = "Its host is SLUG.<base domain> [default: made from the name]")]
+    pub slug: Option<String>,
+    /// The owner's e-mail address
+    #[arg(long, value_name = "EMAIL")]
+    pub owner_email: String,
+    /// The owner's username.
+    #[arg(long, value_name = "USERNAME", help = "The owner's username [default: what stands before the @]")]
+    pub owner_username: Option<String>,
+}
+
+/// The arguments of `tenant list`.
+#[derive(Args, Debug, PartialEq, Eq)]
+pub struct TenantList {
+    /// Only those with this status
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<TenantStatus>,
+    /// Only those with all these words in name or slug
+    #[arg(long, value_name = "WORDS")]
+    pub search: Option<String>,
+}
+
+/// A status that `tenant list` can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TenantStatus {
+    /// In use.
+    Active,
+    /// Closed for the time being.
+    Suspended,
+    /// On its way out; can still be restored.
+    Deleting,
+}
+
+/// The arguments of `tenant seed`.
+#[derive(Args, Debug, PartialEq, Eq)]
+pub struct TenantSeed {
+    /// The tenant
+    #[arg(value_name = "SLUG")]
+    pub slug: String,
+    /// How many users to add
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub users: u32,
+}
+
+/// The tenant that a command is about.
+#[derive(Args, Debug, PartialEq, Eq)]
+pub struct TenantName {
+    /// The tenant
+    #[arg(value_name = "SLUG")]
+    pub slug: String,
+}
+
+/// What can be done with operators.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum Operator {
+    /// Create an operator, whose password is read from standard input
+    #[command(after_help = "\
+Examples:
+  tenantry operator create ops@example.com
+  tenantry --json operator create ops@example.com < password.txt")]
+    Create(OperatorCreate),
+}
+
+/// The arguments of `operator create`.
+#[derive(Args, Debug, PartialEq, Eq)]
+pub struct OperatorCreate {
+    /// The address the operator signs in with
+    #[arg(value_name = "EMAIL")]
+    pub email: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<(Global, Command), ErrorKind> {
+        Cli::try_parse_from(line.split(' ')).map(Cli::into_parts).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_is_what_happens_without_a_command() {
+        assert_eq!(parse("tenantry"), parse("tenantry serve"));
+        let (global, command) = parse("tenantry --data-dir /srv").unwrap();
+        assert_eq!(command, Command::Serve);
+        assert_eq!(global.data_dir, Some("/srv".into()));
+    }
+
+    #[test]
+    fn global_options_may_stand_before_or_behind_the_command() {
+        assert_eq!(parse("tenantry --json tenant list"), parse("tenantry tenant list --json"));
+    }
+
+    #[test]
+    fn commands_take_their_arguments() {
+        let (_, command) = parse("tenantry tenant create --name Acme --owner-email a@b.c").unwrap();
+        let (name, owner_email) = ("Acme".to_owned(), "a@b.c".to_owned());
+        let expected = TenantCreate { name, slug: None, owner_email, owner_username: None };
+        assert_eq!(command, Command::Tenant(Tenant::Create(expected)));
+
+        let (_, command) = parse("tenantry tenant list --status suspended --search acme").unwrap();
+        let expected = TenantList { status: Some(TenantStatus::Suspended), search: Some("acme".to_owned()) };
+        assert_eq!(command, Command::Tenant(Tenant::List(expected)));
+
+        let (_, command) = parse("tenantry tenant seed acme").unwrap();
+        assert_eq!(
+            command,
+            Command::Tenant(Tenant::Seed(TenantSeed { slug: "acme".to_owned(), users: 100 }))
+        );
+
+        let (_, command) = parse("tenantry migrate --check").unwrap();
+        assert_eq!(command, Command::Migrate(Migrate { check: true }));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        assert_eq!(parse("tenantry tenant seed acme --users 0"), Err(ErrorKind::ValueValidation));
+        assert_eq!(parse("tenantry tenant create --name Acme"), Err(ErrorKind::MissingRequiredArgument));
+        assert_eq!(parse("tenantry operator create"), Err(ErrorKind::MissingRequiredArgument));
+        assert_eq!(parse("tenantry srve"), Err(ErrorKind::InvalidSubcommand));
+    }
+
+    #[test]
+    fn people_can_read_the_help() {
+        insta::assert_snapshot!(Cli::command().term_width(100).render_help());
+    }
+}

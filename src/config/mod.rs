@@ -1,0 +1,293 @@
+//! The configuration: defaults, then `tenantry.toml`, then the environment.
+//!
+//! Read once at start into types that cannot be wrong; whatever is wrong is told in one go.
+
+mod error;
+mod rules;
+mod secret;
+mod settings;
+mod source;
+#[cfg(test)]
+mod tests;
+mod value;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::zeroize::Zeroizing;
+use url::Url;
+
+pub use self::error::{ConfigError, Origin, Problem, Wrong};
+pub use self::secret::{DatabaseUrl, MasterKey, SmtpUrl};
+pub use self::settings::{Fallback, SETTINGS, Setting, settings_help, settings_markdown};
+pub use self::value::{BaseDomain, CorsOrigin, MailFrom, TenantSignUp};
+
+use self::source::Source;
+use self::value::MailTransport;
+use crate::telemetry::{self, LogFormat};
+
+/// The file that is read from the working directory when no other is named.
+pub const DEFAULT_FILE: &str = "tenantry.toml";
+
+/// The settings of a process. What each means is told in [`SETTINGS`].
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "documented once, in the table that people read too")]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub admin_listen: Option<SocketAddr>,
+    pub base_domain: BaseDomain,
+    public_url: Url,
+    public_url_is_derived: bool,
+    database_url: Option<DatabaseUrl>,
+    direct_database_url: Option<DatabaseUrl>,
+    pub data_dir: PathBuf,
+    /// Given by its operator; the embedded database has one of its own in the data directory.
+    pub master_key: Option<MasterKey>,
+    smtp_url: Option<SmtpUrl>,
+    mail_from: Option<MailFrom>,
+    mail: Option<MailTransport>,
+    pub tenant_sign_up: TenantSignUp,
+    pub frontend_url: Option<Url>,
+    pub cors_origins: Vec<CorsOrigin>,
+    pub trusted_proxies: Vec<IpNet>,
+    pub rate_limits: bool,
+    pub lane_pool_size: u32,
+    pub statement_timeout: Duration,
+    pub shutdown_timeout: Duration,
+    /// A filter that [`telemetry::filter`] has accepted.
+    pub log: String,
+    pub log_format: LogFormat,
+    origins: HashMap<&'static str, Origin>,
+}
+
+/// Where the database is.
+#[derive(Clone, Copy, Debug)]
+pub enum Database<'a> {
+    /// A private cluster in the data directory.
+    Embedded {
+        /// The data directory.
+        data_dir: &'a Path,
+    },
+    /// A server that somebody else runs.
+    External {
+        /// For requests; may lead through a pooler.
+        url: &'a DatabaseUrl,
+        /// For what needs a session: migrations, LISTEN, advisory locks, COPY. Never through a pooler.
+        direct_url: &'a DatabaseUrl,
+    },
+}
+
+/// Where mails go.
+#[derive(Clone, Debug)]
+pub enum Mail<'a> {
+    /// To a mail server.
+    Smtp(&'a SmtpUrl),
+    /// Into this directory, an `.eml` file each.
+    Files(PathBuf),
+}
+
+impl Config {
+    /// Reads the configuration: from `path`, or from [`DEFAULT_FILE`] if that is there, under the variables of `environment`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, unknown names included.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let named = path.unwrap_or(Path::new(DEFAULT_FILE));
+        let text = match std::fs::read_to_string(named) {
+            Ok(text) => Some(text),
+            Err(error) if path.is_none() && error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                let mut source = Source::new(None, environment);
+                source.problems.push(Problem {
+                    setting: "the file".to_owned(),
+                    origin: Origin::File { path: named.to_owned(), line: None },
+                    wrong: format!("cannot be read: {error}"),
+                    right: "name a readable file in TOML".to_owned(),
+                });
+                return Self::from_source(source);
+            }
+        };
+        Self::parse(text.as_deref().map(|text| (named, text)), environment)
+    }
+
+    /// As [`load`](Self::load), of the text of a file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, unknown names included.
+    pub fn parse(
+        file: Option<(&Path, &str)>,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        Self::from_source(Source::new(file, environment))
+    }
+
+    fn from_source(mut source: Source) -> Result<Self, ConfigError> {
+        let config = Self::read(&mut source);
+        let mut problems = source.problems;
+        match config {
+            Some(config) => {
+                problems.extend(config.contradictions());
+                if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
+            }
+            None => Err(ConfigError { problems }),
+        }
+    }
+
+    /// Reads every setting; `None` if one that has a default is wrong.
+    fn read(source: &mut Source) -> Option<Self> {
+        use settings as name;
+
+        const ON_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
+        const SIGN_UP: &[(&str, TenantSignUp)] =
+            &[("open", TenantSignUp::Open), ("closed", TenantSignUp::Closed)];
+        const MAIL: &[(&str, MailTransport)] =
+            &[("smtp", MailTransport::Smtp), ("file", MailTransport::File)];
+        const FORMAT: &[(&str, LogFormat)] = &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
+
+        // All are read before the first missing one ends this: each notes what is wrong with it.
+        let listen = source.read(&name::LISTEN, value::socket_address);
+        let admin_listen = source.read(&name::ADMIN_LISTEN, value::socket_address);
+        let base_domain = source.read(&name::BASE_DOMAIN, BaseDomain::parse);
+        let public_url = source.read(&name::PUBLIC_URL, value::public_url);
+        let database_url = source.read(&name::DATABASE_URL, DatabaseUrl::parse);
+        let direct_database_url = source.read(&name::DIRECT_DATABASE_URL, DatabaseUrl::parse);
+        let data_dir = source.read(&name::DATA_DIR, |text| Ok(PathBuf::from(text)));
+        let master_key = source.read(&name::MASTER_KEY, MasterKey::parse);
+        let master_key_file = source.read(&name::MASTER_KEY_FILE, read_master_key);
+        let smtp_url = source.read(&name::SMTP_URL, SmtpUrl::parse);
+        let mail_from = source.read(&name::MAIL_FROM, MailFrom::parse);
+        let mail = source.read(&name::MAIL, |text| value::one_of(text, MAIL));
+        let tenant_sign_up = source.read(&name::TENANT_SIGN_UP, |text| value::one_of(text, SIGN_UP));
+        let frontend_url = source.read(&name::FRONTEND_URL, value::web_url);
+        let cors_origins = source.read(&name::CORS_ORIGINS, value::cors_origins);
+        let trusted_proxies = source.read(&name::TRUSTED_PROXIES, value::networks);
+        let rate_limits = source.read(&name::RATE_LIMITS, |text| value::one_of(text, ON_OFF));
+        let lane_pool_size = source.read(&name::LANE_POOL_SIZE, |text| value::number(text, 2, 100));
+        let statement_timeout = source.read(&name::STATEMENT_TIMEOUT, value::duration);
+        let shutdown_timeout = source.read(&name::SHUTDOWN_TIMEOUT, value::duration);
+        let log = source.read(&name::LOG, log_filter);
+        let log_format = source.read(&name::LOG_FORMAT, |text| value::one_of(text, FORMAT));
+
+        let (listen, base_domain) = (listen?, base_domain?);
+        let derived = Url::parse(&format!("http://{base_domain}:{}", listen.port())).ok()?;
+        Some(Self {
+            listen,
+            admin_listen,
+            public_url_is_derived: public_url.is_none(),
+            public_url: public_url.unwrap_or(derived),
+            base_domain,
+            database_url,
+            direct_database_url,
+            data_dir: data_dir?,
+            master_key: master_key.or(master_key_file),
+            smtp_url,
+            mail_from,
+            mail,
+            tenant_sign_up: tenant_sign_up?,
+            frontend_url,
+            cors_origins: cors_origins.unwrap_or_default(),
+            trusted_proxies: trusted_proxies.unwrap_or_default(),
+            rate_limits: rate_limits?,
+            lane_pool_size: lane_pool_size?,
+            statement_timeout: statement_timeout?,
+            shutdown_timeout: shutdown_timeout?,
+            log: log?,
+            log_format: log_format?,
+            origins: source.origins(),
+        })
+    }
+
+    /// Where people reach the server. Unless it was given, the base domain with the port of the listener, over http.
+    #[must_use]
+    pub fn public_url(&self) -> &Url {
+        &self.public_url
+    }
+
+    /// Where the database is.
+    #[must_use]
+    pub fn database(&self) -> Database<'_> {
+        match &self.database_url {
+            None => Database::Embedded { data_dir: &self.data_dir },
+            Some(url) => {
+                Database::External { url, direct_url: self.direct_database_url.as_ref().unwrap_or(url) }
+            }
+        }
+    }
+
+    /// Where mails go.
+    #[must_use]
+    pub fn mail(&self) -> Mail<'_> {
+        match (&self.smtp_url, self.mail) {
+            (Some(url), None | Some(MailTransport::Smtp)) => Mail::Smtp(url),
+            _ => Mail::Files(self.data_dir.join("mail")),
+        }
+    }
+
+    /// The sender of mails. Without a mail server it need not be given.
+    #[must_use]
+    pub fn mail_from(&self) -> MailFrom {
+        self.mail_from.clone().unwrap_or_else(|| MailFrom {
+            name: Some("Tenantry".to_owned()),
+            address: format!("no-reply@{}", self.base_domain),
+        })
+    }
+
+    /// Whether this is a developer's own machine: embedded database, loopback listener and no mail server. Only then are
+    /// mails written as files unasked, and shown in the browser.
+    #[must_use]
+    pub fn is_development(&self) -> bool {
+        self.database_url.is_none() && self.listen.ip().is_loopback() && self.smtp_url.is_none()
+    }
+
+    /// The same configuration over another data directory: the command line's counts more than any other.
+    #[must_use]
+    pub fn with_data_dir(mut self, data_dir: PathBuf) -> Self {
+        self.data_dir = data_dir;
+        self
+    }
+
+    /// The same configuration, once the listener is bound: port 0 has become a real one, also in a derived public URL.
+    #[must_use]
+    pub fn listening_on(mut self, address: SocketAddr) -> Self {
+        self.listen = address;
+        // Fails only for URLs without a host, and this one has the base domain.
+        if self.public_url_is_derived && self.public_url.set_port(Some(address.port())).is_err() {
+            self.public_url_is_derived = false;
+        }
+        self
+    }
+}
+
+fn read_master_key(path: &str) -> Result<MasterKey, Wrong> {
+    let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| {
+        Wrong::new(format!("cannot be read: {error}"), "name a readable file that holds the key")
+    })?;
+    MasterKey::parse(&text)
+        .map_err(|Wrong { is, right }| Wrong::new(format!("holds a text that {is}"), right))
+}
+
+fn log_filter(text: &str) -> Result<String, Wrong> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let right =
+        "give a level (error, warn, info, debug, trace), or levels by module: info,tenantry::http=debug";
+    telemetry::filter(text).map_err(|error| Wrong::new(format!("is not a filter ({error})"), right))?;
+    // A word that is no level is taken for the name of a module, and nothing else would be logged.
+    let misspelt = text.split(',').map(str::trim).find(|word| {
+        let word = word.to_ascii_lowercase();
+        LEVELS.iter().all(|level| *level != word)
+            && LEVELS.iter().any(|level| strsim::osa_distance(level, &word) <= 2)
+    });
+    match misspelt {
+        Some(word) if word == text => Err(Wrong::new("is no level", right)),
+        Some(word) => Err(Wrong::new(format!("has \"{word}\", which is no level"), right)),
+        None => Ok(text.to_owned()),
+    }
+}

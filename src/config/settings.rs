@@ -1,0 +1,230 @@
+//! The table of settings: what can be set, its default and what it means. Help, README and the reader all use it.
+
+use std::fmt::Write;
+
+/// One thing that can be set.
+#[derive(Debug)]
+pub struct Setting {
+    /// The name in `tenantry.toml`; the environment's is this in capitals behind `TENANTRY_`.
+    pub key: &'static str,
+    /// What counts when nobody sets it, or in words what happens then.
+    pub default: Fallback,
+    /// What it means, in a sentence or two.
+    pub meaning: &'static str,
+    /// Whether its value must never be shown.
+    pub secret: bool,
+}
+
+/// What counts when nobody sets a setting.
+#[derive(Clone, Copy, Debug)]
+pub enum Fallback {
+    /// This value.
+    Value(&'static str),
+    /// No value; the words tell what that leads to.
+    Unset(&'static str),
+}
+
+impl Setting {
+    const fn new(key: &'static str, default: Fallback, meaning: &'static str) -> Self {
+        Self { key, default, meaning, secret: false }
+    }
+
+    const fn secret(key: &'static str, default: Fallback, meaning: &'static str) -> Self {
+        Self { key, default, meaning, secret: true }
+    }
+
+    /// The name of the environment variable.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("TENANTRY_{}", self.key.to_ascii_uppercase())
+    }
+
+    /// The default as the tables show it.
+    #[must_use]
+    pub fn default_text(&self) -> &'static str {
+        match self.default {
+            Value(text) | Unset(text) => text,
+        }
+    }
+}
+
+use self::Fallback::{Unset, Value};
+
+pub(super) const LISTEN: Setting =
+    Setting::new("listen", Value("127.0.0.1:8080"), "IP address and port on which the API listens.");
+pub(super) const ADMIN_LISTEN: Setting = Setting::new(
+    "admin_listen",
+    Unset("none"),
+    "IP address and port for the admin API alone. None: it is served on the main listener's base domain.",
+);
+pub(super) const DATABASE_URL: Setting = Setting::secret(
+    "database_url",
+    Unset("embedded"),
+    "The database, postgres://user:password@host/name. None: a private PostgreSQL in the data directory.",
+);
+pub(super) const DIRECT_DATABASE_URL: Setting = Setting::secret(
+    "direct_database_url",
+    Unset("the database URL"),
+    "The same database, never behind a pooler: for migrations, LISTEN, advisory locks and COPY.",
+);
+pub(super) const LANE_POOL_SIZE: Setting = Setting::new(
+    "lane_pool_size",
+    Value("4"),
+    "Database connections per lane and process, 2 to 100. There are 8 lanes; one tenant gets at most half of its lane's.",
+);
+pub(super) const STATEMENT_TIMEOUT: Setting = Setting::new(
+    "statement_timeout",
+    Value("10s"),
+    "After this long PostgreSQL gives up a statement of a request. A number with ms, s or m.",
+);
+pub(super) const SHUTDOWN_TIMEOUT: Setting = Setting::new(
+    "shutdown_timeout",
+    Value("20s"),
+    "How long requests may go on after the server was told to stop. A number with ms, s or m.",
+);
+pub(super) const DATA_DIR: Setting = Setting::new(
+    "data_dir",
+    Value(".tenantry"),
+    "Directory of what the server keeps itself: the embedded database, its master key, mails written as files.",
+);
+pub(super) const BASE_DOMAIN: Setting = Setting::new(
+    "base_domain",
+    Value("localhost"),
+    "The domain under which every tenant has its host, <slug>.<base domain>.",
+);
+pub(super) const PUBLIC_URL: Setting = Setting::new(
+    "public_url",
+    Unset("http://<base domain>:<port>"),
+    "Where people reach the server: scheme, host (the base domain or a name under it) and port. Links in mails and the \
+     issuer of tokens come from it, never from a request.",
+);
+pub(super) const FRONTEND_URL: Setting = Setting::new(
+    "frontend_url",
+    Unset("none"),
+    "A web client of your own that serves the account pages mails link to. None: the server's own pages.",
+);
+pub(super) const CORS_ORIGINS: Setting = Setting::new(
+    "cors_origins",
+    Unset("none"),
+    "Other origins whose pages may call the API, separated by commas. A tenant's own host always may.",
+);
+pub(super) const TRUSTED_PROXIES: Setting = Setting::new(
+    "trusted_proxies",
+    Unset("none"),
+    "Networks (CIDR) of your own proxies, separated by commas; only their X-Forwarded-For counts.",
+);
+pub(super) const SMTP_URL: Setting = Setting::secret(
+    "smtp_url",
+    Unset("none"),
+    "The mail server, smtps://user:password@host or smtp://host?tls=required. None: mails are written as files, which \
+     only development does unasked.",
+);
+pub(super) const MAIL_FROM: Setting = Setting::new(
+    "mail_from",
+    Unset("none"),
+    "The sender of mails, Name <address>. Needed with a mail server.",
+);
+pub(super) const MAIL: Setting = Setting::new(
+    "mail",
+    Unset("smtp, in development file"),
+    "smtp, or file: mails are written to the data directory's mail/ and not sent.",
+);
+pub(super) const MASTER_KEY: Setting = Setting::secret(
+    "master_key",
+    Unset("embedded: made once"),
+    "32 random bytes in base64 or hex (openssl rand -base64 32) that wrap the keys kept in the database. Needed with a \
+     database URL; the embedded database has one in the data directory.",
+);
+pub(super) const MASTER_KEY_FILE: Setting = Setting::new(
+    "master_key_file",
+    Unset("none"),
+    "A file that holds the master key, instead of master_key.",
+);
+pub(super) const TENANT_SIGN_UP: Setting = Setting::new(
+    "tenant_sign_up",
+    Value("open"),
+    "Who may sign an organization up: open (anyone) or closed (operators).",
+);
+pub(super) const RATE_LIMITS: Setting =
+    Setting::new("rate_limits", Value("on"), "on, or off for benchmarks and load tests.");
+pub(super) const LOG: Setting = Setting::new(
+    "log",
+    Value("info"),
+    "What is logged: error, warn, info, debug or trace, also by module: info,tenantry::http=debug.",
+);
+pub(super) const LOG_FORMAT: Setting =
+    Setting::new("log_format", Value("pretty"), "pretty for people, json for programs.");
+
+/// Every setting, in the order in which people want to read about them.
+pub const SETTINGS: &[&Setting] = &[
+    &LISTEN,
+    &ADMIN_LISTEN,
+    &BASE_DOMAIN,
+    &PUBLIC_URL,
+    &DATABASE_URL,
+    &DIRECT_DATABASE_URL,
+    &DATA_DIR,
+    &MASTER_KEY,
+    &MASTER_KEY_FILE,
+    &SMTP_URL,
+    &MAIL_FROM,
+    &MAIL,
+    &TENANT_SIGN_UP,
+    &FRONTEND_URL,
+    &CORS_ORIGINS,
+    &TRUSTED_PROXIES,
+    &RATE_LIMITS,
+    &LANE_POOL_SIZE,
+    &STATEMENT_TIMEOUT,
+    &SHUTDOWN_TIMEOUT,
+    &LOG,
+    &LOG_FORMAT,
+];
+
+/// The settings as the end of `tenantry serve --help`.
+#[must_use]
+pub fn settings_help() -> String {
+    let mut help = String::from(
+        "Settings:\n  Defaults count less than tenantry.toml, and that less than the environment. In the file the\n  \
+         names are lower-case and without TENANTRY_, as in: listen = \"127.0.0.1:8080\"\n",
+    );
+    for setting in SETTINGS {
+        // Writing to a string cannot fail.
+        let _ = write!(help, "\n  {} [{}]\n", setting.variable(), setting.default_text());
+        for line in wrap(setting.meaning, 90) {
+            let _ = writeln!(help, "      {line}");
+        }
+    }
+    help
+}
+
+/// The settings as a table of Markdown, for the README.
+#[must_use]
+pub fn settings_markdown() -> String {
+    SETTINGS.iter().fold(
+        String::from("| name | default | meaning |\n| --- | --- | --- |\n"),
+        |mut table, setting| {
+            let default = match setting.default {
+                Value(value) => format!("`{value}`"),
+                Unset(words) => words.replace('<', "&lt;"),
+            };
+            let meaning = setting.meaning.replace('<', "&lt;");
+            let _ = writeln!(table, "| `{}` | {default} | {meaning} |", setting.variable());
+            table
+        },
+    )
+}
+
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.len() + 1 + word.len() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}

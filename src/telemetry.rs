@@ -1,0 +1,248 @@
+//! Logs: what is written, in which form, and that nobody can forge a line of it.
+
+use std::error::Error;
+use std::fmt::{self, Write};
+use std::io;
+
+use tracing::Subscriber;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::field::{MakeVisitor, VisitFmt, VisitOutput};
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as layer};
+
+use crate::printable::{EscapingWriter, wants_colors};
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Pretty,
+    /// A JSON object per line.
+    Json,
+}
+
+/// Libraries that would log each statement, connection and frame.
+const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,sea_orm=warn,sea_orm_migration=warn,sqlx=warn";
+
+/// Reads the filter of `TENANTRY_LOG`, in the syntax of [`EnvFilter`]. What libraries log about their work stays quiet
+/// unless the filter names them: `debug,sqlx=debug`.
+///
+/// # Errors
+/// If it is not a filter.
+pub fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
+    EnvFilter::builder().parse(format!("{QUIET},{directives}"))
+}
+
+/// Starts logging to standard error; standard output belongs to what the commands print.
+///
+/// # Errors
+/// If the process logs already.
+pub fn init(filter: EnvFilter, format: LogFormat) -> Result<(), TryInitError> {
+    subscriber(filter, format, wants_colors(&io::stderr()), io::stderr).try_init()
+}
+
+fn subscriber<W>(
+    filter: EnvFilter,
+    format: LogFormat,
+    colors: bool,
+    writer: W,
+) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
+        LogFormat::Pretty => Box::new(
+            layer::layer().fmt_fields(OneLine).with_ansi(colors).with_writer(writer).with_filter(filter),
+        ),
+        LogFormat::Json => Box::new(
+            layer::layer()
+                .json()
+                .flatten_event(true)
+                .with_span_list(false)
+                .with_writer(writer)
+                .with_filter(filter),
+        ),
+    };
+    tracing_subscriber::registry().with(lines)
+}
+
+/// Writes the fields of events and spans on one line, whatever is in them.
+///
+/// The formatter of `tracing-subscriber` passes line breaks in messages and `%` fields through, so that a user could write
+/// lines of the log; this one spells every control character out. JSON does so by itself.
+struct OneLine;
+
+impl<'a> MakeVisitor<Writer<'a>> for OneLine {
+    type Visitor = OneLineVisitor<'a>;
+
+    fn make_visitor(&self, writer: Writer<'a>) -> Self::Visitor {
+        OneLineVisitor { writer, empty: true, result: Ok(()) }
+    }
+}
+
+struct OneLineVisitor<'a> {
+    writer: Writer<'a>,
+    empty: bool,
+    result: fmt::Result,
+}
+
+impl OneLineVisitor<'_> {
+    fn write(&mut self, field: &Field, value: fmt::Arguments<'_>) -> fmt::Result {
+        // Metadata of the `log` crate; the formatter has shown it already.
+        if field.name().starts_with("log.") {
+            return Ok(());
+        }
+        if !std::mem::take(&mut self.empty) {
+            self.writer.write_char(' ')?;
+        }
+        let (dim, plain) = if self.writer.has_ansi_escapes() { ("\u{1b}[2m", "\u{1b}[0m") } else { ("", "") };
+        if field.name() != "message" {
+            write!(self.writer, "{dim}{}={plain}", field.name())?;
+        }
+        EscapingWriter(&mut self.writer).write_fmt(value)
+    }
+
+    fn record(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        if self.result.is_ok() {
+            self.result = self.write(field, value);
+        }
+    }
+}
+
+impl Visit for OneLineVisitor<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.record(field, format_args!("{value}"));
+        } else {
+            self.record(field, format_args!("{value:?}"));
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.record(field, format_args!("{}", Chain(value)));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record(field, format_args!("{value:?}"));
+    }
+}
+
+impl VisitOutput<fmt::Result> for OneLineVisitor<'_> {
+    fn finish(self) -> fmt::Result {
+        self.result
+    }
+}
+
+impl VisitFmt for OneLineVisitor<'_> {
+    fn writer(&mut self) -> &mut dyn fmt::Write {
+        &mut self.writer
+    }
+}
+
+/// Shows an error and its causes: `cannot start: connection refused`.
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut error = self.0;
+        while let Some(cause) = error.source() {
+            write!(f, ": {cause}")?;
+            error = cause;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    fn logged(directives: &str, format: LogFormat, events: impl FnOnce()) -> String {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let writer = Lines(lines.clone());
+        let subscriber = subscriber(filter(directives).unwrap(), format, false, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, events);
+        String::from_utf8(lines.lock().unwrap().clone()).unwrap()
+    }
+
+    #[derive(Clone)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot send to {0}")]
+    struct CannotSend(String, #[source] io::Error);
+
+    fn forgeries() {
+        let forged = "Acme\n2030-01-02T12:00:00Z ERROR all is lost\u{1b}[2J";
+        let error = CannotSend(forged.to_owned(), io::Error::other("no\r\nroute"));
+        let span = tracing::info_span!("request", path = %forged);
+        let _entered = span.enter();
+        tracing::info!(display = %forged, debug = ?forged, text = forged, error = &error as &dyn Error, "{forged}");
+    }
+
+    #[test]
+    fn an_event_is_one_line_whatever_users_write() {
+        for format in [LogFormat::Pretty, LogFormat::Json] {
+            let lines = logged("info", format, forgeries);
+            assert_eq!(lines.matches(['\n', '\r']).count(), 1, "{lines}");
+            assert!(lines.ends_with('\n') && !lines.contains('\u{1b}'), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_for_people_tells_span_message_fields_and_causes() {
+        let line = logged("info", LogFormat::Pretty, || {
+            let _entered = tracing::info_span!("request", id = 7).entered();
+            let error = CannotSend("a@b.c".to_owned(), io::Error::other("no route"));
+            tracing::warn!(attempt = 2, to = "a b", error = &error as &dyn Error, "mail not sent");
+        });
+        let (_time, rest) = line.split_once(' ').unwrap();
+        insta::assert_snapshot!(rest.trim(), @r#"WARN request{id=7}: tenantry::telemetry::tests: mail not sent attempt=2 to="a b" error=cannot send to a@b.c: no route"#);
+    }
+
+    #[test]
+    fn a_line_for_programs_is_a_json_object() {
+        let line = logged("info", LogFormat::Json, || {
+            let _entered = tracing::info_span!("request", id = 7).entered();
+            tracing::info!(count = 3, "done");
+        });
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(line["message"], "done");
+        assert_eq!(line["count"], 3);
+        assert_eq!(line["span"]["id"], 7);
+    }
+
+    #[test]
+    fn statements_are_logged_only_for_those_who_name_the_library() {
+        let events = || {
+            tracing::debug!(target: "sqlx::query", "SELECT 1");
+            tracing::debug!(target: "tenantry", "ready");
+        };
+        assert_eq!(logged("debug", LogFormat::Pretty, events).lines().count(), 1);
+        assert_eq!(logged("debug,sqlx=debug", LogFormat::Pretty, events).lines().count(), 2);
+        assert_eq!(logged("info", LogFormat::Pretty, events), "");
+    }
+
+    #[test]
+    fn nonsense_is_no_filter() {
+        assert!(filter("tenantry=loud").is_err());
+    }
+}
