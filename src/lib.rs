@@ -1,1 +1,5 @@
 //! Tenantry.
+
+pub mod clock;
+pub mod http;
+pub mod users;
