@@ -1,7 +1,33 @@
 //! Tenantry: the backend of a SaaS product whose every customer organization has a PostgreSQL schema of its own.
+//!
+//! This is the map of the crate. A request takes this way through it:
+//!
+//! 1. [`http`] is the contract every endpoint has in common. Its edge checks what is asked, in one fixed order.
+//! 2. [`auth`] is the gate: it finds the tenant and the user, and hands the endpoint a [`tenants::TenantDb`] and an
+//!    [`auth::Caller`]. There is no other way to a tenant's rows.
+//! 3. A slice answers: [`sign_up`], [`auth`], [`users`], [`tenant`]. In each, `api` knows HTTP, `service` the rules,
+//!    `store` the queries.
+//! 4. [`error`] turns what went wrong below into an answer.
+//!
+//! Around that: [`app`] is the whole API on one page, [`server`] what runs it, [`state`] what all endpoints have at hand,
+//! [`cli`] the commands, [`config`] their settings, [`embedded`] the PostgreSQL that comes along, [`clock`] the only
+//! place that reads the time, [`telemetry`] the log. Tables are in [`entity`]; how a connection comes to a tenant is in
+//! the crate [`tenants`].
 
+pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod embedded;
+pub mod entity;
+pub mod error;
+pub mod http;
+pub mod password;
 pub mod printable;
+pub mod server;
+pub mod sign_up;
+pub mod state;
 pub mod telemetry;
+pub mod tenant;
+pub mod users;

@@ -1,0 +1,264 @@
+//! The OpenAPI document, finished.
+//!
+//! What `poem_openapi` collects from the operations lacks what no operation says of itself: the final slash, the
+//! tenant's header, and the errors, which follow from what an operation takes. All of it is added here, so that the
+//! document, the route table and the tests read one description.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use poem::http::Method;
+use poem_openapi::{
+    ApiResponse as _, OpenApi,
+    registry::{
+        MetaMediaType, MetaOperation, MetaOperationParam, MetaParamIn, MetaPath, MetaResponse, MetaSchema, MetaSchemaRef,
+        MetaSecurityScheme, MetaTag, Registry,
+    },
+};
+use serde::{Serialize, ser::SerializeMap as _};
+
+use super::{
+    error::{PROBLEM_JSON, Problem, SCHEMA},
+    query,
+    routes::{canonical, is_tenanted},
+};
+
+/// The name of the security scheme of a tenant's users.
+pub const BEARER: &str = "bearer";
+/// The name of the security scheme of operators.
+pub const OPERATOR: &str = "operator";
+
+/// Registers the scheme named [`BEARER`]; for the `register` of an extractor that proves a signed-in user.
+pub fn register_bearer(registry: &mut Registry) {
+    let description = "The token a login answers with. It belongs to one organization.";
+    registry.create_security_scheme(BEARER, bearer_scheme(description));
+}
+
+/// Registers the scheme named [`OPERATOR`]; for the `register` of an extractor that proves an operator.
+pub fn register_operator(registry: &mut Registry) {
+    let description = "The token an operator's login answers with, or an API key.";
+    registry.create_security_scheme(OPERATOR, bearer_scheme(description));
+}
+
+fn bearer_scheme(description: &'static str) -> MetaSecurityScheme {
+    MetaSecurityScheme {
+        ty: "http",
+        description: Some(description),
+        name: None,
+        key_in: None,
+        scheme: Some("bearer"),
+        bearer_format: Some("JWT"),
+        flows: None,
+        openid_connect_url: None,
+    }
+}
+
+/// What the document says about the whole.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Info {
+    /// The product's name.
+    pub title: &'static str,
+    /// What a newcomer should know, in Markdown.
+    pub description: &'static str,
+    /// The version of the API.
+    pub version: &'static str,
+}
+
+/// The finished document.
+pub struct Document {
+    info: Info,
+    paths: Vec<MetaPath>,
+    registry: Registry,
+}
+
+impl Document {
+    /// The document of these operations.
+    #[must_use]
+    pub fn of<A: OpenApi>(info: Info) -> Self {
+        let mut registry = Registry::new();
+        A::register(&mut registry);
+        Problem::register(&mut registry);
+        let mut paths: Vec<MetaPath> = Vec::new();
+        for found in A::meta().into_iter().flat_map(|api| api.paths) {
+            let path = canonical(&found.path);
+            match paths.iter_mut().find(|known| known.path == path) {
+                Some(known) => known.operations.extend(found.operations),
+                None => paths.push(MetaPath { path, operations: found.operations }),
+            }
+        }
+        for path in &mut paths {
+            let needs_tenant = is_tenanted(&path.path);
+            path.operations.iter_mut().for_each(|operation| finish(operation, needs_tenant));
+        }
+        Self { info, paths, registry }
+    }
+
+    /// Its paths, in canonical form.
+    #[must_use]
+    pub fn paths(&self) -> &[MetaPath] {
+        &self.paths
+    }
+
+    /// The document as JSON; the same operations give the same bytes.
+    ///
+    /// # Errors
+    /// When an example or default in a schema can't be written as JSON.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let Registry { schemas, security_schemes, tags } = &self.registry;
+        serde_json::to_vec_pretty(&Written {
+            openapi: "3.0.3",
+            info: self.info,
+            servers: [Server { url: "/" }],
+            tags,
+            paths: Paths(&self.paths),
+            components: Components { schemas, security_schemes },
+        })
+    }
+
+    /// What the document fails to say; a test wants this to be empty.
+    #[must_use]
+    pub fn gaps(&self) -> Vec<String> {
+        let mut ids = HashSet::new();
+        let mut gaps = Vec::new();
+        for (path, operation) in self.operations() {
+            let mut gap = |what: &str| gaps.push(format!("{} {path}: {what}", operation.method));
+            if operation.summary.is_none_or(str::is_empty) {
+                gap("no summary");
+            }
+            match operation.operation_id {
+                Some(id) if ids.insert(id) => {}
+                Some(_) => gap("its operationId is taken"),
+                None => gap("no operationId"),
+            }
+            for name in operation.security.iter().flat_map(|schemes| schemes.keys()) {
+                if !self.registry.security_schemes.contains_key(name) {
+                    gap("its security scheme is not registered");
+                }
+            }
+            if operation.method == Method::GET && operation.request.is_some() {
+                gap("a GET has no body");
+            }
+            for (status, _) in errors(operation, is_tenanted(path)) {
+                if !has(operation, status) {
+                    gap(&format!("says nothing about {status}"));
+                }
+            }
+            if !operation.responses.responses.iter().any(|response| response.status.is_some_and(|status| status < 400)) {
+                gap("says nothing about success");
+            }
+        }
+        gaps
+    }
+
+    fn operations(&self) -> impl Iterator<Item = (&str, &MetaOperation)> {
+        self.paths.iter().flat_map(|path| path.operations.iter().map(|operation| (path.path.as_str(), operation)))
+    }
+}
+
+/// Adds what an operation does not say of itself.
+fn finish(operation: &mut MetaOperation, needs_tenant: bool) {
+    query::unfold(operation);
+    if needs_tenant {
+        operation.params.push(tenant_header());
+    }
+    for response in &mut operation.responses.responses {
+        if response.description.is_empty() {
+            response.description = if response.status == Some(201) { "Created." } else { "Done." };
+        }
+    }
+    let missing: Vec<_> =
+        errors(operation, needs_tenant).into_iter().filter(|(status, _)| !has(operation, *status)).collect();
+    operation.responses.responses.extend(missing.into_iter().map(|(status, description)| problem(status, description)));
+    operation.responses.responses.sort_by_key(|response| response.status);
+}
+
+fn has(operation: &MetaOperation, status: u16) -> bool {
+    operation.responses.responses.iter().any(|response| response.status == Some(status))
+}
+
+/// The errors an operation can answer, by what it takes.
+fn errors(operation: &MetaOperation, needs_tenant: bool) -> Vec<(u16, &'static str)> {
+    let body = operation.request.is_some();
+    let credentials = !operation.security.is_empty();
+    let takes = |place: MetaParamIn| operation.params.iter().any(|param| param.in_type == place);
+    let writes = operation.method != Method::GET;
+    let table = [
+        (true, 400, "The request is malformed, names no organization or has wrong fields."),
+        (credentials, 401, "The token is missing or not valid."),
+        (credentials || needs_tenant, 403, "Not allowed, or the organization is suspended."),
+        (needs_tenant || takes(MetaParamIn::Path) || takes(MetaParamIn::Query), 404, "No such organization, row or page."),
+        (body, 408, "The body took too long to arrive."),
+        (writes && (credentials || body), 409, "A conflict with the present state."),
+        (body, 413, "The body is too long."),
+        (body, 415, "The body is not JSON."),
+        (true, 429, "Too many requests; `Retry-After` says when to come back."),
+        (true, 500, "A failure of the server; it says nothing but the request id."),
+        (true, 503, "The database or the organization is not available; `Retry-After` says when to come back."),
+    ];
+    table.into_iter().filter(|(applies, ..)| *applies).map(|(_, status, why)| (status, why)).collect()
+}
+
+fn problem(status: u16, description: &'static str) -> MetaResponse {
+    let schema = MetaSchemaRef::Reference(SCHEMA.to_owned());
+    MetaResponse {
+        description,
+        status: Some(status),
+        status_range: None,
+        content: vec![MetaMediaType { content_type: PROBLEM_JSON, schema }],
+        headers: Vec::new(),
+    }
+}
+
+fn tenant_header() -> MetaOperationParam {
+    let slug = MetaSchema {
+        min_length: Some(3),
+        max_length: Some(40),
+        pattern: Some("^[a-z][a-z0-9-]+[a-z0-9]$".to_owned()),
+        ..MetaSchema::new("string")
+    };
+    MetaOperationParam {
+        name: "X-Tenant".to_owned(),
+        schema: MetaSchemaRef::Inline(Box::new(slug)),
+        in_type: MetaParamIn::Header,
+        description: Some(
+            "The organization's slug, for clients that can't name it by the host (`<slug>.<base domain>`).".to_owned(),
+        ),
+        required: false,
+        deprecated: false,
+        explode: true,
+        style: None,
+    }
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    openapi: &'static str,
+    info: Info,
+    servers: [Server; 1],
+    tags: &'a BTreeSet<MetaTag>,
+    paths: Paths<'a>,
+    components: Components<'a>,
+}
+
+#[derive(Serialize)]
+struct Server {
+    url: &'static str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Components<'a> {
+    schemas: &'a BTreeMap<String, MetaSchema>,
+    security_schemes: &'a BTreeMap<&'static str, MetaSecurityScheme>,
+}
+
+struct Paths<'a>(&'a [MetaPath]);
+
+impl Serialize for Paths<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for path in self.0 {
+            map.serialize_entry(&path.path, path)?;
+        }
+        map.end()
+    }
+}

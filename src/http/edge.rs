@@ -1,0 +1,322 @@
+//! The one way in and out of the server.
+//!
+//! A request passes these checks in the contract's order: host → route → method → tenant and credentials (the
+//! [`Gate`]) → the endpoint, whose extractors do the rest. Whatever comes back, problem, panic or answer, leaves in the
+//! contract's shape and is logged once.
+
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::FutureExt as _;
+use poem::{
+    Endpoint, EndpointExt as _, IntoEndpoint, Request, Response, Result,
+    endpoint::BoxEndpoint,
+    http::{
+        HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
+        header::{
+            ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+        },
+        uri::PathAndQuery,
+    },
+};
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use super::{
+    bearer::Bearer,
+    body::{BODY_BYTES, BODY_DEADLINE},
+    client::TrustedProxies,
+    conditional::Conditions,
+    error::Problem,
+    host::{self, Host},
+    rescue,
+    routes::{Access, Route, Routes, stripped},
+};
+use crate::clock::Clock;
+
+const X_TENANT: HeaderName = HeaderName::from_static("x-tenant");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Lets requests in: finds the tenant, checks the credentials.
+pub trait Gate: Send + Sync + 'static {
+    /// Puts what the endpoint's extractors take (the tenant's database, the caller, [`Viewer`], [`Origin`]) into the
+    /// request's extensions, or says why not.
+    ///
+    /// It is asked a second time, with [`Admission::again`], when the endpoint found that the tenant changed under it.
+    /// That request is an empty one, and only the refusal counts.
+    fn admit(
+        &self,
+        request: &mut Request,
+        admission: &Admission,
+    ) -> impl Future<Output = Result<(), Problem>> + Send;
+}
+
+/// What a request says about where it wants to go and who it comes from, checked for its form only.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// The id of the request.
+    pub request_id: Uuid,
+    /// The path of the operation, as the document has it: `/api/users/{pk}/`.
+    pub route: Arc<str>,
+    /// What the operation needs.
+    pub access: Access,
+    /// The host the request is for.
+    pub host: Host,
+    /// The port written behind it.
+    pub port: Option<u16>,
+    /// The header `X-Tenant`, where the operation runs in a tenant.
+    pub x_tenant: Option<String>,
+    /// The token, where the operation needs one.
+    pub bearer: Bearer,
+    /// The database just refused what the last look-up said: don't believe a cache.
+    pub again: bool,
+}
+
+/// Whose view of things an answer shows; part of its `ETag`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Viewer {
+    /// The tenant.
+    pub tenant: Option<Uuid>,
+    /// The user.
+    pub user: Option<Uuid>,
+}
+
+/// Scheme, host and port that links in an answer start with: `https://acme.example.com`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(pub Arc<str>);
+
+/// What a request may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a body may be.
+    pub body_bytes: usize,
+    /// How long it may take to arrive.
+    pub body_deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body_bytes: BODY_BYTES, body_deadline: BODY_DEADLINE }
+    }
+}
+
+/// The outermost endpoint.
+pub struct Edge<G> {
+    routes: Routes,
+    service: BoxEndpoint<'static, Response>,
+    gate: G,
+    clock: Clock,
+    limits: Limits,
+    proxies: TrustedProxies,
+}
+
+impl<G: Gate> Edge<G> {
+    /// An edge before `service`, which answers the paths of the document; what was mounted answers for itself.
+    pub fn new<E>(routes: Routes, service: E, gate: G, clock: Clock) -> Self
+    where
+        E: IntoEndpoint,
+        E::Endpoint: 'static,
+    {
+        let service = service.into_endpoint().map_to_response().boxed();
+        Self { routes, service, gate, clock, limits: Limits::default(), proxies: TrustedProxies::default() }
+    }
+
+    /// Other limits than the contract's.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The proxies to believe.
+    #[must_use]
+    pub fn trusted_proxies(self, proxies: TrustedProxies) -> Self {
+        Self { proxies, ..self }
+    }
+
+    async fn answer(&self, request: Request, route: Option<&Route>, request_id: Uuid) -> Result<Response, Problem> {
+        let authority = host::of(&request)?;
+        if *request.method() == Method::OPTIONS && request.uri().path() == "*" {
+            return Ok(options(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
+        }
+        let route = route.ok_or_else(Problem::not_found)?;
+        if *request.method() == Method::OPTIONS {
+            return Ok(options(route.allow()));
+        }
+        let access = route
+            .access(request.method())
+            .ok_or_else(|| Problem::method_not_allowed(method_name(request.method()), route.allow()))?;
+        let admission = Admission {
+            request_id,
+            route: route.template().clone(),
+            access,
+            host: authority.host,
+            port: authority.port,
+            x_tenant: if access.tenant { x_tenant(request.headers())? } else { None },
+            bearer: if access.credentials { Bearer::of(request.headers()) } else { Bearer::Absent },
+            again: false,
+        };
+        self.admitted(request, route, admission).await
+    }
+
+    async fn admitted(&self, mut request: Request, route: &Route, admission: Admission) -> Result<Response, Problem> {
+        self.gate.admit(&mut request, &admission).await?;
+        self.prepare(&mut request)?;
+        let conditions = Conditions::of(&request);
+        let endpoint = route.endpoint().unwrap_or(&self.service);
+        let outcome = match endpoint.call(request).await {
+            Ok(response) => rescue::response(response),
+            Err(error) => Err(rescue::error(error)),
+        };
+        match outcome {
+            Ok(mut response) => {
+                if let Some(conditions) = conditions {
+                    conditions.apply(&mut response).await?;
+                }
+                Ok(response)
+            }
+            Err(problem) if problem.is_tenant_changed() => {
+                let admission = Admission { again: true, ..admission };
+                self.gate.admit(&mut Request::default(), &admission).await?;
+                Err(problem)
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// What the endpoint and its extractors find in the request.
+    fn prepare(&self, request: &mut Request) -> Result<(), Problem> {
+        if *request.method() == Method::HEAD {
+            request.set_method(Method::GET);
+        }
+        if stripped(request.uri().path()).len() < request.uri().path().len() {
+            strip(request.uri_mut())?;
+        }
+        if self.limits != Limits::default() {
+            request.extensions_mut().insert(self.limits);
+        }
+        if !self.proxies.is_empty() {
+            request.extensions_mut().insert(self.proxies.clone());
+        }
+        Ok(())
+    }
+}
+
+impl<G: Gate> Endpoint for Edge<G> {
+    type Output = Response;
+
+    async fn call(&self, request: Request) -> Result<Response> {
+        let started = Instant::now();
+        let request_id = self.clock.uuid_v7();
+        let method = request.method().clone();
+        let route = self.routes.find(request.uri().path());
+        let template = route.map_or("none", |route| route.template());
+        let span = tracing::info_span!("request", method = method_name(&method), route = template, %request_id);
+        let answering = async {
+            let answer = AssertUnwindSafe(self.answer(request, route, request_id)).catch_unwind().await;
+            let answer = answer.unwrap_or_else(|payload| Err(rescue::panic(payload.as_ref())));
+            let mut id = Uuid::encode_buffer();
+            let id = request_id.hyphenated().encode_lower(&mut id);
+            let mut response = match answer {
+                Ok(response) => response,
+                Err(problem) => {
+                    log(&problem);
+                    problem.render(id)
+                }
+            };
+            if method == Method::HEAD {
+                drop_body(&mut response).await;
+            }
+            finish(response.headers_mut(), id);
+            let status = response.status().as_u16();
+            let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            tracing::info!(status, micros, "answered");
+            response
+        };
+        Ok(answering.instrument(span).await)
+    }
+}
+
+/// A method's name for people and logs; one nobody knows may be long and is anybody's text.
+fn method_name(method: &Method) -> &str {
+    let name = method.as_str();
+    if name.len() <= 16 { name } else { "OTHER" }
+}
+
+fn options(allow: HeaderValue) -> Response {
+    Response::builder().status(StatusCode::NO_CONTENT).header(ALLOW, allow).finish()
+}
+
+/// The header `X-Tenant`, which must name something if it is there.
+fn x_tenant(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let mut values = headers.get_all(X_TENANT).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => match value.to_str() {
+            Ok(slug) if !slug.is_empty() => Ok(Some(slug.to_owned())),
+            _ => Err(Problem::tenant_mismatch()),
+        },
+        (Some(_), Some(_)) => Err(Problem::tenant_mismatch()),
+    }
+}
+
+/// Takes the final slash off the path: `poem_openapi` registers paths without it.
+fn strip(uri: &mut Uri) -> Result<(), Problem> {
+    let path = stripped(uri.path());
+    let target = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let mut parts = std::mem::take(uri).into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(Problem::internal)?);
+    *uri = Uri::from_parts(parts).map_err(Problem::internal)?;
+    Ok(())
+}
+
+/// What HEAD answers: the headers of GET, its length among them, without the body. A stream has no length to tell and is
+/// not run to find out.
+async fn drop_body(response: &mut Response) {
+    let streamed = response.content_type().is_some_and(|media_type| media_type.starts_with("text/event-stream"));
+    let body = response.take_body();
+    let bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if streamed || bodiless || response.headers().contains_key(CONTENT_LENGTH) {
+        return;
+    }
+    if let Ok(body) = body.into_bytes().await {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+}
+
+/// The headers of every answer. What an endpoint has set stays.
+fn finish(headers: &mut HeaderMap, request_id: &str) {
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    for (name, value) in [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+        // An error depends on who asks and when, and what a POST answers may hold tokens.
+        (CACHE_CONTROL, "no-store"),
+        // Nothing here is a page but those that bring a policy of their own.
+        (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+}
+
+/// The one place where a failure of ours is logged.
+fn log(problem: &Problem) {
+    let status = problem.status();
+    if !status.is_server_error() {
+        return;
+    }
+    let cause = problem.causes().unwrap_or_default();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        tracing::warn!(code = problem.code(), cause, "not available");
+    } else {
+        tracing::error!(code = problem.code(), cause, "failed");
+    }
+}

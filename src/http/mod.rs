@@ -1,0 +1,60 @@
+//! The HTTP contract, kept once for every endpoint.
+//!
+//! An endpoint's author writes [`input!`](crate::input) and [`output!`](crate::output) types and a function; what the
+//! contract promises beside that happens here:
+//!
+//! - [`edge`]: the one way in and out. Request id, host, route, method, tenant and credentials, in this order, before
+//!   the endpoint; problems, `ETag`s and headers after it.
+//! - [`routes`]: which paths and methods there are, read off the same description as the document.
+//! - [`host`], [`bearer`], [`client`]: what a request says about itself.
+//! - [`body`], [`strict_json`], [`input`]: from bytes to a checked input, with all field errors at once.
+//! - [`output`], [`page`]: the answers.
+//! - [`error`]: [`Problem`], the one shape of an error.
+//! - [`docs`], [`swagger`]: the finished OpenAPI document and its page.
+//! - [`health`]: is the process up, does the database answer.
+
+pub mod bearer;
+pub mod body;
+pub mod client;
+mod conditional;
+pub mod docs;
+pub mod edge;
+pub mod error;
+pub mod health;
+pub mod host;
+pub mod input;
+pub mod output;
+pub mod page;
+mod query;
+mod rescue;
+pub mod routes;
+mod schema;
+pub mod strict_json;
+pub mod swagger;
+
+#[cfg(test)]
+mod tests;
+
+pub use body::{Body, OptionalBody};
+pub use client::{ClientAddr, TrustedProxies};
+pub use docs::{Document, Info};
+pub use edge::{Admission, Edge, Gate, Limits, Origin, Viewer};
+pub use error::{FieldErrors, Problem};
+pub use host::Host;
+pub use input::{Field, Input, Text};
+pub use output::{Created, Json, NoContent};
+pub use page::{Listing, Page, PageQuery};
+pub use routes::{Access, Routes};
+
+#[doc(hidden)]
+pub mod macros {
+    //! What the macros of this module expand to needs.
+    pub use poem_openapi::{
+        registry::{MetaSchemaRef, Registry},
+        types::Type,
+    };
+    pub use serde::Serialize;
+    pub use serde_json::{Map, Value};
+
+    pub use super::schema::{Member, object};
+}

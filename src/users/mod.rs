@@ -1,0 +1,3 @@
+//! The people of a tenant.
+
+pub mod identity;
