@@ -10,8 +10,8 @@ use poem::http::Method;
 use poem_openapi::{
     ApiResponse as _, OpenApi,
     registry::{
-        MetaMediaType, MetaOperation, MetaOperationParam, MetaParamIn, MetaPath, MetaResponse, MetaSchema, MetaSchemaRef,
-        MetaSecurityScheme, MetaTag, Registry,
+        MetaMediaType, MetaOperation, MetaOperationParam, MetaParamIn, MetaPath, MetaResponse, MetaSchema,
+        MetaSchemaRef, MetaSecurityScheme, MetaTag, Registry,
     },
 };
 use serde::{Serialize, ser::SerializeMap as _};
@@ -142,7 +142,12 @@ impl Document {
                     gap(&format!("says nothing about {status}"));
                 }
             }
-            if !operation.responses.responses.iter().any(|response| response.status.is_some_and(|status| status < 400)) {
+            if !operation
+                .responses
+                .responses
+                .iter()
+                .any(|response| response.status.is_some_and(|status| status < 400))
+            {
                 gap("says nothing about success");
             }
         }
@@ -150,7 +155,9 @@ impl Document {
     }
 
     fn operations(&self) -> impl Iterator<Item = (&str, &MetaOperation)> {
-        self.paths.iter().flat_map(|path| path.operations.iter().map(|operation| (path.path.as_str(), operation)))
+        self.paths
+            .iter()
+            .flat_map(|path| path.operations.iter().map(|operation| (path.path.as_str(), operation)))
     }
 }
 
@@ -167,7 +174,10 @@ fn finish(operation: &mut MetaOperation, needs_tenant: bool) {
     }
     let missing: Vec<_> =
         errors(operation, needs_tenant).into_iter().filter(|(status, _)| !has(operation, *status)).collect();
-    operation.responses.responses.extend(missing.into_iter().map(|(status, description)| problem(status, description)));
+    operation
+        .responses
+        .responses
+        .extend(missing.into_iter().map(|(status, description)| problem(status, description)));
     operation.responses.responses.sort_by_key(|response| response.status);
 }
 
@@ -185,14 +195,22 @@ fn errors(operation: &MetaOperation, needs_tenant: bool) -> Vec<(u16, &'static s
         (true, 400, "The request is malformed, names no organization or has wrong fields."),
         (credentials, 401, "The token is missing or not valid."),
         (credentials || needs_tenant, 403, "Not allowed, or the organization is suspended."),
-        (needs_tenant || takes(MetaParamIn::Path) || takes(MetaParamIn::Query), 404, "No such organization, row or page."),
+        (
+            needs_tenant || takes(MetaParamIn::Path) || takes(MetaParamIn::Query),
+            404,
+            "No such organization, row or page.",
+        ),
         (body, 408, "The body took too long to arrive."),
         (writes && (credentials || body), 409, "A conflict with the present state."),
         (body, 413, "The body is too long."),
         (body, 415, "The body is not JSON."),
         (true, 429, "Too many requests; `Retry-After` says when to come back."),
         (true, 500, "A failure of the server; it says nothing but the request id."),
-        (true, 503, "The database or the organization is not available; `Retry-After` says when to come back."),
+        (
+            true,
+            503,
+            "The database or the organization is not available; `Retry-After` says when to come back.",
+        ),
     ];
     table.into_iter().filter(|(applies, ..)| *applies).map(|(_, status, why)| (status, why)).collect()
 }
@@ -220,7 +238,8 @@ fn tenant_header() -> MetaOperationParam {
         schema: MetaSchemaRef::Inline(Box::new(slug)),
         in_type: MetaParamIn::Header,
         description: Some(
-            "The organization's slug, for clients that can't name it by the host (`<slug>.<base domain>`).".to_owned(),
+            "The organization's slug, for clients that can't name it by the host (`<slug>.<base domain>`)."
+                .to_owned(),
         ),
         required: false,
         deprecated: false,

@@ -421,12 +421,18 @@ fn schema() -> MetaSchema {
         ),
         required: RESERVED.to_vec(),
         properties: vec![
-            ("type", member("string", "Always `about:blank`: the code says what it is.", "about:blank".into())),
+            (
+                "type",
+                member("string", "Always `about:blank`: the code says what it is.", "about:blank".into()),
+            ),
             ("title", member("string", "The status in words.", "Bad Request".into())),
             ("status", member("integer", "The status.", 400.into())),
             ("code", member("string", "Stable; for programs.", "invalid".into())),
             ("detail", member("string", "For people.", "Invalid input.".into())),
-            ("request_id", member("string", "Also in `X-Request-Id`; name it when asking for help.", "0192…".into())),
+            (
+                "request_id",
+                member("string", "Also in `X-Request-Id`; name it when asking for help.", "0192…".into()),
+            ),
         ],
         additional_properties: Some(Box::new(MetaSchemaRef::Inline(Box::new(sentences)))),
         ..MetaSchema::new("object")

@@ -221,7 +221,9 @@ impl Links {
     fn to(&self, number: u64) -> String {
         let mut link = format!("{}{}", self.origin, self.path);
         let mut separator = '?';
-        let is_page = |pair: &&str| form_urlencoded::parse(pair.as_bytes()).next().is_some_and(|(name, _)| name == "page");
+        let is_page = |pair: &&str| {
+            form_urlencoded::parse(pair.as_bytes()).next().is_some_and(|(name, _)| name == "page")
+        };
         for pair in self.query.split('&').filter(|pair| !pair.is_empty() && !is_page(pair)) {
             link.push(separator);
             link.push_str(pair);
@@ -245,7 +247,11 @@ impl<'a, L: Listing> ApiExtractor<'a> for PageQuery<L> {
         Some(query::describe(parameters::<L>()))
     }
 
-    async fn from_request(request: &'a Request, _: &mut RequestBody, _: ExtractParamOptions<()>) -> poem::Result<Self> {
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        _: ExtractParamOptions<()>,
+    ) -> poem::Result<Self> {
         Ok(Self::read(request)?)
     }
 }
@@ -259,9 +265,11 @@ fn parameters<L: Listing>() -> Vec<(&'static str, MetaSchema)> {
     size.default = Some(DEFAULT_PAGE_SIZE.into());
     size.minimum = Some(1.0);
     let mut ordering = MetaSchema::new("string");
-    ordering.description = Some("In which order; `-` before a field turns it around, commas separate several.");
+    ordering.description =
+        Some("In which order; `-` before a field turns it around, commas separate several.");
     ordering.default = Some(L::DEFAULT.into());
-    ordering.enum_items = L::FIELDS.iter().flat_map(|field| [(*field).into(), format!("-{field}").into()]).collect();
+    ordering.enum_items =
+        L::FIELDS.iter().flat_map(|field| [(*field).into(), format!("-{field}").into()]).collect();
     let mut parameters = vec![("page", page), ("page_size", size), ("ordering", ordering)];
     if let Some(what) = L::SEARCH {
         let mut search = MetaSchema::new("string");
@@ -300,7 +308,8 @@ impl<T: Type> Type for Page<T> {
         registry.create_schema::<Self, _>(Self::name().into_owned(), |registry| {
             T::register(registry);
             let member = |ty, format, description, nullable| {
-                let schema = MetaSchema { format, description: Some(description), nullable, ..MetaSchema::new(ty) };
+                let schema =
+                    MetaSchema { format, description: Some(description), nullable, ..MetaSchema::new(ty) };
                 MetaSchemaRef::Inline(Box::new(schema))
             };
             MetaSchema {
@@ -374,13 +383,25 @@ mod tests {
         assert_eq!(page["next"], "http://acme.localhost/api/users/?search=a%20b&page_size=50&x=%3C&page=3");
         assert_eq!(page["previous"], "http://acme.localhost/api/users/?search=a%20b&page_size=50&x=%3C");
         let page = links("page=2", 40);
-        assert_eq!((page["next"].clone(), page["previous"].clone()), (json!(null), json!("http://acme.localhost/api/users/")));
+        assert_eq!(
+            (page["next"].clone(), page["previous"].clone()),
+            (json!(null), json!("http://acme.localhost/api/users/"))
+        );
         assert_eq!(links("%70age=last", 45)["previous"], "http://acme.localhost/api/users/?page=2");
     }
 
     #[test]
     fn a_page_that_is_not_there_is_404() {
-        for text in ["page=0", "page=-1", "page=x", "page=3", "page=1.0", "page=%2B1", "page=99999999999999999999999", "page=Last"] {
+        for text in [
+            "page=0",
+            "page=-1",
+            "page=x",
+            "page=3",
+            "page=1.0",
+            "page=%2B1",
+            "page=99999999999999999999999",
+            "page=Last",
+        ] {
             let problem = query(text).expect("a query").window(40).expect_err(text);
             assert_eq!(problem.to_string(), "404 not_found: Invalid page.", "{text}");
         }
@@ -388,7 +409,16 @@ mod tests {
 
     #[test]
     fn the_size_of_a_page_is_clamped_and_nonsense_is_the_default() {
-        for (text, limit) in [("50", 50), ("101", 100), ("99999999999999999999999", 100), ("0", 20), ("-5", 20), ("x", 20), ("", 20), ("1.5", 20)] {
+        for (text, limit) in [
+            ("50", 50),
+            ("101", 100),
+            ("99999999999999999999999", 100),
+            ("0", 20),
+            ("-5", 20),
+            ("x", 20),
+            ("", 20),
+            ("1.5", 20),
+        ] {
             let window = query(&format!("page_size={text}")).expect("a query").window(0).expect("a page");
             assert_eq!(window.limit, limit, "{text}");
         }
@@ -398,7 +428,11 @@ mod tests {
     fn unknown_orders_are_ignored() {
         let order = |text: &str| {
             let query = query(&format!("ordering={text}")).expect("a query");
-            query.order().iter().map(|order| format!("{}{}", if order.descending { "-" } else { "" }, order.field)).collect::<Vec<_>>()
+            query
+                .order()
+                .iter()
+                .map(|order| format!("{}{}", if order.descending { "-" } else { "" }, order.field))
+                .collect::<Vec<_>>()
         };
         assert_eq!(order("username"), ["username"]);
         assert_eq!(order("-username,password,date_joined,username"), ["-username", "date_joined"]);
