@@ -21,7 +21,8 @@ use serde_json::{Map, Value};
 
 use super::{
     edge::Limits,
-    error::{FieldErrors, Problem},
+    error::Problem,
+    field_errors::FieldErrors,
     input::{Input, kind},
     strict_json,
 };
@@ -88,7 +89,10 @@ fn described<T: Type>(required: bool) -> MetaRequest {
 }
 
 /// The object in the body; `None` if the body is empty.
-async fn read_object(request: &Request, body: &mut RequestBody) -> Result<Option<Map<String, Value>>, Problem> {
+async fn read_object(
+    request: &Request,
+    body: &mut RequestBody,
+) -> Result<Option<Map<String, Value>>, Problem> {
     let limits = request.data::<Limits>().copied().unwrap_or_default();
     let body = body.take().map_err(Problem::internal)?;
     let bytes = read(body, request.headers(), limits).await?;
@@ -110,11 +114,13 @@ async fn read_object(request: &Request, body: &mut RequestBody) -> Result<Option
 
 /// All bytes of the body, if they are not too many and don't take too long.
 async fn read(body: poem::Body, headers: &HeaderMap, limits: Limits) -> Result<Vec<u8>, Problem> {
-    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    let announced =
+        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limits.body_bytes) {
         return Err(Problem::too_large(limits.body_bytes));
     }
-    let mut bytes = Vec::with_capacity(announced.unwrap_or_default());
+    // What is announced need not come: more room than most bodies need is made when it does.
+    let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(16 * 1024));
     let mut chunks = body.into_bytes_stream();
     let reading = async {
         while let Some(chunk) = chunks.next().await {
@@ -133,7 +139,10 @@ async fn read(body: poem::Body, headers: &HeaderMap, limits: Limits) -> Result<V
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         return Err(Problem::unsupported_media_type("Send the body without Content-Encoding."));
     }
     let mut types = headers.get_all(CONTENT_TYPE).iter();
@@ -146,7 +155,9 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
             ))),
             Err(_) => Err(Problem::unsupported_media_type("Unsupported media type in request.")),
         },
-        (None, _) => Err(Problem::unsupported_media_type("Send the body with Content-Type: application/json.")),
+        (None, _) => {
+            Err(Problem::unsupported_media_type("Send the body with Content-Type: application/json."))
+        }
         (Some(_), Some(_)) => Err(Problem::unsupported_media_type("Content-Type was given twice.")),
     }
 }

@@ -70,7 +70,11 @@ impl ClientAddr {
             .map(|line| line.to_str().unwrap_or_default())
             .collect();
         let entries = lines.iter().flat_map(|line| line.split(','));
-        Self(request.data::<TrustedProxies>().map_or_else(|| peer.to_canonical(), |proxies| proxies.client(peer, entries)))
+        Self(
+            request
+                .data::<TrustedProxies>()
+                .map_or_else(|| peer.to_canonical(), |proxies| proxies.client(peer, entries)),
+        )
     }
 }
 
@@ -85,7 +89,9 @@ mod tests {
     use super::*;
 
     fn client(peer: &str, forwarded_for: &str) -> String {
-        let proxies = TrustedProxies::new(["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().expect("a network")));
+        let proxies = TrustedProxies::new(
+            ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().expect("a network")),
+        );
         proxies.client(peer.parse().expect("an address"), forwarded_for.split(',')).to_string()
     }
 

@@ -118,12 +118,32 @@ mod tests {
     #[test]
     fn a_list_names_its_tags_weak_or_strong() {
         for list in [
-            r#""a""#, r#"W/"a""#, r#" "x" , W/"a" "#, r#","a","#, r#""x,y","a""#, "*", " * ", r#""",,"a""#, r#""x"	, "a""#,
+            r#""a""#,
+            r#"W/"a""#,
+            r#" "x" , W/"a" "#,
+            r#","a","#,
+            r#""x,y","a""#,
+            "*",
+            " * ",
+            r#""",,"a""#,
+            r#""x"	, "a""#,
         ] {
             assert!(names(list.as_bytes(), b"\"a\""), "{list}");
         }
         assert!(names(b"\"a\"", b"W/\"a\""));
-        for list in ["", ",", "a", r#""b""#, r#"w/"a""#, r#""a"#, r#""a" "b""#, r#"*, "a""#, r#""x" y, "a""#, r#""a "b""#, r#""A""#] {
+        for list in [
+            "",
+            ",",
+            "a",
+            r#""b""#,
+            r#"w/"a""#,
+            r#""a"#,
+            r#""a" "b""#,
+            r#"*, "a""#,
+            r#""x" y, "a""#,
+            r#""a "b""#,
+            r#""A""#,
+        ] {
             assert!(!names(list.as_bytes(), b"\"a\""), "{list}");
         }
     }

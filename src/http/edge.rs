@@ -18,7 +18,8 @@ use poem::{
     http::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
         header::{
-            ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+            ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, REFERRER_POLICY,
+            X_CONTENT_TYPE_OPTIONS,
         },
         uri::PathAndQuery,
     },
@@ -137,7 +138,12 @@ impl<G: Gate> Edge<G> {
         Self { proxies, ..self }
     }
 
-    async fn answer(&self, request: Request, route: Option<&Route>, request_id: Uuid) -> Result<Response, Problem> {
+    async fn answer(
+        &self,
+        request: Request,
+        route: Option<&Route>,
+        request_id: Uuid,
+    ) -> Result<Response, Problem> {
         let authority = host::of(&request)?;
         if *request.method() == Method::OPTIONS && request.uri().path() == "*" {
             return Ok(options(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
@@ -162,7 +168,12 @@ impl<G: Gate> Edge<G> {
         self.admitted(request, route, admission).await
     }
 
-    async fn admitted(&self, mut request: Request, route: &Route, admission: Admission) -> Result<Response, Problem> {
+    async fn admitted(
+        &self,
+        mut request: Request,
+        route: &Route,
+        admission: Admission,
+    ) -> Result<Response, Problem> {
         self.gate.admit(&mut request, &admission).await?;
         self.prepare(&mut request)?;
         let conditions = Conditions::of(&request);
@@ -214,7 +225,8 @@ impl<G: Gate> Endpoint for Edge<G> {
         let method = request.method().clone();
         let route = self.routes.find(request.uri().path());
         let template = route.map_or("none", |route| route.template());
-        let span = tracing::info_span!("request", method = method_name(&method), route = template, %request_id);
+        let span =
+            tracing::info_span!("request", method = method_name(&method), route = template, %request_id);
         let answering = async {
             let answer = AssertUnwindSafe(self.answer(request, route, request_id)).catch_unwind().await;
             let answer = answer.unwrap_or_else(|payload| Err(rescue::panic(payload.as_ref())));
@@ -279,7 +291,8 @@ fn strip(uri: &mut Uri) -> Result<(), Problem> {
 /// What HEAD answers: the headers of GET, its length among them, without the body. A stream has no length to tell and is
 /// not run to find out.
 async fn drop_body(response: &mut Response) {
-    let streamed = response.content_type().is_some_and(|media_type| media_type.starts_with("text/event-stream"));
+    let streamed =
+        response.content_type().is_some_and(|media_type| media_type.starts_with("text/event-stream"));
     let body = response.take_body();
     let bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if streamed || bodiless || response.headers().contains_key(CONTENT_LENGTH) {

@@ -45,16 +45,13 @@ impl Authority {
     /// anything outside ASCII have no place here.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (ip, port) = rest.split_once(']')?;
-                let host = Host::Ip(IpAddr::V6(ip.parse::<Ipv6Addr>().ok()?));
-                (host, if port.is_empty() { port } else { port.strip_prefix(':')? })
-            }
-            None => {
-                let (host, port) = text.split_once(':').unwrap_or((text, ""));
-                (name_or_ip(host)?, port)
-            }
+        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (ip, port) = rest.split_once(']')?;
+            let host = Host::Ip(IpAddr::V6(ip.parse::<Ipv6Addr>().ok()?));
+            (host, if port.is_empty() { port } else { port.strip_prefix(':')? })
+        } else {
+            let (host, port) = text.split_once(':').unwrap_or((text, ""));
+            (name_or_ip(host)?, port)
         };
         if !port.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
@@ -101,7 +98,9 @@ pub(crate) fn of(request: &Request) -> Result<Authority, Problem> {
         None => None,
     };
     match (target, header) {
-        (Some(target), Some(header)) if request.version() == Version::HTTP_2 && target.host != header.host => {
+        (Some(target), Some(header))
+            if request.version() == Version::HTTP_2 && target.host != header.host =>
+        {
             Err(malformed("The header Host is not the request's authority."))
         }
         (Some(authority), _) | (None, Some(authority)) => Ok(authority),
@@ -133,15 +132,33 @@ mod tests {
 
     #[test]
     fn case_port_and_one_final_dot_do_not_count() {
-        for text in ["acme.example.com", "ACME.Example.com", "acme.example.com.", "acme.example.com.:8080", "acme.example.com:"] {
-            assert_eq!(Authority::parse(text).map(|authority| authority.host), Some(name("acme.example.com")), "{text}");
+        for text in [
+            "acme.example.com",
+            "ACME.Example.com",
+            "acme.example.com.",
+            "acme.example.com.:8080",
+            "acme.example.com:",
+        ] {
+            assert_eq!(
+                Authority::parse(text).map(|authority| authority.host),
+                Some(name("acme.example.com")),
+                "{text}"
+            );
         }
-        assert_eq!(Authority::parse("localhost:8080"), Some(Authority { host: name("localhost"), port: Some(8080) }));
+        assert_eq!(
+            Authority::parse("localhost:8080"),
+            Some(Authority { host: name("localhost"), port: Some(8080) })
+        );
     }
 
     #[test]
     fn addresses_are_addresses() {
-        for (text, ip) in [("127.0.0.1:80", "127.0.0.1"), ("10.0.0.1.", "10.0.0.1"), ("[::1]", "::1"), ("[FE80::1]:99", "fe80::1")] {
+        for (text, ip) in [
+            ("127.0.0.1:80", "127.0.0.1"),
+            ("10.0.0.1.", "10.0.0.1"),
+            ("[::1]", "::1"),
+            ("[FE80::1]:99", "fe80::1"),
+        ] {
             let ip = ip.parse().expect("an address");
             assert_eq!(Authority::parse(text).map(|authority| authority.host), Some(Host::Ip(ip)), "{text}");
         }
@@ -152,8 +169,29 @@ mod tests {
         let long = "a".repeat(64);
         let longer = "a.".repeat(127) + "ab";
         for text in [
-            "", ".", "..", "a..b", ".a", "a..", "a b", "a/b", "user@a", "a:b", "a:99999", "a:1:2", "::1", "[::1", "[::1]x",
-            "[::1%25eth0]", "[1.2.3.4]", "a%2eb", "bücher.example", "a,b", "a\"", &long, &longer,
+            "",
+            ".",
+            "..",
+            "a..b",
+            ".a",
+            "a..",
+            "a b",
+            "a/b",
+            "user@a",
+            "a:b",
+            "a:99999",
+            "a:1:2",
+            "::1",
+            "[::1",
+            "[::1]x",
+            "[::1%25eth0]",
+            "[1.2.3.4]",
+            "a%2eb",
+            "bücher.example",
+            "a,b",
+            "a\"",
+            &long,
+            &longer,
         ] {
             assert_eq!(Authority::parse(text), None, "{text}");
         }

@@ -10,7 +10,7 @@ use poem_openapi::{
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::error::{FieldErrors, Sentence};
+use super::{error::Sentence, field_errors::FieldErrors};
 
 /// What is wrong with one field.
 pub type Wrong = Vec<Sentence>;
@@ -94,7 +94,9 @@ pub fn bounded(text: &str, min: usize, max: usize) -> Result<(), Wrong> {
         return wrong(BLANK);
     }
     // The bytes bound the characters from above, so the usual text is measured without being walked.
-    if (text.len() > max || text.len() < min * char::MAX.len_utf8()) && !(min..=max).contains(&text.chars().count()) {
+    if (text.len() > max || text.len() < min * char::MAX.len_utf8())
+        && !(min..=max).contains(&text.chars().count())
+    {
         let more = text.chars().count() > max;
         return wrong(if more { too_long(max) } else { too_short(min) });
     }

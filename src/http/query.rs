@@ -21,7 +21,8 @@ pub(crate) fn describe(parameters: Vec<(&'static str, MetaSchema)>) -> MetaReque
 
 /// Turns such a body into parameters.
 pub(crate) fn unfold(operation: &mut MetaOperation) {
-    let described = |request: &MetaRequest| request.content.iter().any(|body| body.content_type == QUERY_PARAMETERS);
+    let described =
+        |request: &MetaRequest| request.content.iter().any(|body| body.content_type == QUERY_PARAMETERS);
     let Some(request) = operation.request.take_if(|request| described(request)) else { return };
     for body in request.content {
         let MetaSchemaRef::Inline(schema) = body.schema else { continue };

@@ -66,7 +66,9 @@ fn client(status: StatusCode) -> Problem {
         StatusCode::UNAUTHORIZED => Problem::not_authenticated(),
         StatusCode::FORBIDDEN => Problem::permission_denied(),
         StatusCode::NOT_FOUND => Problem::not_found(),
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::unsupported_media_type("Unsupported media type in request."),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+            Problem::unsupported_media_type("Unsupported media type in request.")
+        }
         StatusCode::TOO_MANY_REQUESTS => Problem::throttled(Duration::from_secs(1)),
         other => Problem::new(other, "error", other.canonical_reason().unwrap_or("Error")),
     }

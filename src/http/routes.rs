@@ -112,7 +112,8 @@ impl Routes {
                 .operations
                 .iter()
                 .map(|operation| {
-                    let credentials = !operation.security.is_empty() && operation.security.iter().all(|any| !any.is_empty());
+                    let credentials = !operation.security.is_empty()
+                        && operation.security.iter().all(|any| !any.is_empty());
                     (operation.method.clone(), Access { tenant, credentials })
                 })
                 .collect();
@@ -125,7 +126,13 @@ impl Routes {
     ///
     /// # Errors
     /// When the path can't be told apart from another one.
-    pub fn mount<E>(mut self, path: &str, methods: &[Method], access: Access, endpoint: E) -> Result<Self, RouteError>
+    pub fn mount<E>(
+        mut self,
+        path: &str,
+        methods: &[Method],
+        access: Access,
+        endpoint: E,
+    ) -> Result<Self, RouteError>
     where
         E: IntoEndpoint,
         E::Endpoint: 'static,
@@ -201,7 +208,9 @@ mod tests {
         ] {
             assert!(!is_tenanted(path), "{path}");
         }
-        for path in ["/api/sign_up/", "/api/login/", "/api/users/{pk}/", "/api/tenant/", "/api/sign_up/tenants/"] {
+        for path in
+            ["/api/sign_up/", "/api/login/", "/api/users/{pk}/", "/api/tenant/", "/api/sign_up/tenants/"]
+        {
             assert!(is_tenanted(path), "{path}");
         }
     }
@@ -219,7 +228,9 @@ mod tests {
         assert_eq!(template("/api/users/1"), Some("/api/users/{pk}/".into()));
         assert_eq!(template("/api/users/1/"), Some("/api/users/{pk}/".into()));
         assert_eq!(template("/docs"), Some("/docs".into()));
-        for path in ["/api/users//", "/api//users/", "//api/users", "/api/users/1//", "/docs/", "/api/", "/", ""] {
+        for path in
+            ["/api/users//", "/api//users/", "//api/users", "/api/users/1//", "/docs/", "/api/", "/", ""]
+        {
             assert_eq!(template(path), None, "{path}");
         }
         Ok(())

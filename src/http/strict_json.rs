@@ -21,9 +21,15 @@ pub fn parse(bytes: &[u8]) -> Result<Value, String> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| format!("not UTF-8: invalid sequence after {} bytes", error.valid_up_to()))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Strict { levels: MAX_DEPTH }.deserialize(&mut deserializer).map_err(|error| error.to_string())?;
-    deserializer.end().map_err(|error| error.to_string())?;
+    let value =
+        Strict { levels: MAX_DEPTH }.deserialize(&mut deserializer).map_err(|error| reason(&error))?;
+    deserializer.end().map_err(|error| reason(&error))?;
     Ok(value)
+}
+
+fn reason(error: &serde_json::Error) -> String {
+    // What `serde_json` calls the missing second half of a surrogate pair, and only that.
+    error.to_string().replacen("unexpected end of hex escape", "lone leading surrogate in hex escape", 1)
 }
 
 /// Reads a value that may nest `levels` deep.
@@ -133,7 +139,8 @@ mod tests {
 
     #[test]
     fn ordinary_json_is_what_it_is() {
-        let text = r#" {"a": [1, -2, 3.5, "x\u00e9\ud83d\ude00", true, null], "b": {"a": 18446744073709551615}} "#;
+        let text =
+            r#" {"a": [1, -2, 3.5, "x\u00e9\ud83d\ude00", true, null], "b": {"a": 18446744073709551615}} "#;
         let expected = json!({"a": [1, -2, 3.5, "xé😀", true, null], "b": {"a": u64::MAX}});
         assert_eq!(parse(text.as_bytes()), Ok(expected));
     }
@@ -141,7 +148,10 @@ mod tests {
     #[test]
     fn a_refusal_says_what_and_where() {
         assert_eq!(refusal(r#"{"a": 1, "a": 2}"#), r#"member "a" given twice at line 1 column 12"#);
-        assert_eq!(refusal(r#"{"o": [{"b": 1, "\u0062": 2}]}"#), r#"member "b" given twice at line 1 column 24"#);
+        assert_eq!(
+            refusal(r#"{"o": [{"b": 1, "\u0062": 2}]}"#),
+            r#"member "b" given twice at line 1 column 24"#
+        );
         assert_eq!(refusal(r#"{"a": "x\u0000"}"#), "NUL in a string at line 1 column 15");
         assert_eq!(refusal(r#"{"\u0000": 1}"#), "NUL in the name of a member at line 1 column 9");
         assert!(refusal(r#"{"a": "\ud800"}"#).contains("surrogate"));

@@ -56,8 +56,10 @@ pub fn mount(routes: Routes, document: &Document) -> Result<Routes, SwaggerError
 /// The page: Swagger UI from the files in `poem_openapi`, started by a script of ours.
 fn page() -> Result<Asset, SwaggerError> {
     let bundled = OpenApiService::new((), "", "").swagger_ui_html();
-    let style = between(&bundled, "<style charset=\"UTF-8\">", "</style>").ok_or(SwaggerError::Bundle("style"))?;
-    let script = between(&bundled, "<script charset=\"UTF-8\">", "</script>").ok_or(SwaggerError::Bundle("script"))?;
+    let style =
+        between(&bundled, "<style charset=\"UTF-8\">", "</style>").ok_or(SwaggerError::Bundle("style"))?;
+    let script =
+        between(&bundled, "<script charset=\"UTF-8\">", "</script>").ok_or(SwaggerError::Bundle("script"))?;
     let html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>API documentation</title>\n\

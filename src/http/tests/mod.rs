@@ -1,0 +1,8 @@
+//! A small service behind the edge, called over real sockets.
+
+mod bodies;
+mod documents;
+mod edges;
+mod lists;
+mod service;
+mod wire;
