@@ -1,3 +1,9 @@
 //! The `tenantry` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    tenantry::cli::run(tenantry::cli::Cli::parse())
+}

@@ -1,20 +1,24 @@
 //! Signing in and out.
 
+use data_encoding::BASE64URL_NOPAD;
 use poem::web::Data;
 use poem_openapi::{OpenApi, payload::Response};
 use tenants::TenantDb;
 
 use super::{
     Caller, Device, LoginOut,
-    service::{self, Login},
+    service,
     sessions,
 };
 use crate::{
-    docs::Tag,
+    app::Tag,
     error::ServiceError,
-    http::{Body, FieldErrors, Json, OptionalBody, Problem, Text, input::Anything},
+    http::{Body, Json, OptionalBody, Problem, Text},
     state::App,
-    users::identity::LoginPassword,
+    users::{
+        Login,
+        identity::{Credential, Email, Username},
+    },
 };
 
 crate::input! {
@@ -25,7 +29,7 @@ crate::input! {
         /// The e-mail address. Either this or `username` is needed.
         pub email: Option<Text<1, 254>>,
         /// The password.
-        pub password: LoginPassword,
+        pub password: Credential,
     }
 }
 
@@ -70,18 +74,15 @@ crate::output! {
     /// A public key (RFC 8037).
     pub struct KeyOut {
         /// Always `OKP`.
-        pub kty: String,
+        pub kty: &'static str,
         /// Always `Ed25519`.
-        pub crv: String,
+        pub crv: &'static str,
         /// The public key, in base64url.
         pub x: String,
         /// The key's id: its thumbprint (RFC 7638).
         pub kid: String,
         /// Always `EdDSA`.
-        pub alg: String,
-        /// Always `sig`.
-        #[serde(rename = "use")]
-        pub usage: String,
+        pub alg: &'static str,
     }
 }
 
@@ -101,12 +102,13 @@ impl AuthApi {
         body: Body<LoginIn>,
     ) -> Result<Response<Json<LoginOut>>, Problem> {
         let LoginIn { username, email, password } = body.0;
-        let login = match (username, email) {
-            (Some(username), _) => Login::of_username(&username),
-            (None, Some(email)) => Login::of_email(&email),
+        let login = match (&username, &email) {
+            (Some(username), _) => Username::parse(username).ok().map(Login::Username),
+            (None, Some(email)) => Email::parse(email).ok().map(Login::Email),
             (None, None) => return Err(Problem::non_field("Must include \"username\" or \"email\".")),
         };
-        Ok(no_store(Json(service::login(&self.0, db, &login, password.into(), &device).await?)))
+        let password = password.secret().clone();
+        Ok(no_store(Json(service::login(&self.0, db, login.as_ref(), password, &device).await?)))
     }
 
     /// Sign out
@@ -134,14 +136,24 @@ impl AuthApi {
     /// Answers with an empty object if the token is valid here and now, its session included.
     #[oai(path = "/api/token/verify", method = "post", operation_id = "verifyToken")]
     async fn verify(&self, Data(db): Data<&TenantDb>, body: Body<TokenIn>) -> Result<Json<EmptyOut>, Problem> {
-        service::verify(&self.0, db, &body.0.token).await?;
+        let claims = self.0.tokens.verify(&body.0.token).await.map_err(ServiceError::from)?;
+        let claims = claims.filter(|claims| claims.tenant == db.tenant().id).ok_or_else(Problem::token_not_valid)?;
+        let account = sessions::account_of(db, claims.sid, claims.sub, self.0.clock.now()).await;
+        account.map_err(ServiceError::from)?.ok_or_else(Problem::token_not_valid)?;
         Ok(Json(EmptyOut {}))
     }
 
     /// The keys that verify access tokens
     #[oai(path = "/.well-known/jwks.json", method = "get", operation_id = "jwks")]
     async fn jwks(&self) -> Response<Json<KeySetOut>> {
-        let keys = self.0.tokens.public_keys();
+        let keys = self.0.tokens.public_keys().into_iter().map(|key| KeyOut {
+            kty: "OKP",
+            crv: "Ed25519",
+            x: BASE64URL_NOPAD.encode(&key.bytes),
+            kid: key.kid,
+            alg: "EdDSA",
+        });
+        let keys = keys.collect();
         Response::new(Json(KeySetOut { keys })).header("cache-control", "public, max-age=300")
     }
 }

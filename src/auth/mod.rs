@@ -1,6 +1,6 @@
 //! Who is calling: sign-in, sessions, access tokens, and the gate that every request passes.
 
-mod api;
+pub mod api;
 mod caller;
 mod gate;
 mod service;
@@ -8,8 +8,9 @@ mod sessions;
 mod tokens;
 
 pub use api::AuthApi;
+pub(crate) use api::no_store;
 pub use caller::Caller;
 pub use gate::TenantGate;
 pub use service::{LoginOut, SignedIn, sign_in};
 pub use sessions::Device;
-pub use tokens::{Claims, Subject, TokenError, Tokens};
+pub use tokens::{Claims, PublicKey, Subject, TokenError, Tokens};

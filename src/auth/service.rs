@@ -15,7 +15,7 @@ use crate::{
     error::ServiceError,
     http::Problem,
     state::App,
-    users::{self, Account, UserBrief},
+    users::{self, Account, Login, UserBrief},
 };
 
 crate::output! {
@@ -82,24 +82,19 @@ pub async fn sign_in(
     Ok(SignedIn { token, token_expiration, refresh, refresh_expiration: now + REFRESH_LIFETIME })
 }
 
-/// Who signs in: by one of these.
-#[derive(Debug)]
-pub(crate) enum Login {
-    /// The username's key.
-    Username(String),
-    /// The e-mail's key.
-    Email(String),
-}
-
 /// Signs somebody in by password. Whatever is wrong, the answer is the same, and takes as long.
 pub(crate) async fn login(
     app: &App,
     db: &TenantDb,
-    login: &Login,
+    login: Option<&Login>,
     password: SecretString,
     device: &Device,
 ) -> Result<LoginOut, Problem> {
-    let found = users::find_credentials(db, login).await.map_err(ServiceError::from)?;
+    // What cannot be a name at all is nobody's, like one that nobody has.
+    let found = match login {
+        Some(login) => users::find_credentials(db, login).await.map_err(ServiceError::from)?,
+        None => None,
+    };
     let hash = found.as_ref().map(|found| found.password_hash.clone());
     let matches = app.hasher.verify(password, hash).await.map_err(ServiceError::from)?;
     match found {

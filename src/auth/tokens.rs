@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::{clock::Clock, entity::users::Role};
 
 /// How long an access token is valid. The contract's.
-pub const ACCESS_LIFETIME: TimeDelta = TimeDelta::minutes(10);
+const ACCESS_LIFETIME: TimeDelta = TimeDelta::minutes(10);
 /// For whom access tokens are.
 const AUDIENCE: &str = "tenantry";
 /// Keeps an access token from being taken for a token of another kind.
@@ -45,7 +45,7 @@ pub struct Claims {
     /// The session's id.
     pub sid: Uuid,
     /// The user's role when the token was made. What counts is the one in the database.
-    pub role: String,
+    pub role: Role,
     /// Always `access`.
     pub typ: String,
     /// When it was made, in seconds since 1970.
@@ -87,9 +87,18 @@ struct Verified {
     claims: Claims,
 }
 
+/// The public half of a signing key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    /// The key's id: its thumbprint (RFC 7638), in base64url.
+    pub kid: String,
+    /// The 32 bytes of the key.
+    pub bytes: Vec<u8>,
+}
+
 struct Keyring {
     signing: (Header, EncodingKey),
-    verifying: HashMap<String, (DecodingKey, Jwk)>,
+    verifying: HashMap<String, (DecodingKey, PublicKey)>,
     loaded_at: DateTime<Utc>,
 }
 
@@ -166,7 +175,7 @@ impl Tokens {
             sub: subject.user,
             tenant: subject.tenant,
             sid: subject.session,
-            role: subject.role.as_str().into(),
+            role: subject.role,
             typ: ACCESS.into(),
             iat: now.timestamp(),
             exp: (now + ACCESS_LIFETIME).timestamp(),
@@ -203,13 +212,13 @@ impl Tokens {
         Ok(Some(data.claims))
     }
 
-    /// The public keys that verify, by their ids.
+    /// The public keys that verify, ordered by their ids.
     #[must_use]
-    pub fn public_keys(&self) -> Vec<Jwk> {
+    pub fn public_keys(&self) -> Vec<PublicKey> {
         let keyring = self.keyring();
-        let mut keys: Vec<_> = keyring.verifying.iter().collect();
-        keys.sort_by_key(|(kid, _)| *kid);
-        keys.into_iter().map(|(_, (_, jwk))| jwk.clone()).collect()
+        let mut keys: Vec<_> = keyring.verifying.values().map(|(_, key)| key.clone()).collect();
+        keys.sort_by(|one, other| one.kid.cmp(&other.kid));
+        keys
     }
 
     fn in_time(&self, claims: &Claims) -> bool {
@@ -252,13 +261,15 @@ impl Keyring {
             let seed = wrapping
                 .open(&row.kid, &row.wrapped_seed)
                 .map_err(|error| TokenError::Key(error.to_string()))?;
-            let (key, jwk) = key_pair(&seed)?;
+            let (key, public) = key_pair(&seed)?;
+            if public.kid != row.kid {
+                return Err(TokenError::Key(format!("{} is another key than its id says", row.kid)));
+            }
             if signing.is_none() {
                 let header = Header { kid: Some(row.kid.clone()), ..Header::new(Algorithm::EdDSA) };
                 signing = Some((header, key));
             }
-            let decoding = DecodingKey::from_ed_der(&row.public_key);
-            verifying.insert(row.kid, (decoding, jwk));
+            verifying.insert(row.kid, (DecodingKey::from_ed_der(&public.bytes), public));
         }
         Ok(signing.map(|signing| Self { signing, verifying, loaded_at: now }))
     }
@@ -270,18 +281,11 @@ async fn create_key(
     now: DateTime<Utc>,
 ) -> Result<(), TokenError> {
     let seed: [u8; 32] = rand::random();
-    let (_, jwk) = key_pair(&seed)?;
-    let AlgorithmParameters::OctetKeyPair(parameters) = &jwk.algorithm else {
-        return Err(TokenError::Key("not an octet key pair".into()));
-    };
-    let public_key = BASE64URL_NOPAD
-        .decode(parameters.x.as_bytes())
-        .map_err(|error| TokenError::Key(error.to_string()))?;
-    let kid = jwk.common.key_id.clone().unwrap_or_default();
+    let (_, PublicKey { kid, bytes }) = key_pair(&seed)?;
     let wrapped_seed = wrapping.seal(&kid, &seed).map_err(|error| TokenError::Key(error.to_string()))?;
     let row = signing_keys::ActiveModel {
         kid: Set(kid),
-        public_key: Set(public_key),
+        public_key: Set(bytes),
         wrapped_seed: Set(wrapped_seed),
         created_at: Set(now),
         retired_at: Set(None),
@@ -290,13 +294,17 @@ async fn create_key(
     Ok(())
 }
 
-/// The key pair of a seed (RFC 8032), and its public half as a JWK whose id is its thumbprint (RFC 7638).
-fn key_pair(seed: &[u8]) -> Result<(EncodingKey, Jwk), TokenError> {
+/// The key pair of a seed (RFC 8032).
+fn key_pair(seed: &[u8]) -> Result<(EncodingKey, PublicKey), TokenError> {
     /// What stands before the seed in PKCS #8: version 0, the algorithm 1.3.101.112, and two octet strings (RFC 8410).
     const PKCS8: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
     let key = EncodingKey::from_ed_der(&[&PKCS8[..], seed].concat());
-    let failed = |error: jsonwebtoken::errors::Error| TokenError::Key(error.to_string());
-    let mut jwk = Jwk::from_encoding_key(&key, Algorithm::EdDSA).map_err(failed)?;
-    jwk.common.key_id = Some(jwk.thumbprint(ThumbprintHash::SHA256).map_err(failed)?);
-    Ok((key, jwk))
+    let failed = |error: &dyn std::fmt::Display| TokenError::Key(error.to_string());
+    let jwk = Jwk::from_encoding_key(&key, Algorithm::EdDSA).map_err(|error| failed(&error))?;
+    let AlgorithmParameters::OctetKeyPair(parameters) = &jwk.algorithm else {
+        return Err(failed(&"not an octet key pair"));
+    };
+    let bytes = BASE64URL_NOPAD.decode(parameters.x.as_bytes()).map_err(|error| failed(&error))?;
+    let kid = jwk.thumbprint(ThumbprintHash::SHA256).map_err(|error| failed(&error))?;
+    Ok((key, PublicKey { kid, bytes }))
 }

@@ -2,6 +2,10 @@
 
 pub mod output;
 pub mod password;
+mod run;
+mod serve;
+
+pub use run::run;
 
 use std::path::PathBuf;
 

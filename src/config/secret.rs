@@ -3,7 +3,8 @@
 use std::fmt;
 
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER_PERMISSIVE};
-use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use secrecy::{ExposeSecret, SecretString};
+use tenants::SecretKey;
 use url::{Host, Url};
 
 use super::error::Wrong;
@@ -128,14 +129,11 @@ fn is_this_machine(host: &str) -> bool {
     }
 }
 
-/// 32 bytes that wrap the keys kept in the catalog.
+/// The key that wraps the keys kept in the catalog.
 #[derive(Clone)]
-pub struct MasterKey(std::sync::Arc<SecretSlice<u8>>);
+pub struct MasterKey(SecretKey);
 
 impl MasterKey {
-    /// The length of a key.
-    pub const BYTES: usize = 32;
-
     /// Reads 32 bytes in base64 (either alphabet, padded or not) or in hex; blanks around them don't count.
     ///
     /// # Errors
@@ -151,21 +149,19 @@ impl MasterKey {
             }
             _ => return Err(Wrong::new("does not have the length of 32 bytes in base64 or hex", right)),
         };
-        let Ok(bytes) = bytes else { return Err(Wrong::new("is neither base64 nor hex", right)) };
+        let bytes = bytes.ok().map(secrecy::zeroize::Zeroizing::new);
+        let Some(Ok(key)) = bytes.as_ref().map(|bytes| <[u8; 32]>::try_from(bytes.as_slice())) else {
+            return Err(Wrong::new("is neither base64 nor hex", right));
+        };
         // Among 32 random bytes, fewer than 8 different ones have a chance of less than 2^-100.
-        let mut seen = bytes.clone();
-        seen.sort_unstable();
-        seen.dedup();
-        let different = seen.len();
-        secrecy::zeroize::Zeroize::zeroize(&mut seen);
-        let key = Self(std::sync::Arc::new(bytes.into()));
-        if different < 8 { Err(Wrong::new("is not random", right)) } else { Ok(key) }
+        let different = (0..=u8::MAX).filter(|byte| key.contains(byte)).count();
+        if different < 8 { Err(Wrong::new("is not random", right)) } else { Ok(Self(SecretKey::from_bytes(key))) }
     }
 
-    /// The bytes, [`Self::BYTES`] of them.
+    /// The key itself.
     #[must_use]
-    pub fn expose(&self) -> &[u8] {
-        self.0.expose_secret()
+    pub fn key(&self) -> &SecretKey {
+        &self.0
     }
 }
 

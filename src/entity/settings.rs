@@ -1,9 +1,13 @@
 //! What a tenant decided about itself.
 
+use poem_openapi::Enum;
 use sea_orm::entity::prelude::*;
+use serde::Serialize;
 
 /// Who may sign up by himself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum, Enum, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[oai(rename_all = "snake_case")]
 #[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum SignUpPolicy {
     /// Who was invited, or has an address in one of the allowed domains.
@@ -12,17 +16,6 @@ pub enum SignUpPolicy {
     /// Everybody.
     #[sea_orm(string_value = "open")]
     Open,
-}
-
-impl SignUpPolicy {
-    /// Its name in the database and in answers.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::InviteOnly => "invite_only",
-            Self::Open => "open",
-        }
-    }
 }
 
 /// The one row of settings.

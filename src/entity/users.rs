@@ -1,9 +1,13 @@
 //! The people of a tenant.
 
+use poem_openapi::Enum;
 use sea_orm::entity::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// What somebody may do in the organization. In the database it is a text with a CHECK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, DeriveActiveEnum, Enum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[oai(rename_all = "snake_case")]
 #[sea_orm(rs_type = "String", db_type = "Text")]
 pub enum Role {
     /// May do everything, make other owners too.
@@ -15,18 +19,6 @@ pub enum Role {
     /// Works here.
     #[sea_orm(string_value = "member")]
     Member,
-}
-
-impl Role {
-    /// Its name in the database, in tokens and in answers.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Owner => "owner",
-            Self::Admin => "admin",
-            Self::Member => "member",
-        }
-    }
 }
 
 /// A person.

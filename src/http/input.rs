@@ -371,8 +371,8 @@ macro_rules! __object_type {
             }
 
             fn register(registry: &mut $crate::http::macros::Registry) {
-                registry.create_schema::<Self, _>(stringify!($name).to_owned(), |registry| {
-                    $(<$type as $crate::http::macros::Type>::register(registry);)*
+                registry.create_schema::<Self, _>(stringify!($name).to_owned(), |_registry| {
+                    $(<$type as $crate::http::macros::Type>::register(_registry);)*
                     $crate::http::macros::object(concat!($($doc, "\n"),*), ::std::vec![$($crate::http::macros::Member {
                         name: stringify!($member),
                         doc: concat!($($member_doc, "\n"),*),

@@ -1,3 +1,11 @@
 //! The people of a tenant.
 
+pub mod api;
+mod error;
 pub mod identity;
+mod profile;
+mod store;
+
+pub use api::{CurrentUserOut, UserBrief, UserOut, UsersApi};
+pub use error::UserError;
+pub use store::{Account, Credentials, Login, NewUser, find, find_credentials, insert, insert_many};

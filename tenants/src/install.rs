@@ -54,6 +54,8 @@ pub async fn create_database(
     let Login(options) = connect_options(superuser)?;
     let mut connection = PgConnection::connect_with(&options).await?;
     check_server(&connection)?;
+    // Two processes may come here at once; the lock ends with the connection.
+    connection.execute("SELECT pg_advisory_lock(hashtextextended('tenantry.database', 0))").await?;
     if !exists(&mut connection, "SELECT FROM pg_roles WHERE rolname = $1", owner).await? {
         let verifier = scram_verifier(owner_password.expose_secret());
         run(&mut connection, format!(r#"CREATE ROLE "{owner}" LOGIN CREATEROLE PASSWORD '{verifier}'"#))
@@ -62,9 +64,9 @@ pub async fn create_database(
     if !exists(&mut connection, "SELECT FROM pg_database WHERE datname = $1", database).await? {
         run(&mut connection, format!(r#"CREATE DATABASE "{database}" OWNER "{owner}""#)).await?;
     }
-    connection.close().await?;
-    let mut connection = PgConnection::connect_with(&options.database(database)).await?;
-    harden(&mut connection, database).await?;
+    let mut inside = PgConnection::connect_with(&options.clone().database(database)).await?;
+    harden(&mut inside, database).await?;
+    inside.close().await?;
     connection.close().await?;
     Ok(())
 }
@@ -188,7 +190,8 @@ impl Installation {
         };
         let id: String = row.try_get("id")?;
         let id: InstallationId = id.parse().map_err(|_| Error::Damaged(format!("installation id {id:?}")))?;
-        if !master.verifies(&check_message(&id), row.try_get("master_key_check")?) {
+        let check: Vec<u8> = row.try_get("master_key_check")?;
+        if !master.verifies(&check_message(&id), &check) {
             return Err(Error::WrongMasterKey);
         }
         let lanes = u16::try_from(row.try_get::<i16, _>("lanes")?)

@@ -63,6 +63,12 @@ impl Slug {
         &self.0
     }
 
+    /// What an organization gets whose name leaves nothing to make a slug of.
+    #[must_use]
+    pub fn fallback() -> Self {
+        Self("org".into())
+    }
+
     /// This slug with `-n` behind it, shortened where it would be too long: `acme`, 2 → `acme-2`.
     #[must_use]
     pub fn numbered(&self, n: u32) -> Self {

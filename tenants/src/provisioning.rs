@@ -23,6 +23,16 @@ pub enum SlugChoice {
     Derived(Slug),
 }
 
+impl SlugChoice {
+    /// The slug that was chosen, or that the first try is with.
+    #[must_use]
+    pub fn slug(&self) -> &Slug {
+        match self {
+            Self::Exactly(slug) | Self::Derived(slug) => slug,
+        }
+    }
+}
+
 /// A tenant to be made.
 #[derive(Clone, Debug)]
 pub struct NewTenant {

@@ -19,8 +19,6 @@ const CAPACITY: u64 = 50_000;
 const KNOWN_FOR: Duration = Duration::from_mins(1);
 /// How long an unknown name is: short, because it may be somebody's new organization on another process.
 const UNKNOWN_FOR: Duration = Duration::from_secs(2);
-/// The statement timeout of a tenant that has no limit of its own.
-const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What an organization's account is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,14 +82,14 @@ impl Tenant {
         served_versions().contains(&self.schema_version)
     }
 
-    fn from_row(row: &QueryResult) -> Result<Self, DbErr> {
+    fn from_row(row: &QueryResult, statement_timeout: Duration) -> Result<Self, DbErr> {
         let damaged = |error: &dyn std::fmt::Display| DbErr::Type(error.to_string());
         let text = |column: &str| row.try_get::<String>("", column);
         let schema: SchemaName = text("schema_name")?.parse().map_err(|error| damaged(&error))?;
         let domains: Option<String> = row.try_get("", "domains")?;
         let timeout: Option<i64> = row.try_get("", "statement_timeout_ms")?;
         let timeout =
-            timeout.and_then(|ms| u64::try_from(ms).ok()).map_or(STATEMENT_TIMEOUT, Duration::from_millis);
+            timeout.and_then(|ms| u64::try_from(ms).ok()).map_or(statement_timeout, Duration::from_millis);
         Ok(Self {
             id: row.try_get("", "id")?,
             slug: text("slug")?.parse().map_err(|error| damaged(&error))?,
@@ -159,6 +157,8 @@ impl TenantName {
 pub struct Resolver {
     /// Behind a pointer, because a tenant's handle on the database holds a resolver in turn.
     catalog: Arc<CatalogDb>,
+    /// For tenants that have no limit of their own.
+    statement_timeout: Duration,
     cache: Cache<TenantName, Option<Arc<Tenant>>>,
 }
 
@@ -176,9 +176,10 @@ impl Expiry<TenantName, Option<Arc<Tenant>>> for Lifetimes {
 }
 
 impl Resolver {
-    pub(crate) fn new(catalog: CatalogDb) -> Self {
+    pub(crate) fn new(catalog: CatalogDb, statement_timeout: Duration) -> Self {
         Self {
             catalog: Arc::new(catalog),
+            statement_timeout,
             cache: Cache::builder().max_capacity(CAPACITY).expire_after(Lifetimes).build(),
         }
     }
@@ -194,7 +195,7 @@ impl Resolver {
         let statement = name.statement();
         let load = async {
             let row = self.catalog.query_one_raw(statement).await?;
-            row.map(|row| Tenant::from_row(&row).map(Arc::new)).transpose()
+            row.map(|row| Tenant::from_row(&row, self.statement_timeout).map(Arc::new)).transpose()
         };
         self.cache.try_get_with(name, load).await.map_err(|error: Arc<DbErr>| (*error).clone())
     }

@@ -1,8 +1,9 @@
 //! The open installation: what the server holds of it while it runs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use secrecy::SecretString;
 
 use crate::{
@@ -30,6 +31,8 @@ pub struct Settings {
     pub owner: SecretString,
     /// The key that wraps all others.
     pub master_key: SecretKey,
+    /// How long a statement of a tenant may take that has no limit of its own.
+    pub statement_timeout: Duration,
     /// How each lane's pool behaves.
     pub lane_pool: PoolOptions,
     /// The number of lanes, where this makes a new installation. An existing one keeps its own.
@@ -88,7 +91,7 @@ impl Tenancy {
         Ok(Self {
             inner: Arc::new(Inner {
                 owner: CatalogDb::new(owner.clone()),
-                resolver: Resolver::new(catalog_db.clone()),
+                resolver: Resolver::new(catalog_db.clone(), settings.statement_timeout),
                 catalog: catalog_db,
                 lanes: Arc::new(lanes),
                 lane_count: installation.lanes,
@@ -98,6 +101,15 @@ impl Tenancy {
                 pools: [owner, catalog],
             }),
         })
+    }
+
+    /// Asks the database for a sign of life.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn ping(&self) -> Result<(), DbErr> {
+        let statement = Statement::from_string(DbBackend::Postgres, "SELECT 1");
+        self.catalog().query_one_raw(statement).await.map(|_| ())
     }
 
     /// Closes every pool. What is checked out closes when it comes back.

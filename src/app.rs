@@ -1,0 +1,87 @@
+//! The whole API on one page: what there is, what it is called, and what a request passes on its way.
+
+use poem::{Endpoint, EndpointExt as _};
+use poem_openapi::{OpenApiService, Tags};
+
+use crate::{
+    auth::{AuthApi, TenantGate},
+    error::ServiceError,
+    http::{
+        Document, Edge, Info, Problem, Routes, TrustedProxies,
+        health::{HealthApi, Readiness},
+        routes::RouteError,
+        swagger::{self, SwaggerError},
+    },
+    sign_up::SignUpApi,
+    state::App,
+    tenant::TenantApi,
+    users::UsersApi,
+};
+
+/// What the operations are sorted by in the document.
+#[derive(Tags)]
+pub enum Tag {
+    /// How organizations come to be.
+    SignUp,
+    /// Signing in and out.
+    Session,
+    /// The people of a tenant.
+    Users,
+    /// The organization itself.
+    Tenant,
+}
+
+/// All slices. A new one is added here and below.
+type Api = (HealthApi<App>, SignUpApi, AuthApi, UsersApi, TenantApi);
+
+fn api(app: &App) -> Api {
+    (HealthApi(app.clone()), SignUpApi(app.clone()), AuthApi(app.clone()), UsersApi, TenantApi)
+}
+
+const INFO: Info = Info {
+    title: "Tenantry",
+    description: "Every organization has a database schema of its own. A request names its tenant by its host, by the \
+                  header `X-Tenant` or by its token; `deploy/` and the README tell the rest.",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// The OpenAPI document.
+#[must_use]
+pub fn document() -> Document {
+    Document::of::<Api>(INFO)
+}
+
+/// Why the API cannot be put together. Each is a defect that a test finds.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Two paths are the same.
+    #[error(transparent)]
+    Route(#[from] RouteError),
+    /// The document or its page cannot be rendered.
+    #[error(transparent)]
+    Swagger(#[from] SwaggerError),
+}
+
+/// Every route there is, with what is not in the document: the document itself and its page.
+///
+/// # Errors
+/// A defect; see [`ApiError`].
+pub fn routes() -> Result<Routes, ApiError> {
+    let document = document();
+    Ok(swagger::mount(Routes::of(&document)?, &document)?)
+}
+
+/// The service, from the outside in: edge, gate, slices.
+///
+/// # Errors
+/// A defect; see [`ApiError`].
+pub fn endpoint(app: &App, proxies: TrustedProxies) -> Result<impl Endpoint + use<>, ApiError> {
+    let slices = OpenApiService::new(api(app), INFO.title, INFO.version).data(app.clone());
+    Ok(Edge::new(routes()?, slices, TenantGate(app.clone()), app.clock.clone()).trusted_proxies(proxies))
+}
+
+impl Readiness for App {
+    async fn ready(&self) -> Result<(), Problem> {
+        Ok(self.tenancy.ping().await.map_err(ServiceError::from)?)
+    }
+}

@@ -1,0 +1,190 @@
+//! The database behind a command: the embedded one or somebody's own, and the keys that open it.
+
+use std::{fs, io, os::unix::fs::OpenOptionsExt as _, path::Path};
+
+use secrecy::{ExposeSecret as _, SecretString};
+use tenants::{LANES, MigrationReport, PoolOptions, SecretKey, Settings, Tenancy};
+
+use crate::{
+    auth::{TokenError, Tokens},
+    clock::Clock,
+    config::{Config, Database, MasterKey, TenantSignUp},
+    embedded::{self, Cluster},
+    password::{Hasher, HasherError},
+    state::{App, Parts, Site},
+};
+
+/// The database in the embedded cluster.
+const DATABASE: &str = "tenantry";
+/// The login that owns it.
+const OWNER: &str = "tenantry_owner";
+/// The master key of an embedded database, in the data directory.
+const MASTER_KEY_FILE: &str = "master.key";
+
+/// Why there is no database to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The embedded cluster.
+    #[error(transparent)]
+    Embedded(#[from] embedded::Error),
+    /// The installation in the database.
+    #[error(transparent)]
+    Tenancy(#[from] tenants::Error),
+    /// The file with the master key.
+    #[error("cannot read or write {0}: {1}")]
+    MasterKey(String, io::Error),
+    /// The settings name no master key, and the database is not the embedded one.
+    #[error("TENANTRY_MASTER_KEY is not set")]
+    NoMasterKey,
+    /// The signing keys.
+    #[error(transparent)]
+    Tokens(#[from] TokenError),
+    /// The password hasher.
+    #[error(transparent)]
+    Hasher(#[from] HasherError),
+}
+
+/// Who else may use an embedded cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// It is ours alone to start and stop: for `serve`.
+    Exclusive,
+    /// The one that a running `serve` has started, or else our own for as long as we live: for other commands.
+    Shared,
+}
+
+/// An open database.
+#[derive(Debug)]
+pub struct Backend {
+    /// How to open the installation in it.
+    pub settings: Settings,
+    cluster: Option<Cluster>,
+}
+
+impl Backend {
+    /// Finds the database that the settings name, starting the embedded cluster where it is that.
+    ///
+    /// # Errors
+    /// There is none, or another process has it.
+    pub async fn open(config: &Config, usage: Use) -> Result<Self, BackendError> {
+        let (owner, master_key, cluster) = match config.database() {
+            Database::External { url, .. } => {
+                let key = config.master_key.as_ref().ok_or(BackendError::NoMasterKey)?;
+                (SecretString::from(url.expose()), key.key().clone(), None)
+            }
+            Database::Embedded { data_dir } => {
+                let options = embedded::Options::new(data_dir);
+                let cluster = match usage {
+                    Use::Exclusive => Cluster::start(&options).await?,
+                    Use::Shared => Cluster::start_or_attach(&options).await?,
+                };
+                let key = match &config.master_key {
+                    Some(key) => key.key().clone(),
+                    None => master_key_in(data_dir)?,
+                };
+                (create_embedded_database(&cluster, &key).await?, key, Some(cluster))
+            }
+        };
+        let settings = Settings {
+            owner,
+            master_key,
+            statement_timeout: config.statement_timeout,
+            lane_pool: PoolOptions {
+                size: usize::try_from(config.lane_pool_size).unwrap_or(usize::MAX),
+                ..PoolOptions::default()
+            },
+            lanes: LANES,
+        };
+        Ok(Self { settings, cluster })
+    }
+
+    /// The embedded cluster, where it is that.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+
+    /// Brings the database up to date.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn migrate(&self, clock: &Clock) -> Result<MigrationReport, BackendError> {
+        Ok(Tenancy::migrate(&self.settings, clock.now()).await?)
+    }
+
+    /// Opens the installation. The embedded one is brought up to date first; somebody's own is migrated when its
+    /// operator says so.
+    ///
+    /// # Errors
+    /// It is not set up, behind or ahead, or not there.
+    pub async fn tenancy(&self, clock: &Clock) -> Result<Tenancy, BackendError> {
+        if self.cluster.is_some() {
+            self.migrate(clock).await?;
+        }
+        Ok(Tenancy::open(&self.settings).await?)
+    }
+
+    /// The service on this database.
+    ///
+    /// # Errors
+    /// As [`tenancy`](Self::tenancy), or the signing keys cannot be had.
+    pub async fn app(&self, config: &Config, clock: Clock) -> Result<App, BackendError> {
+        let tenancy = self.tenancy(&clock).await?;
+        let site =
+            Site { base_domain: config.base_domain.as_str().to_owned(), public_url: config.public_url().clone() };
+        let wrapping = tenancy.key(tenants::DataKey::Signing).clone();
+        let tokens = Tokens::load(tenancy.catalog().clone(), wrapping, clock.clone(), site.issuer()).await?;
+        Ok(App::new(Parts {
+            hasher: Hasher::new()?,
+            tenant_sign_up: config.tenant_sign_up == TenantSignUp::Open,
+            tenancy,
+            clock,
+            tokens,
+            site,
+        }))
+    }
+
+    /// Stops the embedded cluster, where it is that and ours.
+    ///
+    /// # Errors
+    /// It does not stop in time.
+    pub async fn close(self) -> Result<(), BackendError> {
+        match self.cluster {
+            Some(cluster) => Ok(cluster.stop().await?),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The database and its owner in the embedded cluster; the URL to reach them by.
+async fn create_embedded_database(cluster: &Cluster, key: &SecretKey) -> Result<SecretString, BackendError> {
+    // Derived, so that there is one secret less to keep.
+    let password = key.mac(b"tenantry embedded owner");
+    let password = SecretString::from(data_encoding::HEXLOWER.encode(&password));
+    tenants::create_database(&cluster.superuser_url("postgres"), DATABASE, OWNER, &password).await?;
+    Ok(cluster.url(OWNER, &password, DATABASE))
+}
+
+/// The master key in the data directory, made if there is none. Two processes that make it at once get the same one.
+fn master_key_in(data_dir: &Path) -> Result<SecretKey, BackendError> {
+    let path = data_dir.join(MASTER_KEY_FILE);
+    let failed = |error| BackendError::MasterKey(path.display().to_string(), error);
+    if !path.exists() {
+        // Written under another name first: a file that is there is whole.
+        let draft = data_dir.join(format!("{MASTER_KEY_FILE}.{}", std::process::id()));
+        let mut file =
+            fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
+        let text = data_encoding::HEXLOWER.encode(SecretKey::generate().expose());
+        io::Write::write_all(&mut file, text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+        let linked = fs::hard_link(&draft, &path);
+        fs::remove_file(&draft).map_err(failed)?;
+        match linked {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => {}
+        }
+    }
+    let text = SecretString::from(fs::read_to_string(&path).map_err(failed)?);
+    let key = MasterKey::parse(text.expose_secret().trim());
+    let key = key.map_err(|wrong| failed(io::Error::new(io::ErrorKind::InvalidData, format!("it {}", wrong.is))))?;
+    Ok(key.key().clone())
+}

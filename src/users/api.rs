@@ -1,0 +1,227 @@
+//! The endpoints of users.
+
+use chrono::{DateTime, Utc};
+use poem::web::Data;
+use poem_openapi::{
+    OpenApi,
+    param::{Path, Query},
+};
+use tenants::TenantDb;
+use uuid::Uuid;
+
+use super::{
+    Account,
+    identity::Username,
+    profile::{Locale, Timezone},
+    store::{self, Changes, Filter},
+};
+use crate::{
+    app::Tag,
+    auth::Caller,
+    entity::users::Role,
+    error::ServiceError,
+    http::{Body, Json, Listing, Page, PageQuery, Problem, Text},
+};
+
+crate::output! {
+    /// A user, as other users of the tenant see him.
+    pub struct UserOut {
+        /// The user's id.
+        pub pk: Uuid,
+        /// The username.
+        pub username: String,
+        /// The e-mail address.
+        pub email: String,
+        /// May be empty.
+        pub first_name: String,
+        /// May be empty.
+        pub last_name: String,
+        /// What the user may do.
+        pub role: Role,
+        /// Whether the user may sign in.
+        pub is_active: bool,
+        /// When the account was made.
+        pub date_joined: DateTime<Utc>,
+        /// How many comments stand on the user's page.
+        pub comment_count: i32,
+    }
+}
+
+crate::output! {
+    /// The signed-in user.
+    pub struct CurrentUserOut {
+        /// The user's id.
+        pub pk: Uuid,
+        /// The username.
+        pub username: String,
+        /// The e-mail address.
+        pub email: String,
+        /// May be empty.
+        pub first_name: String,
+        /// May be empty.
+        pub last_name: String,
+        /// What the user may do.
+        pub role: Role,
+        /// Whether the address was proven to be the user's.
+        pub email_verified: bool,
+        /// The language mails are written in: a tag of BCP 47.
+        pub locale: String,
+        /// A name of the IANA time zone database.
+        pub timezone: String,
+        /// When the account was made.
+        pub date_joined: DateTime<Utc>,
+    }
+}
+
+crate::output! {
+    /// Who signed in.
+    pub struct UserBrief {
+        /// The user's id.
+        pub pk: Uuid,
+        /// The username.
+        pub username: String,
+        /// The e-mail address.
+        pub email: String,
+        /// May be empty.
+        pub first_name: String,
+        /// May be empty.
+        pub last_name: String,
+    }
+}
+
+crate::input! {
+    /// What to change of one's own profile. What is left out stays.
+    pub struct CurrentUserPatch {
+        /// Another username.
+        pub username: Option<Username>,
+        /// Another first name; may be empty.
+        pub first_name: Option<Text<0, 150>>,
+        /// Another last name; may be empty.
+        pub last_name: Option<Text<0, 150>>,
+        /// Another language.
+        pub locale: Option<Locale>,
+        /// Another time zone.
+        pub timezone: Option<Timezone>,
+    }
+}
+
+impl From<Account> for UserOut {
+    fn from(account: Account) -> Self {
+        Self {
+            pk: account.pk,
+            username: account.username,
+            email: account.email,
+            first_name: account.first_name,
+            last_name: account.last_name,
+            role: account.role,
+            is_active: account.is_active,
+            date_joined: account.date_joined,
+            comment_count: account.comment_count,
+        }
+    }
+}
+
+impl From<&Account> for CurrentUserOut {
+    fn from(account: &Account) -> Self {
+        Self {
+            pk: account.pk,
+            username: account.username.clone(),
+            email: account.email.clone(),
+            first_name: account.first_name.clone(),
+            last_name: account.last_name.clone(),
+            role: account.role,
+            email_verified: account.email_verified_at.is_some(),
+            locale: account.locale.clone(),
+            timezone: account.timezone.clone(),
+            date_joined: account.date_joined,
+        }
+    }
+}
+
+impl From<&Account> for UserBrief {
+    fn from(account: &Account) -> Self {
+        Self {
+            pk: account.pk,
+            username: account.username.clone(),
+            email: account.email.clone(),
+            first_name: account.first_name.clone(),
+            last_name: account.last_name.clone(),
+        }
+    }
+}
+
+/// The list of users.
+pub struct Users;
+
+impl Listing for Users {
+    const FIELDS: &'static [&'static str] =
+        &["username", "email", "first_name", "last_name", "date_joined", "comment_count"];
+    const DEFAULT: &'static str = "-date_joined";
+    const SEARCH: Option<&'static str> = Some("Words that username, e-mail address or names have in them, all of them.");
+}
+
+/// The endpoints of this slice.
+pub struct UsersApi;
+
+#[OpenApi(tag = "Tag::Users")]
+impl UsersApi {
+    /// The signed-in user
+    #[oai(path = "/api/current_user", method = "get", operation_id = "getCurrentUser")]
+    async fn current(&self, caller: Caller) -> Json<CurrentUserOut> {
+        Json(caller.account.as_ref().into())
+    }
+
+    /// Change one's own profile
+    #[oai(path = "/api/current_user", method = "patch", operation_id = "updateCurrentUser")]
+    async fn update_current(
+        &self,
+        caller: Caller,
+        Data(db): Data<&TenantDb>,
+        Body(patch): Body<CurrentUserPatch>,
+    ) -> Result<Json<CurrentUserOut>, Problem> {
+        let changes = Changes {
+            username: patch.username,
+            first_name: patch.first_name.map(Text::into_string),
+            last_name: patch.last_name.map(Text::into_string),
+            locale: patch.locale.map(Locale::into_string),
+            timezone: patch.timezone.map(|zone| zone.name().to_owned()),
+        };
+        let account = store::update(db, caller.account.pk, changes).await?;
+        // Deleted since the token was checked.
+        let account = account.ok_or_else(Problem::token_not_valid)?;
+        Ok(Json((&account).into()))
+    }
+
+    /// The users of the tenant
+    #[oai(path = "/api/users", method = "get", operation_id = "listUsers")]
+    async fn list(
+        &self,
+        _caller: Caller,
+        Data(db): Data<&TenantDb>,
+        query: PageQuery<Users>,
+        /// Only those with this role.
+        role: Query<Option<Role>>,
+        /// Only those who may sign in, or only those who may not.
+        is_active: Query<Option<bool>>,
+    ) -> Result<Json<Page<UserOut>>, Problem> {
+        let filter = Filter { words: query.words(), role: role.0, is_active: is_active.0 };
+        let window = query.window(store::count(db, filter).await.map_err(ServiceError::from)?)?;
+        let users = store::list(db, filter, query.order(), window.offset, window.limit)
+            .await
+            .map_err(ServiceError::from)?;
+        Ok(Json(query.page(&window, users.into_iter().map(Into::into).collect())))
+    }
+
+    /// A user of the tenant
+    #[oai(path = "/api/users/:pk", method = "get", operation_id = "getUser")]
+    async fn detail(
+        &self,
+        _caller: Caller,
+        Data(db): Data<&TenantDb>,
+        /// The user's id.
+        pk: Path<Uuid>,
+    ) -> Result<Json<UserOut>, Problem> {
+        let account = store::find(db, pk.0).await.map_err(ServiceError::from)?;
+        Ok(Json(account.ok_or_else(Problem::not_found)?.into()))
+    }
+}

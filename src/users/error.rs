@@ -1,0 +1,42 @@
+//! Where the rules about users meet status codes.
+
+use sea_orm::DbErr;
+use tenants::{Fault, fault};
+
+use crate::{error::ServiceError, http::Problem};
+
+/// Why a user could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// Somebody else has the username.
+    #[error("the username is taken")]
+    UsernameTaken,
+    /// Somebody else has the address.
+    #[error("the e-mail address is taken")]
+    EmailTaken,
+    /// Anything else.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+impl From<DbErr> for UserError {
+    fn from(error: DbErr) -> Self {
+        match fault(&error) {
+            Fault::Unique(name) if name == "users_username_key" => Self::UsernameTaken,
+            Fault::Unique(name) if name == "users_email_key" => Self::EmailTaken,
+            _ => Self::Service(error.into()),
+        }
+    }
+}
+
+impl From<UserError> for Problem {
+    fn from(error: UserError) -> Self {
+        match error {
+            UserError::UsernameTaken => Self::field("username", "A user with that username already exists."),
+            UserError::EmailTaken => {
+                Self::field("email", "A user is already registered with this e-mail address.")
+            }
+            UserError::Service(error) => error.into(),
+        }
+    }
+}

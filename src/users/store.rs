@@ -1,0 +1,267 @@
+//! The rows of users.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, DerivePartialModel, EntityTrait,
+    Order as Direction, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    sea_query::{Expr, LikeExpr, extension::postgres::PgExpr},
+};
+use uuid::Uuid;
+
+use super::{
+    UserError,
+    identity::{Email, Username},
+};
+use crate::{
+    entity::users::{ActiveModel, Column, Entity, Role},
+    http::page::Order,
+};
+
+/// A user without his secrets.
+#[derive(Clone, Debug, PartialEq, Eq, DerivePartialModel)]
+#[sea_orm(entity = "Entity")]
+#[expect(missing_docs, reason = "the columns are documented where the table is")]
+pub struct Account {
+    pub pk: Uuid,
+    pub username: String,
+    pub email: String,
+    pub first_name: String,
+    pub last_name: String,
+    pub role: Role,
+    pub is_active: bool,
+    pub email_verified_at: Option<DateTime<Utc>>,
+    pub locale: String,
+    pub timezone: String,
+    pub comment_count: i32,
+    pub date_joined: DateTime<Utc>,
+}
+
+/// What a login is checked against.
+#[derive(Clone, Debug, DerivePartialModel)]
+#[sea_orm(entity = "Entity")]
+#[expect(missing_docs, reason = "the columns are documented where the table is")]
+pub struct Credentials {
+    pub pk: Uuid,
+    pub password_hash: String,
+    pub is_active: bool,
+}
+
+/// By what somebody signs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// The username.
+    Username(Username),
+    /// The e-mail address.
+    Email(Email),
+}
+
+/// A user to be written.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the columns are documented where the table is")]
+pub struct NewUser {
+    pub pk: Uuid,
+    pub username: Username,
+    pub email: Email,
+    pub password_hash: String,
+    pub first_name: String,
+    pub last_name: String,
+    pub role: Role,
+    pub email_verified_at: Option<DateTime<Utc>>,
+    pub date_joined: DateTime<Utc>,
+}
+
+impl NewUser {
+    fn into_row(self) -> ActiveModel {
+        ActiveModel {
+            pk: Set(self.pk),
+            username_key: Set(self.username.key()),
+            username: Set(self.username.as_str().to_owned()),
+            email_key: Set(self.email.key().to_owned()),
+            email: Set(self.email.as_str().to_owned()),
+            password_hash: Set(self.password_hash),
+            first_name: Set(self.first_name),
+            last_name: Set(self.last_name),
+            role: Set(self.role),
+            email_verified_at: Set(self.email_verified_at),
+            date_joined: Set(self.date_joined),
+            ..Default::default()
+        }
+    }
+}
+
+/// Writes a user.
+///
+/// # Errors
+/// Another one has the username or the address, or those of the database.
+pub async fn insert(db: &impl ConnectionTrait, user: NewUser) -> Result<Account, UserError> {
+    let row = Entity::insert(user.into_row()).exec_with_returning(db).await?;
+    Ok(Account {
+        pk: row.pk,
+        username: row.username,
+        email: row.email,
+        first_name: row.first_name,
+        last_name: row.last_name,
+        role: row.role,
+        is_active: row.is_active,
+        email_verified_at: row.email_verified_at,
+        locale: row.locale,
+        timezone: row.timezone,
+        comment_count: row.comment_count,
+        date_joined: row.date_joined,
+    })
+}
+
+/// Writes many users at once, and leaves out those whose username or address is taken. Returns how many were written.
+///
+/// # Errors
+/// Those of the database.
+pub async fn insert_many(db: &impl ConnectionTrait, users: Vec<NewUser>) -> Result<u64, DbErr> {
+    if users.is_empty() {
+        return Ok(0);
+    }
+    Entity::insert_many(users.into_iter().map(NewUser::into_row))
+        .on_conflict_do_nothing()
+        .exec_without_returning(db)
+        .await
+        .map(|result| match result {
+            sea_orm::TryInsertResult::Inserted(rows) => rows,
+            sea_orm::TryInsertResult::Empty | sea_orm::TryInsertResult::Conflicted => 0,
+        })
+}
+
+/// A user.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find(db: &impl ConnectionTrait, pk: Uuid) -> Result<Option<Account>, DbErr> {
+    Entity::find_by_id(pk).into_partial_model::<Account>().one(db).await
+}
+
+/// What the login of this name is checked against.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_credentials(
+    db: &impl ConnectionTrait,
+    login: &Login,
+) -> Result<Option<Credentials>, DbErr> {
+    let named = match login {
+        Login::Username(username) => Column::UsernameKey.eq(username.key()),
+        Login::Email(email) => Column::EmailKey.eq(email.key()),
+    };
+    Entity::find().filter(named).into_partial_model::<Credentials>().one(db).await
+}
+
+/// What of a profile is to change.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) username: Option<Username>,
+    pub(super) first_name: Option<String>,
+    pub(super) last_name: Option<String>,
+    pub(super) locale: Option<String>,
+    pub(super) timezone: Option<String>,
+}
+
+/// Changes a profile. `None` if the user is gone.
+pub(super) async fn update(
+    db: &impl ConnectionTrait,
+    pk: Uuid,
+    changes: Changes,
+) -> Result<Option<Account>, UserError> {
+    let set = |value: Option<String>| value.map_or(sea_orm::ActiveValue::NotSet, Set);
+    let row = ActiveModel {
+        username_key: set(changes.username.as_ref().map(Username::key)),
+        username: set(changes.username.map(|username| username.as_str().to_owned())),
+        first_name: set(changes.first_name),
+        last_name: set(changes.last_name),
+        locale: set(changes.locale),
+        timezone: set(changes.timezone),
+        ..Default::default()
+    };
+    if row.is_changed() {
+        Entity::update_many().set(row).filter(Column::Pk.eq(pk)).exec(db).await?;
+    }
+    Ok(find(db, pk).await.map_err(crate::error::ServiceError::from)?)
+}
+
+/// Which users a list shows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filter<'a> {
+    pub(super) words: &'a [String],
+    pub(super) role: Option<Role>,
+    pub(super) is_active: Option<bool>,
+}
+
+impl Filter<'_> {
+    fn select(&self) -> Select<Entity> {
+        const SEARCHED: [Column; 4] = [Column::Username, Column::Email, Column::FirstName, Column::LastName];
+        let mut condition = Condition::all()
+            .add_option(self.role.map(|role| Column::Role.eq(role)))
+            .add_option(self.is_active.map(|is_active| Column::IsActive.eq(is_active)));
+        for word in self.words {
+            let pattern = contains(word);
+            let any = SEARCHED.into_iter().fold(Condition::any(), |any, column| {
+                any.add(Expr::col(column).ilike(LikeExpr::new(pattern.clone()).escape('\\')))
+            });
+            condition = condition.add(any);
+        }
+        Entity::find().filter(condition)
+    }
+}
+
+/// The pattern of a text that has this word in it. What would be a wildcard stands for itself.
+fn contains(word: &str) -> String {
+    let mut pattern = String::with_capacity(word.len() + 2);
+    pattern.push('%');
+    for character in word.chars() {
+        if matches!(character, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(character);
+    }
+    pattern.push('%');
+    pattern
+}
+
+pub(super) async fn count(db: &impl ConnectionTrait, filter: Filter<'_>) -> Result<u64, DbErr> {
+    filter.select().count(db).await
+}
+
+pub(super) async fn list(
+    db: &impl ConnectionTrait,
+    filter: Filter<'_>,
+    order: &[Order],
+    offset: u64,
+    limit: u64,
+) -> Result<Vec<Account>, DbErr> {
+    let direction = |order: &Order| if order.descending { Direction::Desc } else { Direction::Asc };
+    let mut select = filter.select();
+    for order in order {
+        select = select.order_by(column(order.field), direction(order));
+    }
+    // Total, and in the direction of the first criterion, so that one index serves both ways.
+    let tie = order.first().map_or(Direction::Asc, direction);
+    select.order_by(Column::Pk, tie).offset(offset).limit(limit).into_partial_model::<Account>().all(db).await
+}
+
+/// The column a field of the contract is ordered by. Names are ordered as they are compared: whatever their case.
+fn column(field: &str) -> Column {
+    match field {
+        "username" => Column::UsernameKey,
+        "email" => Column::EmailKey,
+        "first_name" => Column::FirstName,
+        "last_name" => Column::LastName,
+        "comment_count" => Column::CommentCount,
+        _ => Column::DateJoined,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wildcards_in_a_search_are_literal() {
+        assert_eq!(contains(r"50%_a\b"), r"%50\%\_a\\b%");
+    }
+}
