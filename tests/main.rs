@@ -1,0 +1,5 @@
+//! The service from outside: over HTTP, on a real PostgreSQL. One binary, because linking takes longer than running.
+
+mod support;
+
+mod sign_up;

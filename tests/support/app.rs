@@ -1,0 +1,114 @@
+//! The service under test: a real server on a free port of the loopback interface.
+
+use std::{net::SocketAddr, time::Duration};
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use tenantry::{
+    auth::Tokens,
+    clock::Clock,
+    http::TrustedProxies,
+    password::Hasher,
+    server::Server,
+    state::{App, Parts, Site},
+};
+use tenants::{DataKey, PoolOptions, Tenancy};
+use tokio::sync::oneshot;
+
+use super::{
+    Database,
+    client::{Organization, Request},
+    superuser_of,
+};
+
+/// How a service under test differs from an ordinary one.
+pub struct Options {
+    /// How many connections each lane has.
+    pub lane_pool_size: usize,
+    /// Whether strangers may sign organizations up.
+    pub tenant_sign_up: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { lane_pool_size: PoolOptions::default().size, tenant_sign_up: true }
+    }
+}
+
+/// A service of one's own. It ends when this is dropped.
+pub struct TestApp {
+    /// The service from inside.
+    pub app: App,
+    /// Its time, which stands still until it is advanced.
+    pub clock: Clock,
+    /// Where it listens.
+    pub address: SocketAddr,
+    database: Database,
+    pub(super) client: reqwest::Client,
+    _stop: oneshot::Sender<()>,
+}
+
+impl TestApp {
+    /// An ordinary one.
+    pub async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    /// One with options.
+    pub async fn with(options: Options) -> Self {
+        let database = Database::create().await;
+        let clock = Clock::fixed("2026-01-02T03:04:05.678901Z".parse::<DateTime<Utc>>().unwrap());
+        Self::on(database, clock, options).await
+    }
+
+    async fn on(mut database: Database, clock: Clock, options: Options) -> Self {
+        database.settings.lane_pool.size = options.lane_pool_size;
+        let tenancy = Tenancy::open(&database.settings).await.unwrap();
+        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = server.address();
+        let public_url = format!("http://localhost:{}", address.port()).parse().unwrap();
+        let site = Site { base_domain: "localhost".into(), public_url };
+        let wrapping = tenancy.key(DataKey::Signing).clone();
+        let tokens =
+            Tokens::load(tenancy.catalog().clone(), wrapping, clock.clone(), site.issuer()).await.unwrap();
+        let app = App::new(Parts {
+            hasher: Hasher::new().unwrap(),
+            tenant_sign_up: options.tenant_sign_up,
+            clock: clock.clone(),
+            tenancy,
+            tokens,
+            site,
+        });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = app.clone();
+        tokio::spawn(async move {
+            let stopped = async {
+                // Dropping the sender is the signal.
+                stopped.await.ok();
+            };
+            server.run(&served, TrustedProxies::default(), stopped, Duration::ZERO).await.unwrap();
+        });
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        Self { app, clock, address, database, client, _stop: stop }
+    }
+
+    /// A request by nobody, to the service itself. `path` begins with a slash.
+    pub fn request(&self, method: &str, path: &str) -> Request {
+        Request::new(&self.client, self.address, method, path)
+    }
+
+    /// Signs an organization up; its owner is called like it.
+    pub async fn sign_up(&self, slug: &str) -> Organization {
+        Organization::sign_up(self, slug).await
+    }
+
+    /// A look at the database past everything that guards it.
+    pub async fn superuser(&self) -> PgConnection {
+        superuser_of(&self.database.superuser).await
+    }
+
+    /// How to open the installation in this test's database.
+    pub fn settings(&self) -> &tenants::Settings {
+        &self.database.settings
+    }
+}

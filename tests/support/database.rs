@@ -1,0 +1,119 @@
+//! One private cluster for the whole run, started by the first test that needs it; one database a test, copied from a
+//! template that was migrated once.
+
+use std::{
+    path::Path,
+    process::{ChildStdin, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use chrono::Utc;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tenantry::embedded::{self, Cluster, Durability};
+use tenants::{PoolOptions, SecretKey, Settings, Tenancy};
+use tokio::sync::OnceCell;
+
+/// The login that owns every test's database.
+const OWNER: &str = "tenantry_test_owner";
+const TEMPLATE: &str = "tenantry_template";
+/// Two lanes: few enough that two tenants often share one, which is where a leak would be.
+const LANES: u16 = 2;
+
+struct Shared {
+    cluster: Cluster,
+    owner_password: SecretString,
+    // Held for as long as the process lives: its end removes the directory.
+    _remover: ChildStdin,
+}
+
+/// The cluster has a runtime of its own, because it outlives the runtime of the test that starts it.
+async fn shared() -> &'static Shared {
+    static SHARED: OnceCell<Shared> = OnceCell::const_new();
+    SHARED
+        .get_or_init(|| async {
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(async {
+                    sender.send(start().await).ok();
+                    std::future::pending::<()>().await;
+                });
+            });
+            receiver.await.unwrap()
+        })
+        .await
+}
+
+async fn start() -> Shared {
+    let directory = tempfile::Builder::new().prefix("tenantry-test-").tempdir().unwrap().keep();
+    let remover = remove_after_us(&directory);
+    let options = embedded::Options {
+        durability: Durability::Relaxed,
+        max_connections: 500,
+        ..embedded::Options::new(&directory)
+    };
+    let cluster = Cluster::start(&options).await.unwrap();
+    let owner_password = SecretString::from("only for tests");
+    let shared = Shared { cluster, owner_password, _remover: remover };
+    tenants::create_database(&shared.cluster.superuser_url("postgres"), TEMPLATE, OWNER, &shared.owner_password)
+        .await
+        .unwrap();
+    let settings = shared.settings(TEMPLATE);
+    Tenancy::migrate(&settings, Utc::now()).await.unwrap();
+    shared
+}
+
+/// Removes the directory when this process is gone, however it went, and PostgreSQL with it.
+fn remove_after_us(directory: &Path) -> ChildStdin {
+    const SCRIPT: &str = r#"trap "" HUP INT TERM; read -r _; n=0
+        while [ -e "$1/postgres/cluster/postmaster.pid" ] && [ $n -lt 100 ]; do sleep 0.1; n=$((n + 1)); done
+        rm -rf "$1""#;
+    let mut remover = Command::new("sh");
+    remover.args(["-c", SCRIPT, "sh"]).arg(directory).stdin(Stdio::piped());
+    remover.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap().stdin.take().unwrap()
+}
+
+impl Shared {
+    fn settings(&self, database: &str) -> Settings {
+        Settings {
+            owner: self.cluster.url(OWNER, &self.owner_password, database),
+            master_key: SecretKey::from_bytes(*b"the master key of all the tests."),
+            statement_timeout: Duration::from_secs(10),
+            lane_pool: PoolOptions { wait: Duration::from_secs(30), ..PoolOptions::default() },
+            lanes: LANES,
+        }
+    }
+}
+
+/// A database of one test.
+pub struct Database {
+    /// How the service opens it.
+    pub settings: Settings,
+    /// Its URL, as the superuser.
+    pub superuser: SecretString,
+}
+
+impl Database {
+    /// A migrated one, with no tenant in it.
+    pub async fn create() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let shared = shared().await;
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let mut connection = superuser_of(&shared.cluster.superuser_url("postgres")).await;
+        let sql = format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER {OWNER}");
+        connection.execute(AssertSqlSafe(sql)).await.unwrap();
+        // What is granted on a database itself is not copied with it.
+        let sql = format!("REVOKE TEMPORARY ON DATABASE {name} FROM PUBLIC");
+        connection.execute(AssertSqlSafe(sql)).await.unwrap();
+        connection.close().await.unwrap();
+        Self { settings: shared.settings(&name), superuser: shared.cluster.superuser_url(&name) }
+    }
+}
+
+/// A look at a database past everything that guards it.
+#[expect(clippy::disallowed_methods, reason = "tests look at the database from outside")]
+pub async fn superuser_of(url: &SecretString) -> PgConnection {
+    PgConnection::connect(url.expose_secret()).await.unwrap()
+}
