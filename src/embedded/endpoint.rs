@@ -38,12 +38,13 @@ impl Endpoint {
     /// stopping do not meet in it.
     pub(super) fn create(transport: Transport, identity: &Identity) -> Result<Self, Error> {
         if transport == Transport::UnixSocket {
-            match socket_parents().iter().find_map(|parent| create_socket_directory(parent, identity)) {
-                Some(directory) => return Ok(Self::SocketDirectory(directory)),
-                None => {
-                    tracing::warn!("no directory is fit for a Unix socket: PostgreSQL listens on 127.0.0.1")
-                }
+            let parents = socket_parents();
+            if let Some(directory) =
+                parents.iter().find_map(|parent| create_socket_directory(parent, identity))
+            {
+                return Ok(Self::SocketDirectory(directory));
             }
+            tracing::warn!("no directory is fit for a Unix socket: PostgreSQL listens on 127.0.0.1");
         }
         TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|listener| listener.local_addr())

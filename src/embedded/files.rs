@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn a_directory_anybody_may_rename_things_in_is_no_safe_parent() {
         let directory = tempfile::tempdir().unwrap();
-        let mut is_safe_with = |mode| {
+        let is_safe_with = |mode| {
             fs::set_permissions(directory.path(), Permissions::from_mode(mode)).unwrap();
             is_safe_parent(directory.path())
         };

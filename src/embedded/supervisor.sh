@@ -26,10 +26,14 @@ postmaster=$!
 (
     trap '' HUP INT QUIT TERM
     read -r line
+    nap=
+    trap '[ -z "$nap" ] || kill -KILL "$nap"; wait; exit' USR1
     seconds=0
     while [ "$seconds" -lt 60 ]; do
         kill -INT "$postmaster" || exit
-        sleep 1
+        sleep 1 &
+        nap=$!
+        wait "$nap"
         seconds=$((seconds + 1))
     done
     kill -QUIT "$postmaster"
@@ -44,7 +48,7 @@ while [ "$status" -ne 127 ] && kill -0 "$postmaster" 2>/dev/null; do
     wait "$postmaster"
     status=$?
 done
-kill -KILL "$watcher"
+kill -USR1 "$watcher" && wait "$watcher"
 if [ -n "$socket_directory" ]; then
     rm -f "$socket_directory"/.s.PGSQL.*
     rmdir "$socket_directory"
