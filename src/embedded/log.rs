@@ -70,7 +70,7 @@ impl Log {
             Ok(recent) => recent,
             Err(error) => return Err(io(error)),
         };
-        files::write_private(&self.path.with_added_extension("1"), &recent, Some(identity))?;
+        files::write_private(&self.path.with_added_extension("1"), &recent, identity)?;
         let cut_off = OpenOptions::new().write(true).custom_flags(no_follow()).open(&self.path);
         cut_off.and_then(|file| file.set_len(0)).map_err(io)
     }

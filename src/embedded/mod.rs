@@ -1,10 +1,10 @@
 //! The embedded PostgreSQL: a private cluster in the data directory, for `cargo run`, `cargo test` and whoever has no
 //! database server of their own.
 //!
-//! - [`binaries`] finds PostgreSQL's programs, [`download`] gets them where there are none;
-//! - [`identity`] says whom they run as, [`home`] where the cluster is, [`lock`] who may run it;
-//! - [`initdb`] makes a cluster, [`settings`] and [`endpoint`] say how it runs and where it listens;
-//! - [`server`] runs it under `supervisor.sh`, so that it stops with us however we end; [`postmaster`] deals with what
+//! - `binaries` finds PostgreSQL's programs, `download` gets them where there are none;
+//! - `identity` says whom they run as, `home` where the cluster is, `lock` who may run it;
+//! - `initdb` makes a cluster, `settings` and `endpoint` say how it runs and where it listens;
+//! - `server` runs it under `supervisor.sh`, so that it stops with us however we end; `postmaster` deals with what
 //!   was left behind all the same.
 //!
 //! No connection is opened from here.
@@ -103,7 +103,7 @@ struct Running {
     log_keeper: tokio::task::JoinHandle<()>,
     server: Server,
     home: Home,
-    _site: Site,
+    site: Site,
     _lock: Lock,
 }
 
@@ -164,7 +164,7 @@ impl Cluster {
         Connection::new(endpoint.clone(), version, postmaster).write(&home)?;
         tracing::info!(%version, pid = postmaster, "PostgreSQL is ready");
         let log_keeper = server.log().keep_small(&site.identity);
-        let running = Some(Running { log_keeper, server, home, _site: site, _lock: lock });
+        let running = Some(Running { log_keeper, server, home, site, _lock: lock });
         Ok(Self { endpoint, password, version, running })
     }
 
@@ -199,11 +199,13 @@ impl Cluster {
     /// Where it does not stop within a minute or so.
     pub async fn stop(mut self) -> Result<(), Error> {
         let Some(running) = self.running.take() else { return Ok(()) };
-        let Running { log_keeper, server, home, _site, _lock } = running;
+        let Running { log_keeper, server, home, site, _lock } = running;
         log_keeper.abort();
         // Before the server: nobody shall attach to one that is on its way down.
         Connection::take(&home)?;
-        server.stop().await
+        server.stop().await?;
+        // Should its supervisor have been killed, it runs on.
+        postmaster::stop_orphan(&site.cluster(), &site.identity).await
     }
 }
 

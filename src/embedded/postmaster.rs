@@ -50,7 +50,7 @@ impl PidFile {
     /// PostgreSQL sees whether children of the dead server still use its memory.
     fn disown(&self, identity: &Identity) -> Result<(), Error> {
         let rest = self.contents.split_once('\n').map_or("", |(_, rest)| rest);
-        files::write_private(&self.path, &format!("{NOBODY}\n{rest}"), Some(identity))
+        files::write_private(&self.path, &format!("{NOBODY}\n{rest}"), identity)
     }
 }
 

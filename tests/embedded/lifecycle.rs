@@ -7,6 +7,7 @@ use secrecy::SecretString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use tenantry::embedded::{Cluster, Options, Transport};
 
 #[tokio::test]
@@ -115,4 +116,20 @@ async fn two_data_directories_have_a_cluster_each() {
     one.stop().await.unwrap();
     assert_eq!(fetch(&other, "SELECT text FROM notes").await, "other");
     other.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_terminal_sends_to_us_does_not_reach_the_server() {
+    let directory = directory();
+    let options = options(&directory);
+    let cluster = Cluster::start(&options).await.unwrap();
+    let group_of = |pid: &str| {
+        let ps = Command::new("ps").args(["-o", "pgid=", "-p", pid]).output().unwrap();
+        String::from_utf8(ps.stdout).unwrap().trim().to_owned()
+    };
+    let server = postmaster(&options.data_dir.join("postgres/cluster"));
+    let ours = group_of(&std::process::id().to_string());
+    assert_ne!(ours, "");
+    assert_ne!(group_of(&server.to_string()), ours);
+    cluster.stop().await.unwrap();
 }

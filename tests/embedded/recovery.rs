@@ -37,6 +37,26 @@ async fn a_start_right_after_a_death_waits_for_the_old_server() {
     cluster.stop().await.unwrap();
 }
 
+/// The script and the part of it that watches the pipe are a process group, without the server.
+#[cfg(target_os = "linux")]
+fn kill_supervisor(server: i32) {
+    let status = fs::read_to_string(format!("/proc/{server}/status")).unwrap();
+    let supervisor = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim();
+    kill("-KILL", &format!("-{supervisor}"));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn stopping_stops_the_server_even_where_its_supervisor_died() {
+    let directory = directory();
+    let options = options(&directory);
+    let cluster = Cluster::start(&options).await.unwrap();
+    let server = postmaster(&options.data_dir.join("postgres/cluster"));
+    kill_supervisor(server);
+    cluster.stop().await.unwrap();
+    assert!(!is_running(server));
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_server_whose_supervisor_died_too_is_stopped_by_the_next_start() {
@@ -45,10 +65,7 @@ async fn a_server_whose_supervisor_died_too_is_stopped_by_the_next_start() {
     let holder = Holder::start(&options.data_dir);
     let socket_directory = socket_directory(&Cluster::start_or_attach(&options).await.unwrap());
     let server = postmaster(&options.data_dir.join("postgres/cluster"));
-    let status = fs::read_to_string(format!("/proc/{server}/status")).unwrap();
-    let supervisor = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
-    // The script and the part of it that watches the pipe are a process group.
-    kill("-KILL", &format!("-{supervisor}"));
+    kill_supervisor(server);
     holder.kill();
     assert!(is_running(server));
 

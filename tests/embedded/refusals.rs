@@ -104,6 +104,14 @@ async fn below_a_closed_directory_root_keeps_the_cluster_elsewhere() {
     assert_eq!(fetch(&cluster, "SELECT text FROM notes").await, "still here");
     cluster.stop().await.unwrap();
 
+    fs::remove_dir_all(&options.data_dir).unwrap();
+    let cluster = Cluster::start(&options).await.unwrap();
+    assert_eq!(
+        fetch(&cluster, "SELECT coalesce(to_regclass('notes')::text, 'a new database')").await,
+        "a new database"
+    );
+    cluster.stop().await.unwrap();
+
     fs::rename(location.join("cluster"), location.join("gone")).unwrap();
     let error = Cluster::start(&options).await.unwrap_err();
     assert!(matches!(error, Error::ClusterGone { .. }), "{error}");
