@@ -21,7 +21,8 @@ use serde_json::{Map, Value};
 
 use super::{
     edge::Limits,
-    error::{FieldErrors, Problem},
+    error::Problem,
+    field_errors::FieldErrors,
     input::{Input, kind},
     strict_json,
 };
@@ -118,7 +119,8 @@ async fn read(body: poem::Body, headers: &HeaderMap, limits: Limits) -> Result<V
     if announced.is_some_and(|length| length > limits.body_bytes) {
         return Err(Problem::too_large(limits.body_bytes));
     }
-    let mut bytes = Vec::with_capacity(announced.unwrap_or_default());
+    // What is announced need not come: more room than most bodies need is made when it does.
+    let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(16 * 1024));
     let mut chunks = body.into_bytes_stream();
     let reading = async {
         while let Some(chunk) = chunks.next().await {

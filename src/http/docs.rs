@@ -4,20 +4,25 @@
 //! tenant's header, and the errors, which follow from what an operation takes. All of it is added here, so that the
 //! document, the route table and the tests read one description.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+mod errors;
+mod written;
+
+use std::collections::HashSet;
 
 use poem::http::Method;
 use poem_openapi::{
     ApiResponse as _, OpenApi,
     registry::{
-        MetaMediaType, MetaOperation, MetaOperationParam, MetaParamIn, MetaPath, MetaResponse, MetaSchema,
-        MetaSchemaRef, MetaSecurityScheme, MetaTag, Registry,
+        MetaOperation, MetaOperationParam, MetaParamIn, MetaPath, MetaSchema, MetaSchemaRef,
+        MetaSecurityScheme, Registry,
     },
 };
-use serde::{Serialize, ser::SerializeMap as _};
+use serde::Serialize;
+
+use self::errors::{ERRORS, ErrorAnswer};
 
 use super::{
-    error::{PROBLEM_JSON, Problem, SCHEMA},
+    error::Problem,
     query,
     routes::{canonical, is_tenanted},
 };
@@ -103,15 +108,7 @@ impl Document {
     /// # Errors
     /// When an example or default in a schema can't be written as JSON.
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
-        let Registry { schemas, security_schemes, tags } = &self.registry;
-        serde_json::to_vec_pretty(&Written {
-            openapi: "3.0.3",
-            info: self.info,
-            servers: [Server { url: "/" }],
-            tags,
-            paths: Paths(&self.paths),
-            components: Components { schemas, security_schemes },
-        })
+        written::to_json(self.info, &self.paths, &self.registry)
     }
 
     /// What the document fails to say; a test wants this to be empty.
@@ -137,9 +134,9 @@ impl Document {
             if operation.method == Method::GET && operation.request.is_some() {
                 gap("a GET has no body");
             }
-            for (status, _) in errors(operation, is_tenanted(path)) {
-                if !has(operation, status) {
-                    gap(&format!("says nothing about {status}"));
+            for error in errors(operation, is_tenanted(path)) {
+                if !has(operation, error.status) {
+                    gap(&format!("says nothing about {}", error.status));
                 }
             }
             if !operation
@@ -172,12 +169,11 @@ fn finish(operation: &mut MetaOperation, needs_tenant: bool) {
             response.description = if response.status == Some(201) { "Created." } else { "Done." };
         }
     }
-    let missing: Vec<_> =
-        errors(operation, needs_tenant).into_iter().filter(|(status, _)| !has(operation, *status)).collect();
-    operation
-        .responses
-        .responses
-        .extend(missing.into_iter().map(|(status, description)| problem(status, description)));
+    for error in errors(operation, needs_tenant) {
+        if !has(operation, error.status) {
+            operation.responses.responses.push(error.meta());
+        }
+    }
     operation.responses.responses.sort_by_key(|response| response.status);
 }
 
@@ -186,44 +182,20 @@ fn has(operation: &MetaOperation, status: u16) -> bool {
 }
 
 /// The errors an operation can answer, by what it takes.
-fn errors(operation: &MetaOperation, needs_tenant: bool) -> Vec<(u16, &'static str)> {
+fn errors(operation: &MetaOperation, needs_tenant: bool) -> Vec<&'static ErrorAnswer> {
     let body = operation.request.is_some();
     let credentials = !operation.security.is_empty();
     let takes = |place: MetaParamIn| operation.params.iter().any(|param| param.in_type == place);
     let writes = operation.method != Method::GET;
-    let table = [
-        (true, 400, "The request is malformed, names no organization or has wrong fields."),
-        (credentials, 401, "The token is missing or not valid."),
-        (credentials || needs_tenant, 403, "Not allowed, or the organization is suspended."),
-        (
-            needs_tenant || takes(MetaParamIn::Path) || takes(MetaParamIn::Query),
-            404,
-            "No such organization, row or page.",
-        ),
-        (body, 408, "The body took too long to arrive."),
-        (writes && (credentials || body), 409, "A conflict with the present state."),
-        (body, 413, "The body is too long."),
-        (body, 415, "The body is not JSON."),
-        (true, 429, "Too many requests; `Retry-After` says when to come back."),
-        (true, 500, "A failure of the server; it says nothing but the request id."),
-        (
-            true,
-            503,
-            "The database or the organization is not available; `Retry-After` says when to come back.",
-        ),
-    ];
-    table.into_iter().filter(|(applies, ..)| *applies).map(|(_, status, why)| (status, why)).collect()
-}
-
-fn problem(status: u16, description: &'static str) -> MetaResponse {
-    let schema = MetaSchemaRef::Reference(SCHEMA.to_owned());
-    MetaResponse {
-        description,
-        status: Some(status),
-        status_range: None,
-        content: vec![MetaMediaType { content_type: PROBLEM_JSON, schema }],
-        headers: Vec::new(),
-    }
+    let applies = |status: u16| match status {
+        401 => credentials,
+        403 => credentials || needs_tenant,
+        404 => needs_tenant || takes(MetaParamIn::Path) || takes(MetaParamIn::Query),
+        408 | 413 | 415 => body,
+        409 => writes && (credentials || body),
+        _ => true,
+    };
+    ERRORS.iter().filter(|error| applies(error.status)).collect()
 }
 
 fn tenant_header() -> MetaOperationParam {
@@ -245,39 +217,5 @@ fn tenant_header() -> MetaOperationParam {
         deprecated: false,
         explode: true,
         style: None,
-    }
-}
-
-#[derive(Serialize)]
-struct Written<'a> {
-    openapi: &'static str,
-    info: Info,
-    servers: [Server; 1],
-    tags: &'a BTreeSet<MetaTag>,
-    paths: Paths<'a>,
-    components: Components<'a>,
-}
-
-#[derive(Serialize)]
-struct Server {
-    url: &'static str,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Components<'a> {
-    schemas: &'a BTreeMap<String, MetaSchema>,
-    security_schemes: &'a BTreeMap<&'static str, MetaSecurityScheme>,
-}
-
-struct Paths<'a>(&'a [MetaPath]);
-
-impl Serialize for Paths<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for path in self.0 {
-            map.serialize_entry(&path.path, path)?;
-        }
-        map.end()
     }
 }

@@ -16,6 +16,8 @@ use poem_openapi::{
 };
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
+use super::field_errors::FieldErrors;
+
 /// The media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 /// Where an error goes that belongs to no single field.
@@ -28,46 +30,6 @@ const RESERVED: [&str; 6] = ["type", "title", "status", "code", "detail", "reque
 pub type Sentence = Cow<'static, str>;
 /// What caused a problem; logged, never shown.
 pub type Source = Box<dyn StdError + Send + Sync>;
-
-/// Sentences by field, in the order in which they were found.
-#[derive(Debug, Default)]
-pub struct FieldErrors(Vec<(Cow<'static, str>, Vec<Sentence>)>);
-
-impl FieldErrors {
-    /// No errors yet.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Adds one sentence about `field`.
-    pub fn push(&mut self, field: impl Into<Cow<'static, str>>, sentence: impl Into<Sentence>) {
-        self.extend(field, vec![sentence.into()]);
-    }
-
-    /// Adds several sentences about `field`.
-    pub fn extend(&mut self, field: impl Into<Cow<'static, str>>, sentences: Vec<Sentence>) {
-        let field = field.into();
-        match self.0.iter_mut().find(|(name, _)| *name == field) {
-            Some((_, known)) => known.extend(sentences),
-            None => self.0.push((field, sentences)),
-        }
-    }
-
-    /// Whether nothing is wrong.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// `Err` with all of them if there are any.
-    ///
-    /// # Errors
-    /// [`Problem::invalid`] if anything was pushed.
-    pub fn into_result(self) -> Result<(), Problem> {
-        if self.is_empty() { Ok(()) } else { Err(Problem::invalid(self)) }
-    }
-}
 
 /// An answer that says what went wrong. Small, because it is the `E` of most results.
 pub struct Problem(Box<Inner>);
@@ -301,6 +263,16 @@ impl Problem {
         Some(line)
     }
 
+    /// The names of its headers.
+    pub(crate) fn header_names(&self) -> impl Iterator<Item = &str> {
+        self.0.headers.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Its body as an example for the document.
+    pub(crate) fn shown(&self) -> impl Serialize + '_ {
+        Rendered { problem: &self.0, request_id: "0192f3a1-7c1e-7b7a-9f0e-3c5d8f2b6a41" }
+    }
+
     /// The answer.
     pub(crate) fn render(&self, request_id: &str) -> Response {
         let body = serde_json::to_vec(&Rendered { problem: &self.0, request_id }).unwrap_or_default();
@@ -335,12 +307,12 @@ impl Serialize for Rendered<'_> {
         map.serialize_entry("detail", detail)?;
         map.serialize_entry("request_id", self.request_id)?;
         let reserved = |name: &str| RESERVED.contains(&name) || name == NON_FIELD_ERRORS;
-        for (name, sentences) in fields.0.iter().filter(|(name, _)| !reserved(name)) {
+        for (name, sentences) in fields.iter().filter(|(name, _)| !reserved(name)) {
             map.serialize_entry(name, sentences)?;
         }
         let mut others = Vec::new();
-        for (name, sentences) in fields.0.iter().filter(|(name, _)| reserved(name)) {
-            let named = |sentence: &Sentence| match name.as_ref() {
+        for (name, sentences) in fields.iter().filter(|(name, _)| reserved(name)) {
+            let named = |sentence: &Sentence| match name {
                 NON_FIELD_ERRORS => sentence.clone(),
                 name => format!("{name}: {sentence}").into(),
             };
@@ -360,7 +332,7 @@ impl fmt::Debug for Problem {
             .field("status", &status.as_u16())
             .field("code", code)
             .field("detail", detail)
-            .field("fields", &fields.0)
+            .field("fields", fields)
             .field("source", source)
             .finish_non_exhaustive()
     }
@@ -404,10 +376,9 @@ impl ApiResponse for Problem {
 }
 
 fn schema() -> MetaSchema {
-    let member = |ty, description, example: serde_json::Value| {
+    let member = |ty, description| {
         let mut schema = MetaSchema::new(ty);
         schema.description = Some(description);
-        schema.example = Some(example);
         MetaSchemaRef::Inline(Box::new(schema))
     };
     let sentences = MetaSchema {
@@ -421,18 +392,12 @@ fn schema() -> MetaSchema {
         ),
         required: RESERVED.to_vec(),
         properties: vec![
-            (
-                "type",
-                member("string", "Always `about:blank`: the code says what it is.", "about:blank".into()),
-            ),
-            ("title", member("string", "The status in words.", "Bad Request".into())),
-            ("status", member("integer", "The status.", 400.into())),
-            ("code", member("string", "Stable; for programs.", "invalid".into())),
-            ("detail", member("string", "For people.", "Invalid input.".into())),
-            (
-                "request_id",
-                member("string", "Also in `X-Request-Id`; name it when asking for help.", "0192…".into()),
-            ),
+            ("type", member("string", "Always `about:blank`: the code says what it is.")),
+            ("title", member("string", "The status in words.")),
+            ("status", member("integer", "The status.")),
+            ("code", member("string", "Stable; for programs.")),
+            ("detail", member("string", "For people.")),
+            ("request_id", member("string", "Also in `X-Request-Id`; name it when asking for help.")),
         ],
         additional_properties: Some(Box::new(MetaSchemaRef::Inline(Box::new(sentences)))),
         ..MetaSchema::new("object")

@@ -31,6 +31,7 @@ fn ok() -> Response<Json<HealthOut>> {
     Response::new(Json(HealthOut { status: "ok".to_owned() })).header("cache-control", "no-store")
 }
 
+#[expect(clippy::unused_async, reason = "every operation of `OpenApi` is async")]
 #[OpenApi]
 impl<R: Readiness> HealthApi<R> {
     /// Is the process alive?

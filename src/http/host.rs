@@ -45,16 +45,13 @@ impl Authority {
     /// anything outside ASCII have no place here.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (ip, port) = rest.split_once(']')?;
-                let host = Host::Ip(IpAddr::V6(ip.parse::<Ipv6Addr>().ok()?));
-                (host, if port.is_empty() { port } else { port.strip_prefix(':')? })
-            }
-            None => {
-                let (host, port) = text.split_once(':').unwrap_or((text, ""));
-                (name_or_ip(host)?, port)
-            }
+        let (host, port) = if let Some(rest) = text.strip_prefix('[') {
+            let (ip, port) = rest.split_once(']')?;
+            let host = Host::Ip(IpAddr::V6(ip.parse::<Ipv6Addr>().ok()?));
+            (host, if port.is_empty() { port } else { port.strip_prefix(':')? })
+        } else {
+            let (host, port) = text.split_once(':').unwrap_or((text, ""));
+            (name_or_ip(host)?, port)
         };
         if !port.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;

@@ -10,7 +10,7 @@ use poem_openapi::{
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::error::{FieldErrors, Sentence};
+use super::{error::Sentence, field_errors::FieldErrors};
 
 /// What is wrong with one field.
 pub type Wrong = Vec<Sentence>;

@@ -61,8 +61,12 @@ fn an_operation_says_what_it_takes_and_how_it_fails() {
     );
     assert_eq!(statuses(&operation("/healthz", "get")).as_deref(), Some("200 400 429 500 503"));
     assert_eq!(names(&operation("/healthz", "get")), None, "no tenant is looked for there");
-    let error = &list["responses"]["404"]["content"]["application/problem+json"]["schema"]["$ref"];
-    assert_eq!(error, "#/components/schemas/Problem");
+    assert_eq!(list["responses"]["401"], json!({"$ref": "#/components/responses/Unauthorized"}));
+    let error = &document["components"]["responses"]["Unauthorized"];
+    assert_eq!(error["headers"], json!({"WWW-Authenticate": {"schema": {"type": "string"}}}));
+    let content = &error["content"]["application/problem+json"];
+    assert_eq!(content["schema"]["$ref"], "#/components/schemas/Problem");
+    assert_eq!(content["example"]["code"], "token_not_valid");
     assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
 }
 

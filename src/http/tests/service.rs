@@ -160,6 +160,7 @@ fn thing(number: u64) -> ThingOut {
 
 struct Api;
 
+#[expect(clippy::unused_async, reason = "every operation of `OpenApi` is async")]
 #[OpenApi]
 impl Api {
     /// List things.
@@ -307,10 +308,10 @@ pub(super) async fn serve() -> TestServer {
 
 pub(super) async fn serve_with(settings: Settings) -> TestServer {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    serve_on(listener, settings)
+    serve_on(listener, &settings)
 }
 
-pub(super) fn serve_on(listener: TcpListener, settings: Settings) -> TestServer {
+pub(super) fn serve_on(listener: TcpListener, settings: &Settings) -> TestServer {
     let document = document();
     let routes = swagger::mount(Routes::of(&document).expect("routes"), &document).expect("pages");
     let teapot =
