@@ -134,6 +134,11 @@ impl Document {
             if operation.method == Method::GET && operation.request.is_some() {
                 gap("a GET has no body");
             }
+            // The names of an operation's arguments: `id` is not `_id`.
+            let declared = path.split(['{', '}']).skip(1).step_by(2).collect::<Vec<_>>();
+            if declared != path_parameters(operation) {
+                gap("the parameters in its path are not those it takes");
+            }
             for error in errors(operation, is_tenanted(path)) {
                 if !has(operation, error.status) {
                     gap(&format!("says nothing about {}", error.status));
@@ -175,6 +180,11 @@ fn finish(operation: &mut MetaOperation, needs_tenant: bool) {
         }
     }
     operation.responses.responses.sort_by_key(|response| response.status);
+}
+
+fn path_parameters(operation: &MetaOperation) -> Vec<&str> {
+    let in_path = operation.params.iter().filter(|param| param.in_type == MetaParamIn::Path);
+    in_path.map(|param| param.name.as_str()).collect()
 }
 
 fn has(operation: &MetaOperation, status: u16) -> bool {

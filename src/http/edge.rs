@@ -288,7 +288,7 @@ fn strip(uri: &mut Uri) -> Result<(), Problem> {
     Ok(())
 }
 
-/// What HEAD answers: the headers of GET, its length among them, without the body. A stream has no length to tell and is
+/// What HEAD answers: the headers of GET, its length among them, without the body, which hyper leaves out over HTTP/1 only. A stream has no length to tell and is
 /// not run to find out.
 async fn drop_body(response: &mut Response) {
     let streamed =

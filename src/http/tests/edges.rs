@@ -1,8 +1,12 @@
 //! The order of checks, and what every answer has.
 
+use poem::{
+    Endpoint as _, Request,
+    http::{Method, Uri},
+};
 use serde_json::json;
 
-use super::service::{Settings, serve, serve_with};
+use super::service::{Settings, edge, serve, serve_with};
 
 fn said(status: u16, code: &str, detail: &str) -> (u16, String, String) {
     (status, code.into(), detail.into())
@@ -142,6 +146,7 @@ async fn the_tenant_comes_before_the_credentials() {
     assert_eq!(code(&["Host: localhost"]).await, "tenant_required");
     assert_eq!(code(&["Host: acme.localhost", "X-Tenant: beta"]).await, "tenant_mismatch");
     assert_eq!(code(&["Host: acme.localhost", "X-Tenant:"]).await, "tenant_mismatch");
+    assert_eq!(code(&["Host: localhost", "X-Tenant:"]).await, "tenant_mismatch");
     assert_eq!(code(&["Host: acme.localhost", "X-Tenant: acme", "X-Tenant: acme"]).await, "tenant_mismatch");
     assert_eq!(code(&["Host: acme.localhost", "X-Tenant: äcme"]).await, "tenant_mismatch");
     assert_eq!(code(&["Host: acme.localhost", "X-Tenant: acme"]).await, "not_authenticated");
@@ -203,6 +208,19 @@ async fn head_is_get_without_the_body() {
         }
         assert_eq!(get.header("content-length"), get.body.len().to_string(), "{path}");
     }
+}
+
+#[tokio::test]
+async fn the_body_of_head_is_dropped_before_hyper_sees_it() {
+    let request =
+        Request::builder().method(Method::HEAD).uri(Uri::from_static("/healthz")).header("host", "localhost");
+    let mut response = edge(&Settings::default()).get_response(request.finish()).await;
+    let body = response.take_body().into_vec().await.expect("a body");
+    assert_eq!(
+        (body.len(), response.header("content-length")),
+        (0, Some("15")),
+        "hyper would send it over HTTP/2"
+    );
 }
 
 #[tokio::test]

@@ -3,7 +3,12 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use chrono::DateTime;
-use poem::{Request, RequestBody, Response, Server, http::StatusCode, listener::TcpAcceptor};
+use poem::{
+    Endpoint, Request, RequestBody, Response, Server,
+    endpoint::make_sync,
+    http::{Method, StatusCode},
+    listener::TcpAcceptor,
+};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions, OpenApi, OpenApiService,
     param::{Path, Query},
@@ -193,7 +198,11 @@ impl Api {
 
     /// Remove a thing, which always comes too late.
     #[oai(path = "/api/things/:id/", method = "delete", operation_id = "removeThing")]
-    async fn remove(&self, _caller: Caller, Path(_id): Path<Uuid>) -> Result<NoContent, Problem> {
+    async fn remove(
+        &self,
+        _caller: Caller,
+        #[oai(name = "id")] _id: Path<Uuid>,
+    ) -> Result<NoContent, Problem> {
         Err(Problem::tenant_changed("permission denied for schema t_acme"))
     }
 
@@ -311,20 +320,22 @@ pub(super) async fn serve_with(settings: Settings) -> TestServer {
     serve_on(listener, &settings)
 }
 
-pub(super) fn serve_on(listener: TcpListener, settings: &Settings) -> TestServer {
+fn serve_on(listener: TcpListener, settings: &Settings) -> TestServer {
+    let address = listener.local_addr().expect("an address");
+    let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listener).expect("an acceptor"));
+    TestServer { address, task: tokio::spawn(server.run(edge(settings))) }
+}
+
+/// What the server runs.
+pub(super) fn edge(settings: &Settings) -> impl Endpoint<Output = Response> + use<> {
     let document = document();
     let routes = swagger::mount(Routes::of(&document).expect("routes"), &document).expect("pages");
-    let teapot =
-        poem::endpoint::make_sync(|_| Response::builder().status(StatusCode::IM_A_TEAPOT).body("secret tea"));
-    let routes =
-        routes.mount("/teapot", &[poem::http::Method::GET], Access::PUBLIC, teapot).expect("a route");
+    let teapot = make_sync(|_| Response::builder().status(StatusCode::IM_A_TEAPOT).body("secret tea"));
+    let routes = routes.mount("/teapot", &[Method::GET], Access::PUBLIC, teapot).expect("a route");
     let service = OpenApiService::new((Api, HealthApi(Database(settings.database))), "", "");
     let proxies = settings.proxies.iter().map(|network| network.parse().expect("a network"));
     let clock = Clock::fixed(DateTime::from_timestamp(1_700_000_000, 0).expect("a time"));
-    let edge = Edge::new(routes, service, Directory, clock)
+    Edge::new(routes, service, Directory, clock)
         .limits(settings.limits)
-        .trusted_proxies(TrustedProxies::new(proxies));
-    let address = listener.local_addr().expect("an address");
-    let server = Server::new_with_acceptor(TcpAcceptor::from_tokio(listener).expect("an acceptor"));
-    TestServer { address, task: tokio::spawn(server.run(edge)) }
+        .trusted_proxies(TrustedProxies::new(proxies))
 }
