@@ -130,8 +130,10 @@ impl Backend {
     /// As [`tenancy`](Self::tenancy), or the signing keys cannot be had.
     pub async fn app(&self, config: &Config, clock: Clock) -> Result<App, BackendError> {
         let tenancy = self.tenancy(&clock).await?;
-        let site =
-            Site { base_domain: config.base_domain.as_str().to_owned(), public_url: config.public_url().clone() };
+        let site = Site {
+            base_domain: config.base_domain.as_str().to_owned(),
+            public_url: config.public_url().clone(),
+        };
         let wrapping = tenancy.key(tenants::DataKey::Signing).clone();
         let tokens = Tokens::load(tenancy.catalog().clone(), wrapping, clock.clone(), site.issuer()).await?;
         Ok(App::new(Parts {
@@ -172,8 +174,13 @@ fn master_key_in(data_dir: &Path) -> Result<SecretKey, BackendError> {
     if !path.exists() {
         // Written under another name first: a file that is there is whole.
         let draft = data_dir.join(format!("{MASTER_KEY_FILE}.{}", std::process::id()));
-        let mut file =
-            fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
+        let mut file = fs::File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)
+            .map_err(failed)?;
         let text = data_encoding::HEXLOWER.encode(SecretKey::generate().expose());
         io::Write::write_all(&mut file, text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
         let linked = fs::hard_link(&draft, &path);
@@ -185,6 +192,7 @@ fn master_key_in(data_dir: &Path) -> Result<SecretKey, BackendError> {
     }
     let text = SecretString::from(fs::read_to_string(&path).map_err(failed)?);
     let key = MasterKey::parse(text.expose_secret().trim());
-    let key = key.map_err(|wrong| failed(io::Error::new(io::ErrorKind::InvalidData, format!("it {}", wrong.is))))?;
+    let key =
+        key.map_err(|wrong| failed(io::Error::new(io::ErrorKind::InvalidData, format!("it {}", wrong.is))))?;
     Ok(key.key().clone())
 }

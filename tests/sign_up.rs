@@ -20,11 +20,8 @@ async fn an_organization_signs_up_and_its_owner_is_signed_in() {
     assert_eq!(answer["token_expiration"], "2026-01-02T03:14:05Z");
     assert_eq!(answer["refresh_expiration"], "2026-02-01T03:04:05.678901Z");
 
-    let me = app
-        .request("GET", "/api/current_user/")
-        .bearer(answer["token"].as_str().unwrap())
-        .expect(200)
-        .await;
+    let me =
+        app.request("GET", "/api/current_user/").bearer(answer["token"].as_str().unwrap()).expect(200).await;
     assert_eq!(
         me,
         json!({

@@ -5,11 +5,7 @@ use poem::web::Data;
 use poem_openapi::{OpenApi, payload::Response};
 use tenants::TenantDb;
 
-use super::{
-    Caller, Device, LoginOut,
-    service,
-    sessions,
-};
+use super::{Caller, Device, LoginOut, service, sessions};
 use crate::{
     app::Tag,
     error::ServiceError,
@@ -135,9 +131,14 @@ impl AuthApi {
     ///
     /// Answers with an empty object if the token is valid here and now, its session included.
     #[oai(path = "/api/token/verify", method = "post", operation_id = "verifyToken")]
-    async fn verify(&self, Data(db): Data<&TenantDb>, body: Body<TokenIn>) -> Result<Json<EmptyOut>, Problem> {
+    async fn verify(
+        &self,
+        Data(db): Data<&TenantDb>,
+        body: Body<TokenIn>,
+    ) -> Result<Json<EmptyOut>, Problem> {
         let claims = self.0.tokens.verify(&body.0.token).await.map_err(ServiceError::from)?;
-        let claims = claims.filter(|claims| claims.tenant == db.tenant().id).ok_or_else(Problem::token_not_valid)?;
+        let claims =
+            claims.filter(|claims| claims.tenant == db.tenant().id).ok_or_else(Problem::token_not_valid)?;
         let account = sessions::account_of(db, claims.sid, claims.sub, self.0.clock.now()).await;
         account.map_err(ServiceError::from)?.ok_or_else(Problem::token_not_valid)?;
         Ok(Json(EmptyOut {}))

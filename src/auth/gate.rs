@@ -91,13 +91,17 @@ impl TenantGate {
             (HostName::None, None) => return self.resolve_by_token(admission).await,
         };
         let tenant = self.find(name).await?;
-        if matches!(host, HostName::Domain(_)) && header.is_some_and(|header| header != tenant.slug.as_str()) {
+        if matches!(host, HostName::Domain(_)) && header.is_some_and(|header| header != tenant.slug.as_str())
+        {
             return Err(Problem::tenant_mismatch());
         }
         Ok((tenant, None))
     }
 
-    async fn resolve_by_token(&self, admission: &Admission) -> Result<(Arc<Tenant>, Option<Claims>), Problem> {
+    async fn resolve_by_token(
+        &self,
+        admission: &Admission,
+    ) -> Result<(Arc<Tenant>, Option<Claims>), Problem> {
         if !admission.access.credentials || admission.bearer == Bearer::Absent {
             return Err(Problem::tenant_required());
         }

@@ -1,7 +1,7 @@
 //! The rules of signing in.
 
-use data_encoding::BASE64URL_NOPAD;
 use chrono::{DateTime, Utc};
+use data_encoding::BASE64URL_NOPAD;
 use sea_orm::ConnectionTrait;
 use secrecy::SecretString;
 use tenants::{DataKey, TenantDb};

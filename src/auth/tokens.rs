@@ -183,7 +183,8 @@ impl Tokens {
         };
         let keyring = self.keyring();
         let (header, key) = &keyring.signing;
-        let token = jsonwebtoken::encode(header, &claims, key).map_err(|error| TokenError::Key(error.to_string()))?;
+        let token =
+            jsonwebtoken::encode(header, &claims, key).map_err(|error| TokenError::Key(error.to_string()))?;
         let expiration = DateTime::from_timestamp(claims.exp, 0).unwrap_or(now);
         Ok((token, expiration))
     }
@@ -199,7 +200,8 @@ impl Tokens {
         {
             return Ok(self.in_time(&verified.claims).then(|| verified.claims.clone()));
         }
-        let Ok(Header { kid: Some(kid), alg: Algorithm::EdDSA, .. }) = jsonwebtoken::decode_header(token) else {
+        let Ok(Header { kid: Some(kid), alg: Algorithm::EdDSA, .. }) = jsonwebtoken::decode_header(token)
+        else {
             return Ok(None);
         };
         let Some(keyring) = self.keyring_with(&kid).await? else { return Ok(None) };
@@ -275,11 +277,7 @@ impl Keyring {
     }
 }
 
-async fn create_key(
-    catalog: &CatalogDb,
-    wrapping: &SecretKey,
-    now: DateTime<Utc>,
-) -> Result<(), TokenError> {
+async fn create_key(catalog: &CatalogDb, wrapping: &SecretKey, now: DateTime<Utc>) -> Result<(), TokenError> {
     let seed: [u8; 32] = rand::random();
     let (_, PublicKey { kid, bytes }) = key_pair(&seed)?;
     let wrapped_seed = wrapping.seal(&kid, &seed).map_err(|error| TokenError::Key(error.to_string()))?;

@@ -155,7 +155,11 @@ impl MasterKey {
         };
         // Among 32 random bytes, fewer than 8 different ones have a chance of less than 2^-100.
         let different = (0..=u8::MAX).filter(|byte| key.contains(byte)).count();
-        if different < 8 { Err(Wrong::new("is not random", right)) } else { Ok(Self(SecretKey::from_bytes(key))) }
+        if different < 8 {
+            Err(Wrong::new("is not random", right))
+        } else {
+            Ok(Self(SecretKey::from_bytes(key)))
+        }
     }
 
     /// The key itself.

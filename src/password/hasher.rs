@@ -66,19 +66,14 @@ impl Hasher {
     ///
     /// # Errors
     /// [`HasherError::Busy`] at once, when the queue is full; [`HasherError::Failed`] for a hash that does not parse.
-    pub async fn verify(
-        &self,
-        password: SecretString,
-        hash: Option<String>,
-    ) -> Result<bool, HasherError> {
+    pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool, HasherError> {
         let nobody = Arc::clone(&self.nobody);
         self.run(move || {
             let parsed = PasswordHash::new(hash.as_deref().unwrap_or(&nobody))
                 .map_err(|error| HasherError::Failed(error.to_string()))?;
             // The parameters are those of the hash; what this instance would use for a new one does not matter.
-            let matches = Argon2::default()
-                .verify_password(password.expose_secret().as_bytes(), &parsed)
-                .is_ok();
+            let matches =
+                Argon2::default().verify_password(password.expose_secret().as_bytes(), &parsed).is_ok();
             Ok(matches && hash.is_some())
         })
         .await?
@@ -108,8 +103,7 @@ impl Hasher {
 
 fn hash(password: &[u8]) -> Result<String, HasherError> {
     let failed = |error: &dyn std::fmt::Display| HasherError::Failed(error.to_string());
-    let params =
-        Params::new(MEMORY_KIB, PASSES, PARALLELISM, None).map_err(|error| failed(&error))?;
+    let params = Params::new(MEMORY_KIB, PASSES, PARALLELISM, None).map_err(|error| failed(&error))?;
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
         .hash_password(password)
         .map(|hash| hash.to_string())

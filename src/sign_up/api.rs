@@ -94,7 +94,9 @@ impl<'a> FromRequest<'a> for SignUpIsOpen {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
         match request.data::<App>() {
             Some(app) if app.tenant_sign_up => Ok(Self),
-            _ => Err(Problem::forbidden("sign_up_closed", "Organizations can't sign up here by themselves."))?,
+            _ => {
+                Err(Problem::forbidden("sign_up_closed", "Organizations can't sign up here by themselves."))?
+            }
         }
     }
 }

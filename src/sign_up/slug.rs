@@ -13,7 +13,9 @@ impl Field for ChosenSlug {
     fn from_value(value: Value) -> Result<Self, Wrong> {
         match string(value)?.parse() {
             Ok(slug) => Ok(Self(slug)),
-            Err(error @ (SlugError::Length | SlugError::Characters | SlugError::Reserved)) => wrong(error.to_string()),
+            Err(error @ (SlugError::Length | SlugError::Characters | SlugError::Reserved)) => {
+                wrong(error.to_string())
+            }
         }
     }
 }

@@ -16,7 +16,12 @@ pub async fn create_settings(
     name: String,
     now: DateTime<Utc>,
 ) -> Result<(), DbErr> {
-    let row = ActiveModel { singleton: Set(SINGLETON), name: Set(name), created_at: Set(now), ..Default::default() };
+    let row = ActiveModel {
+        singleton: Set(SINGLETON),
+        name: Set(name),
+        created_at: Set(now),
+        ..Default::default()
+    };
     Entity::insert(row).exec_without_returning(db).await.map(|_| ())
 }
 

@@ -157,7 +157,8 @@ impl Listing for Users {
     const FIELDS: &'static [&'static str] =
         &["username", "email", "first_name", "last_name", "date_joined", "comment_count"];
     const DEFAULT: &'static str = "-date_joined";
-    const SEARCH: Option<&'static str> = Some("Words that username, e-mail address or names have in them, all of them.");
+    const SEARCH: Option<&'static str> =
+        Some("Words that username, e-mail address or names have in them, all of them.");
 }
 
 /// The endpoints of this slice.

@@ -22,11 +22,11 @@ use super::{
 };
 
 /// How a service under test differs from an ordinary one.
-pub struct Options {
+pub(crate) struct Options {
     /// How many connections each lane has.
-    pub lane_pool_size: usize,
+    pub(crate) lane_pool_size: usize,
     /// Whether strangers may sign organizations up.
-    pub tenant_sign_up: bool,
+    pub(crate) tenant_sign_up: bool,
 }
 
 impl Default for Options {
@@ -36,13 +36,13 @@ impl Default for Options {
 }
 
 /// A service of one's own. It ends when this is dropped.
-pub struct TestApp {
+pub(crate) struct TestApp {
     /// The service from inside.
-    pub app: App,
+    pub(crate) app: App,
     /// Its time, which stands still until it is advanced.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     database: Database,
     pub(super) client: reqwest::Client,
     _stop: oneshot::Sender<()>,
@@ -50,12 +50,12 @@ pub struct TestApp {
 
 impl TestApp {
     /// An ordinary one.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(Options::default()).await
     }
 
     /// One with options.
-    pub async fn with(options: Options) -> Self {
+    pub(crate) async fn with(options: Options) -> Self {
         let database = Database::create().await;
         let clock = Clock::fixed("2026-01-02T03:04:05.678901Z".parse::<DateTime<Utc>>().unwrap());
         Self::on(database, clock, options).await
@@ -88,27 +88,29 @@ impl TestApp {
             };
             server.run(&served, TrustedProxies::default(), stopped, Duration::ZERO).await.unwrap();
         });
+        // The first test to come here does it; the others are told that it is done.
+        rustls::crypto::ring::default_provider().install_default().ok();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { app, clock, address, database, client, _stop: stop }
     }
 
     /// A request by nobody, to the service itself. `path` begins with a slash.
-    pub fn request(&self, method: &str, path: &str) -> Request {
+    pub(crate) fn request(&self, method: &str, path: &str) -> Request {
         Request::new(&self.client, self.address, method, path)
     }
 
     /// Signs an organization up; its owner is called like it.
-    pub async fn sign_up(&self, slug: &str) -> Organization {
+    pub(crate) async fn sign_up(&self, slug: &str) -> Organization {
         Organization::sign_up(self, slug).await
     }
 
     /// A look at the database past everything that guards it.
-    pub async fn superuser(&self) -> PgConnection {
+    pub(crate) async fn superuser(&self) -> PgConnection {
         superuser_of(&self.database.superuser).await
     }
 
     /// How to open the installation in this test's database.
-    pub fn settings(&self) -> &tenants::Settings {
+    pub(crate) fn settings(&self) -> &tenants::Settings {
         &self.database.settings
     }
 }

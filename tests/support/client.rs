@@ -12,7 +12,7 @@ use super::{PASSWORD, TestApp};
 
 /// A request in the making.
 #[must_use]
-pub struct Request {
+pub(crate) struct Request {
     builder: reqwest::RequestBuilder,
 }
 
@@ -24,41 +24,41 @@ impl Request {
     }
 
     /// To another host than `localhost`; the tenant's, say.
-    pub fn host(self, host: &str) -> Self {
+    pub(crate) fn host(self, host: &str) -> Self {
         // `header` would add a second one.
         let headers = HeaderMap::from_iter([(HOST, host.parse().unwrap())]);
         Self { builder: self.builder.headers(headers) }
     }
 
     /// With another header.
-    pub fn header(self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(self, name: &str, value: &str) -> Self {
         Self { builder: self.builder.header(name.parse::<HeaderName>().unwrap(), value) }
     }
 
     /// With a token.
-    pub fn bearer(self, token: &str) -> Self {
+    pub(crate) fn bearer(self, token: &str) -> Self {
         Self { builder: self.builder.header(AUTHORIZATION, format!("Bearer {token}")) }
     }
 
     /// With a body.
-    pub fn json(self, body: &Value) -> Self {
+    pub(crate) fn json(self, body: &Value) -> Self {
         Self { builder: self.builder.json(body) }
     }
 
     /// With a body of any kind.
-    pub fn body(self, content_type: &str, body: impl Into<reqwest::Body>) -> Self {
+    pub(crate) fn body(self, content_type: &str, body: impl Into<reqwest::Body>) -> Self {
         Self { builder: self.builder.header("content-type", content_type).body(body) }
     }
 
     /// Sends it.
-    pub async fn send(self) -> Answer {
+    pub(crate) async fn send(self) -> Answer {
         let response = self.builder.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Answer { status, headers, text: response.text().await.unwrap() }
     }
 
     /// Sends it and expects this status; returns the body.
-    pub async fn expect(self, status: u16) -> Value {
+    pub(crate) async fn expect(self, status: u16) -> Value {
         let answer = self.send().await;
         assert_eq!(answer.status, status, "{}", answer.text);
         answer.json()
@@ -67,19 +67,19 @@ impl Request {
 
 /// What came back.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The status code.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The headers.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// The body.
-    pub text: String,
+    pub(crate) text: String,
 }
 
 impl Answer {
     /// The body, which has to be JSON; null where there is none.
     #[must_use]
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         if self.text.is_empty() {
             return Value::Null;
         }
@@ -88,7 +88,7 @@ impl Answer {
 
     /// The body without what differs from answer to answer.
     #[must_use]
-    pub fn problem(&self) -> Value {
+    pub(crate) fn problem(&self) -> Value {
         let mut problem = self.json();
         assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.text);
         assert_eq!(problem["request_id"], self.header("x-request-id"));
@@ -98,19 +98,19 @@ impl Answer {
 
     /// A header; empty where it is missing.
     #[must_use]
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
 /// An organization and its owner.
-pub struct Organization {
+pub(crate) struct Organization {
     /// Its id.
-    pub id: String,
+    pub(crate) id: String,
     /// Its slug.
-    pub slug: String,
+    pub(crate) slug: String,
     /// Its owner, signed in.
-    pub owner: User,
+    pub(crate) owner: User,
 }
 
 impl Organization {
@@ -121,20 +121,16 @@ impl Organization {
             "email": format!("owner@{slug}.example"), "password": PASSWORD,
         });
         let answer = app.request("POST", "/api/sign_up/tenant/").json(&body).expect(201).await;
-        Self {
-            id: text(&answer["tenant"]["id"]),
-            slug: slug.to_owned(),
-            owner: User::of(app, slug, &answer),
-        }
+        Self { id: text(&answer["tenant"]["id"]), slug: slug.to_owned(), owner: User::of(app, slug, &answer) }
     }
 
     /// The host of this organization.
-    pub fn host(&self, app: &TestApp) -> String {
+    pub(crate) fn host(&self, app: &TestApp) -> String {
         format!("{}.localhost:{}", self.slug, app.address.port())
     }
 
     /// Another session of the owner.
-    pub async fn log_in(&self, app: &TestApp) -> User {
+    pub(crate) async fn log_in(&self, app: &TestApp) -> User {
         let body = json!({"username": self.owner.username, "password": PASSWORD});
         let answer = app.request("POST", "/api/login/").host(&self.host(app)).json(&body).expect(200).await;
         User::of(app, &self.slug, &answer)
@@ -143,13 +139,13 @@ impl Organization {
 
 /// Somebody who is signed in.
 #[derive(Clone)]
-pub struct User {
+pub(crate) struct User {
     /// The user's id.
-    pub pk: String,
+    pub(crate) pk: String,
     /// The username.
-    pub username: String,
+    pub(crate) username: String,
     /// The access token.
-    pub token: String,
+    pub(crate) token: String,
     host: String,
     client: Client,
     address: SocketAddr,
@@ -168,12 +164,12 @@ impl User {
     }
 
     /// A request by this user, to the host of his organization.
-    pub fn request(&self, method: &str, path: &str) -> Request {
+    pub(crate) fn request(&self, method: &str, path: &str) -> Request {
         Request::new(&self.client, self.address, method, path).host(&self.host).bearer(&self.token)
     }
 
     /// What a GET answers, which has to be 200.
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         self.request("GET", path).expect(200).await
     }
 }

@@ -2,6 +2,8 @@
 //! template that was migrated once.
 
 use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{ChildStdin, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -47,7 +49,13 @@ async fn shared() -> &'static Shared {
 }
 
 async fn start() -> Shared {
-    let directory = tempfile::Builder::new().prefix("tenantry-test-").tempdir().unwrap().keep();
+    // As root, PostgreSQL runs as another user, who has to be let through.
+    let directory = tempfile::Builder::new()
+        .prefix("tenantry-test-")
+        .permissions(Permissions::from_mode(0o711))
+        .tempdir()
+        .unwrap()
+        .keep();
     let remover = remove_after_us(&directory);
     let options = embedded::Options {
         durability: Durability::Relaxed,
@@ -57,9 +65,14 @@ async fn start() -> Shared {
     let cluster = Cluster::start(&options).await.unwrap();
     let owner_password = SecretString::from("only for tests");
     let shared = Shared { cluster, owner_password, _remover: remover };
-    tenants::create_database(&shared.cluster.superuser_url("postgres"), TEMPLATE, OWNER, &shared.owner_password)
-        .await
-        .unwrap();
+    tenants::create_database(
+        &shared.cluster.superuser_url("postgres"),
+        TEMPLATE,
+        OWNER,
+        &shared.owner_password,
+    )
+    .await
+    .unwrap();
     let settings = shared.settings(TEMPLATE);
     Tenancy::migrate(&settings, Utc::now()).await.unwrap();
     shared
@@ -88,16 +101,16 @@ impl Shared {
 }
 
 /// A database of one test.
-pub struct Database {
+pub(crate) struct Database {
     /// How the service opens it.
-    pub settings: Settings,
+    pub(crate) settings: Settings,
     /// Its URL, as the superuser.
-    pub superuser: SecretString,
+    pub(crate) superuser: SecretString,
 }
 
 impl Database {
     /// A migrated one, with no tenant in it.
-    pub async fn create() -> Self {
+    pub(crate) async fn create() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let shared = shared().await;
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -114,6 +127,6 @@ impl Database {
 
 /// A look at a database past everything that guards it.
 #[expect(clippy::disallowed_methods, reason = "tests look at the database from outside")]
-pub async fn superuser_of(url: &SecretString) -> PgConnection {
+pub(crate) async fn superuser_of(url: &SecretString) -> PgConnection {
     PgConnection::connect(url.expose_secret()).await.unwrap()
 }

@@ -4,9 +4,9 @@ mod app;
 mod client;
 mod database;
 
-pub use app::{Options, TestApp};
-pub use client::{Answer, Organization, User};
-pub use database::{Database, superuser_of};
+pub(crate) use app::{Options, TestApp};
+pub(crate) use client::{Answer, Organization, User};
+pub(crate) use database::{Database, superuser_of};
 
 /// A password that is good enough for everybody here.
-pub const PASSWORD: &str = "correct horse battery";
+pub(crate) const PASSWORD: &str = "correct horse battery";
