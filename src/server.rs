@@ -1,8 +1,17 @@
 //! What runs the API until it is told to stop.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use poem::listener::TcpAcceptor;
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use poem::{
+    Endpoint as _, Request,
+    http::uri::Scheme,
+    web::{LocalAddr, RemoteAddr},
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -14,6 +23,11 @@ use crate::{
     state::App,
 };
 
+/// How long the head of a request may take to arrive, and a connection may wait for its next request.
+const HEAD_DEADLINE: Duration = Duration::from_secs(60);
+/// How long to wait when no connection can be accepted, most often because there are too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Why the server does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
@@ -23,9 +37,6 @@ pub enum ServerError {
     /// The API cannot be put together: a defect.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The listener broke.
-    #[error("the listener broke: {0}")]
-    Serve(io::Error),
 }
 
 /// A listener. It is there before the service is, so that its port is known.
@@ -64,12 +75,48 @@ impl Server {
         stop: impl Future<Output = ()>,
         drain: Duration,
     ) -> Result<(), ServerError> {
-        let endpoint = app::endpoint(app, proxies)?;
-        let acceptor = TcpAcceptor::from_tokio(self.listener).map_err(ServerError::Serve)?;
-        poem::Server::new_with_acceptor(acceptor)
-            .run_with_graceful_shutdown(endpoint, stop, Some(drain))
-            .await
-            .map_err(ServerError::Serve)
+        let endpoint = Arc::new(app::endpoint(app, proxies)?);
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
+        http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_DEADLINE);
+        let address = self.address;
+        let open = GracefulShutdown::new();
+        let mut stop = pin!(stop);
+        loop {
+            let (stream, client) = tokio::select! {
+                () = &mut stop => break,
+                accepted = self.listener.accept() => match accepted {
+                    Ok(accepted) => accepted,
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection cannot be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                },
+            };
+            // Without it, the end of an answer may wait for the client's acknowledgement of its beginning.
+            stream.set_nodelay(true).ok();
+            let endpoint = Arc::clone(&endpoint);
+            let service = service_fn(move |request: hyper::Request<Incoming>| {
+                let addresses = (LocalAddr(address.into()), RemoteAddr(client.into()));
+                let request = Request::from((request, addresses.0, addresses.1, Scheme::HTTP));
+                let endpoint = Arc::clone(&endpoint);
+                async move { Ok::<hyper::Response<_>, Infallible>(endpoint.get_response(request).await.into()) }
+            });
+            let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
+            let connection = open.watch(connection);
+            tokio::spawn(async move {
+                // Its end ends what it was at: a client that hangs up is not served any further.
+                if let Err(error) = connection.await {
+                    tracing::debug!(%error, "a connection broke");
+                }
+            });
+        }
+        drop(self.listener);
+        if tokio::time::timeout(drain, open.shutdown()).await.is_err() {
+            tracing::warn!("some requests did not end in time");
+        }
+        Ok(())
     }
 }
 

@@ -2,5 +2,6 @@
 
 mod support;
 
+mod binding;
 mod embedded;
 mod sign_up;
