@@ -39,6 +39,9 @@ use super::{
 };
 use crate::clock::Clock;
 
+/// How long the headers of a request may be together. hyper's own bounds are wider in bytes (some 400 KiB); it answers
+/// what is over them, or has more than 100 headers, with an empty 431.
+const MAX_HEADER_BYTES: usize = 32 * 1024;
 const X_TENANT: HeaderName = HeaderName::from_static("x-tenant");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -144,6 +147,9 @@ impl<G: Gate> Edge<G> {
         route: Option<&Route>,
         request_id: Uuid,
     ) -> Result<Response, Problem> {
+        if header_bytes(request.headers()) > MAX_HEADER_BYTES {
+            return Err(Problem::headers_too_large(MAX_HEADER_BYTES));
+        }
         let authority = host::of(&request)?;
         if *request.method() == Method::OPTIONS && request.uri().path() == "*" {
             return Ok(options(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
@@ -250,6 +256,11 @@ impl<G: Gate> Endpoint for Edge<G> {
         };
         Ok(answering.instrument(span).await)
     }
+}
+
+/// How long the headers are together, names and values.
+fn header_bytes(headers: &HeaderMap) -> usize {
+    headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
 /// A method's name for people and logs; one nobody knows may be long and is anybody's text.

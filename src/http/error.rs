@@ -166,6 +166,13 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "request_timeout", "The body took too long to arrive.")
     }
 
+    /// 431: the headers are longer than `limit` bytes together.
+    #[must_use]
+    pub fn headers_too_large(limit: usize) -> Self {
+        let detail = format!("The headers of a request may have {} KiB together.", limit / 1024);
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", detail)
+    }
+
     /// 409: a conflict with the present state (`slug_taken`, `last_owner`, …).
     pub fn conflict(code: &'static str, detail: impl Into<Sentence>) -> Self {
         Self::new(StatusCode::CONFLICT, code, detail)

@@ -25,7 +25,7 @@ const fn error(
     ErrorAnswer { status, name, description, example }
 }
 
-pub(super) static ERRORS: [ErrorAnswer; 11] = [
+pub(super) static ERRORS: [ErrorAnswer; 12] = [
     error(400, "BadRequest", "The request is malformed, names no organization or has wrong fields.", || {
         Problem::field("email", "Enter a valid email address.")
     }),
@@ -41,6 +41,9 @@ pub(super) static ERRORS: [ErrorAnswer; 11] = [
         Problem::unsupported_media_type("Unsupported media type \"text/plain\" in request.")
     }),
     error(429, "TooManyRequests", "Too many requests.", || Problem::throttled(Duration::from_secs(7))),
+    error(431, "RequestHeaderFieldsTooLarge", "The headers are over 32 KiB together.", || {
+        Problem::headers_too_large(32 << 10)
+    }),
     error(500, "InternalServerError", "A failure of the server; it says nothing but the request id.", || {
         Problem::internal("an example")
     }),

@@ -31,6 +31,16 @@ async fn a_problem_is_written_in_the_contracts_order() {
 }
 
 #[tokio::test]
+async fn headers_have_a_length() {
+    let server = serve().await;
+    let line = |length: usize| format!("X-Filler: {}\r\n", "x".repeat(length));
+    assert_eq!(server.ann("GET", "/api/things/", &line(30_000)).await.status, 200);
+    let expected = said(431, "headers_too_large", "The headers of a request may have 32 KiB together.");
+    assert_eq!(server.ann("GET", "/api/things/", &line(33_000)).await.said(), expected);
+    assert_eq!(server.ann("GET", "/nowhere", &line(400).repeat(85)).await.said(), expected);
+}
+
+#[tokio::test]
 async fn a_malformed_host_comes_before_everything_else() {
     let server = serve().await;
     let missing = said(400, "parse_error", "The header Host is missing.");
