@@ -1,7 +1,23 @@
 //! The service from outside: over HTTP, on a real PostgreSQL. One binary, because linking takes longer than running.
 
+#[cfg(test)]
 mod support;
 
+#[cfg(test)]
 mod binding;
+#[cfg(test)]
 mod embedded;
+#[cfg(test)]
+mod isolation;
+#[cfg(test)]
+mod migrations;
+#[cfg(test)]
+mod openapi;
+#[cfg(test)]
+mod resolution;
+#[cfg(test)]
+mod sessions;
+#[cfg(test)]
 mod sign_up;
+#[cfg(test)]
+mod users;

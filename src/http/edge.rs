@@ -50,8 +50,8 @@ pub trait Gate: Send + Sync + 'static {
     /// Puts what the endpoint's extractors take (the tenant's database, the caller, [`Viewer`], [`Origin`]) into the
     /// request's extensions, or says why not.
     ///
-    /// It is asked a second time, with [`Admission::again`], when the endpoint found that the tenant changed under it.
-    /// That request is an empty one, and only the refusal counts.
+    /// It is asked a second time, with [`Admission::again`], when it, or the endpoint, found that the tenant changed. After
+    /// the endpoint, the request is an empty one, and only the refusal counts.
     fn admit(
         &self,
         request: &mut Request,
@@ -178,9 +178,16 @@ impl<G: Gate> Edge<G> {
         &self,
         mut request: Request,
         route: &Route,
-        admission: Admission,
+        mut admission: Admission,
     ) -> Result<Response, Problem> {
-        self.gate.admit(&mut request, &admission).await?;
+        match self.gate.admit(&mut request, &admission).await {
+            Err(problem) if problem.is_tenant_changed() => {
+                // Nothing has happened yet, so a tenant that only moved is found where it is now.
+                admission.again = true;
+                self.gate.admit(&mut request, &admission).await?;
+            }
+            admitted => admitted?,
+        }
         self.prepare(&mut request)?;
         let conditions = Conditions::of(&request);
         let endpoint = route.endpoint().unwrap_or(&self.service);
@@ -196,7 +203,7 @@ impl<G: Gate> Edge<G> {
                 Ok(response)
             }
             Err(problem) if problem.is_tenant_changed() => {
-                let admission = Admission { again: true, ..admission };
+                admission.again = true;
                 self.gate.admit(&mut Request::default(), &admission).await?;
                 Err(problem)
             }

@@ -15,7 +15,7 @@ use crate::{Error, SchemaName, Slug, db::CatalogDb, render};
 
 /// The most names that are remembered, known and unknown ones together.
 const CAPACITY: u64 = 50_000;
-/// How long a known name is remembered. What ends a tenant's access does not wait for this: the database refuses.
+/// How long a known name is remembered, while its tenant is open. What ends a tenant's access does not wait for this: the database refuses.
 const KNOWN_FOR: Duration = Duration::from_mins(1);
 /// How long an unknown name is: short, because it may be somebody's new organization on another process.
 const UNKNOWN_FOR: Duration = Duration::from_secs(2);
@@ -162,7 +162,21 @@ pub struct Resolver {
     cache: Cache<TenantName, Option<Arc<Tenant>>>,
 }
 
+/// How long an answer is remembered. An answer that takes the place of an expired one is new to moka or an update of
+/// it, depending on whether the old one was swept out already; its lifetime must not depend on that.
 struct Lifetimes;
+
+impl Lifetimes {
+    fn of(tenant: Option<&Arc<Tenant>>) -> Duration {
+        match tenant {
+            Some(tenant) if tenant.status == Status::Active && tenant.is_served() => KNOWN_FOR,
+            // A tenant that is closed may be opened at any moment, by another process, and nothing in the database would
+            // refuse to go on taking it for closed.
+            Some(_) => Duration::ZERO,
+            None => UNKNOWN_FOR,
+        }
+    }
+}
 
 impl Expiry<TenantName, Option<Arc<Tenant>>> for Lifetimes {
     fn expire_after_create(
@@ -171,7 +185,17 @@ impl Expiry<TenantName, Option<Arc<Tenant>>> for Lifetimes {
         tenant: &Option<Arc<Tenant>>,
         _: Instant,
     ) -> Option<Duration> {
-        Some(if tenant.is_some() { KNOWN_FOR } else { UNKNOWN_FOR })
+        Some(Self::of(tenant.as_ref()))
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &TenantName,
+        tenant: &Option<Arc<Tenant>>,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(Self::of(tenant.as_ref()))
     }
 }
 

@@ -14,6 +14,7 @@ use tenantry::{
 };
 use tenants::{DataKey, PoolOptions, Tenancy};
 use tokio::sync::oneshot;
+use url::Url;
 
 use super::{
     Database,
@@ -58,15 +59,22 @@ impl TestApp {
     pub(crate) async fn with(options: Options) -> Self {
         let database = Database::create().await;
         let clock = Clock::fixed("2026-01-02T03:04:05.678901Z".parse::<DateTime<Utc>>().unwrap());
-        Self::on(database, clock, options).await
+        Self::on(database, clock, options, None).await
     }
 
-    async fn on(mut database: Database, clock: Clock, options: Options) -> Self {
+    /// The service once more, on the same database and clock: another process, as far as memory goes.
+    pub(crate) async fn beside(&self) -> Self {
+        let public_url = self.app.site.public_url.clone();
+        Self::on(self.database.clone(), self.clock.clone(), Options::default(), Some(public_url)).await
+    }
+
+    async fn on(mut database: Database, clock: Clock, options: Options, public_url: Option<Url>) -> Self {
         database.settings.lane_pool.size = options.lane_pool_size;
         let tenancy = Tenancy::open(&database.settings).await.unwrap();
         let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = server.address();
-        let public_url = format!("http://localhost:{}", address.port()).parse().unwrap();
+        let public_url =
+            public_url.unwrap_or_else(|| format!("http://localhost:{}", address.port()).parse().unwrap());
         let site = Site { base_domain: "localhost".into(), public_url };
         let wrapping = tenancy.key(DataKey::Signing).clone();
         let tokens =

@@ -2,11 +2,23 @@
 
 use std::net::SocketAddr;
 
+use poem::FromRequest as _;
 use reqwest::{
     Client, Method,
     header::{AUTHORIZATION, HOST, HeaderMap, HeaderName},
 };
 use serde_json::{Value, json};
+
+use tenantry::{
+    auth::{self, Device},
+    entity::users::Role,
+    users::{
+        self, Account, Login, NewUser,
+        identity::{Email, Username},
+    },
+};
+use tenants::{SchemaName, TenantDb, TenantName};
+use uuid::Uuid;
 
 use super::{PASSWORD, TestApp};
 
@@ -96,6 +108,12 @@ impl Answer {
         problem
     }
 
+    /// The status and the code of a problem.
+    #[must_use]
+    pub(crate) fn said(&self) -> (u16, String) {
+        (self.status, text(&self.problem()["code"]))
+    }
+
     /// A header; empty where it is missing.
     #[must_use]
     pub(crate) fn header(&self, name: &str) -> &str {
@@ -120,8 +138,14 @@ impl Organization {
             "organization": slug.to_uppercase(), "slug": slug, "username": username,
             "email": format!("owner@{slug}.example"), "password": PASSWORD,
         });
-        let answer = app.request("POST", "/api/sign_up/tenant/").json(&body).expect(201).await;
-        Self { id: text(&answer["tenant"]["id"]), slug: slug.to_owned(), owner: User::of(app, slug, &answer) }
+        Self::sign_up_with(app, &body).await
+    }
+
+    /// Signs one up with exactly this body.
+    pub(crate) async fn sign_up_with(app: &TestApp, body: &Value) -> Self {
+        let answer = app.request("POST", "/api/sign_up/tenant/").json(body).expect(201).await;
+        let slug = text(&answer["tenant"]["slug"]);
+        Self { id: text(&answer["tenant"]["id"]), owner: User::of(app, &slug, &answer), slug }
     }
 
     /// The host of this organization.
@@ -129,11 +153,88 @@ impl Organization {
         format!("{}.localhost:{}", self.slug, app.address.port())
     }
 
-    /// Another session of the owner.
+    /// The schema of this organization.
+    pub(crate) fn schema(&self) -> SchemaName {
+        SchemaName::of(self.id.parse().unwrap())
+    }
+
+    /// The database of this organization, from inside.
+    pub(crate) async fn db(&self, app: &TestApp) -> TenantDb {
+        let name = TenantName::Id(self.id.parse().unwrap());
+        app.app.tenancy.database_of(app.app.tenancy.resolver().resolve(name).await.unwrap().unwrap())
+    }
+
+    /// Another session of the owner, by password.
     pub(crate) async fn log_in(&self, app: &TestApp) -> User {
         let body = json!({"username": self.owner.username, "password": PASSWORD});
         let answer = app.request("POST", "/api/login/").host(&self.host(app)).json(&body).expect(200).await;
         User::of(app, &self.slug, &answer)
+    }
+
+    /// Another session of the owner, without the cost of a password.
+    pub(crate) async fn sign_in(&self, app: &TestApp) -> User {
+        let owner = users::find(&self.db(app).await, self.owner.pk.parse().unwrap()).await.unwrap();
+        self.sign_in_as(app, &owner.unwrap()).await
+    }
+
+    /// Somebody new in this organization, signed in. Everybody has the same password.
+    pub(crate) async fn add_user(&self, app: &TestApp, person: Person<'_>) -> User {
+        let account = self.add_account(app, person).await;
+        self.sign_in_as(app, &account).await
+    }
+
+    /// Somebody new in this organization.
+    pub(crate) async fn add_account(&self, app: &TestApp, person: Person<'_>) -> Account {
+        let db = self.db(app).await;
+        // Hashing it once for all keeps the tests fast.
+        let owner = Login::Username(Username::parse(&self.owner.username).unwrap());
+        let owner = users::find_credentials(&db, &owner).await.unwrap().unwrap();
+        let pk = app.clock.uuid_v7();
+        let email = match person.email {
+            "" => format!("{}@{}.example", pk.simple(), self.slug),
+            email => email.to_owned(),
+        };
+        let user = NewUser {
+            pk,
+            username: Username::parse(person.username).unwrap(),
+            email: Email::parse(&email).unwrap(),
+            password_hash: owner.password_hash,
+            first_name: person.first_name.to_owned(),
+            last_name: person.last_name.to_owned(),
+            role: person.role,
+            email_verified_at: None,
+            date_joined: app.clock.now(),
+        };
+        users::insert(&db, user).await.unwrap()
+    }
+
+    async fn sign_in_as(&self, app: &TestApp, account: &Account) -> User {
+        let (db, tenant) = (self.db(app).await, self.id.parse::<Uuid>().unwrap());
+        let device = Device::from_request_without_body(&poem::Request::default()).await.unwrap();
+        let signed_in = auth::sign_in(&app.app, &db, tenant, account, &device).await.unwrap();
+        User::of(app, &self.slug, &serde_json::to_value(signed_in.answer(account)).unwrap())
+    }
+}
+
+/// Somebody to be added to an organization.
+#[derive(Clone, Copy)]
+pub(crate) struct Person<'a> {
+    /// The username.
+    pub(crate) username: &'a str,
+    /// The e-mail address; empty for one of no matter.
+    pub(crate) email: &'a str,
+    /// The first name.
+    pub(crate) first_name: &'a str,
+    /// The last name.
+    pub(crate) last_name: &'a str,
+    /// The role.
+    pub(crate) role: Role,
+}
+
+impl<'a> Person<'a> {
+    /// A member of whom only the name matters.
+    pub(crate) fn named(username: &'a str) -> Self {
+        Self { username, email: "", first_name: "", last_name: "", role: Role::Member }
     }
 }
 
@@ -166,6 +267,11 @@ impl User {
     /// A request by this user, to the host of his organization.
     pub(crate) fn request(&self, method: &str, path: &str) -> Request {
         Request::new(&self.client, self.address, method, path).host(&self.host).bearer(&self.token)
+    }
+
+    /// The same session, at another process.
+    pub(crate) fn at(&self, app: &TestApp) -> Self {
+        Self { address: app.address, ..self.clone() }
     }
 
     /// What a GET answers, which has to be 200.

@@ -101,6 +101,7 @@ impl Shared {
 }
 
 /// A database of one test.
+#[derive(Clone)]
 pub(crate) struct Database {
     /// How the service opens it.
     pub(crate) settings: Settings,
@@ -109,11 +110,17 @@ pub(crate) struct Database {
 }
 
 impl Database {
+    /// One that was never migrated.
+    pub(crate) async fn empty() -> Self {
+        let (shared, name) = (shared().await, next_name());
+        let superuser = shared.cluster.superuser_url("postgres");
+        tenants::create_database(&superuser, &name, OWNER, &shared.owner_password).await.unwrap();
+        Self { settings: shared.settings(&name), superuser: shared.cluster.superuser_url(&name) }
+    }
+
     /// A migrated one, with no tenant in it.
     pub(crate) async fn create() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let shared = shared().await;
-        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let (shared, name) = (shared().await, next_name());
         let mut connection = superuser_of(&shared.cluster.superuser_url("postgres")).await;
         let sql = format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER {OWNER}");
         connection.execute(AssertSqlSafe(sql)).await.unwrap();
@@ -123,6 +130,11 @@ impl Database {
         connection.close().await.unwrap();
         Self { settings: shared.settings(&name), superuser: shared.cluster.superuser_url(&name) }
     }
+}
+
+fn next_name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A look at a database past everything that guards it.

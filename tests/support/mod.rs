@@ -3,10 +3,12 @@
 mod app;
 mod client;
 mod database;
+mod document;
 
 pub(crate) use app::{Options, TestApp};
-pub(crate) use client::{Answer, Organization, User};
+pub(crate) use client::{Answer, Organization, Person, Request, User};
 pub(crate) use database::{Database, superuser_of};
+pub(crate) use document::{Operation, operations};
 
 /// A password that is good enough for everybody here.
 pub(crate) const PASSWORD: &str = "correct horse battery";

@@ -54,12 +54,12 @@ fn an_operation_says_what_it_takes_and_how_it_fails() {
     let statuses = |operation: &Value| {
         operation["responses"].as_object().map(|all| all.keys().cloned().collect::<Vec<_>>().join(" "))
     };
-    assert_eq!(statuses(&list).as_deref(), Some("200 400 401 403 404 429 500 503"));
+    assert_eq!(statuses(&list).as_deref(), Some("200 400 401 403 404 429 431 500 503"));
     assert_eq!(
         statuses(&operation("/api/things/", "post")).as_deref(),
-        Some("201 400 401 403 404 408 409 413 415 429 500 503")
+        Some("201 400 401 403 404 408 409 413 415 429 431 500 503")
     );
-    assert_eq!(statuses(&operation("/healthz", "get")).as_deref(), Some("200 400 429 500 503"));
+    assert_eq!(statuses(&operation("/healthz", "get")).as_deref(), Some("200 400 429 431 500 503"));
     assert_eq!(names(&operation("/healthz", "get")), None, "no tenant is looked for there");
     assert_eq!(list["responses"]["401"], json!({"$ref": "#/components/responses/Unauthorized"}));
     let error = &document["components"]["responses"]["Unauthorized"];
