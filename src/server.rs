@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long the head of a request may take to arrive, and a connection may wait for its next request.
-const HEAD_DEADLINE: Duration = Duration::from_secs(60);
+const HEAD_DEADLINE: Duration = Duration::from_mins(1);
 /// How long to wait when no connection can be accepted, most often because there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

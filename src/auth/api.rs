@@ -85,6 +85,7 @@ crate::output! {
 /// The endpoints of this slice.
 pub struct AuthApi(pub App);
 
+#[expect(clippy::unused_async, reason = "operations are async, whether they wait for anything or not")]
 #[OpenApi(tag = "Tag::Session")]
 impl AuthApi {
     /// Sign in

@@ -40,7 +40,11 @@ impl HostName {
         if names_no_tenant {
             return Self::None;
         }
-        match name.strip_suffix(&site.base_domain).and_then(|name| name.strip_suffix('.')) {
+        // Links in mails lead to names under the public URL's host, which need not be the base domain.
+        let domains = [site.public_url.host_str(), Some(&site.base_domain)];
+        let label =
+            domains.into_iter().flatten().find_map(|domain| name.strip_suffix(domain)?.strip_suffix('.'));
+        match label {
             Some(label) => label.parse().map_or(Self::Nobody, Self::Slug),
             None => Self::Domain(name.clone()),
         }
@@ -66,7 +70,7 @@ impl Gate for TenantGate {
             request.extensions_mut().insert(caller);
         }
         request.extensions_mut().insert(viewer);
-        request.extensions_mut().insert(self.origin(admission, &tenant));
+        request.extensions_mut().insert(self.origin(admission));
         request.extensions_mut().insert(db);
         Ok(())
     }
@@ -138,15 +142,13 @@ impl TenantGate {
     }
 
     /// What links in answers start with: the host that was asked, where it is one of ours; else the public URL.
-    fn origin(&self, admission: &Admission, tenant: &Tenant) -> Origin {
+    fn origin(&self, admission: &Admission) -> Origin {
         let site = &self.0.site;
-        let ours = match &admission.host {
-            Host::Name(name) => {
-                *name == site.base_domain
-                    || name.strip_suffix(&site.base_domain).is_some_and(|name| name.ends_with('.'))
-                    || tenant.domains.contains(name)
-            }
-            Host::Ip(_) => false,
+        let ours = match HostName::of(&admission.host, site) {
+            // The tenant was found by it.
+            HostName::Slug(_) | HostName::Domain(_) => true,
+            HostName::None => matches!(&admission.host, Host::Name(name) if *name == site.base_domain),
+            HostName::Nobody => false,
         };
         if !ours {
             return Origin(site.issuer().into());

@@ -164,6 +164,7 @@ impl Listing for Users {
 /// The endpoints of this slice.
 pub struct UsersApi;
 
+#[expect(clippy::unused_async, reason = "operations are async, whether they wait for anything or not")]
 #[OpenApi(tag = "Tag::Users")]
 impl UsersApi {
     /// The signed-in user

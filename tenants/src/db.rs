@@ -46,7 +46,7 @@ impl Place {
                 pool.checkout(CATALOG_BINDING).await.map(|lease| Checkout { lease, _share: None })
             }
         };
-        checkout.inspect_err(|error| self.note(error))
+        self.noted(checkout).await
     }
 
     /// One statement outside a transaction. A plan gone stale is made anew, once: nothing has happened yet.
@@ -62,7 +62,7 @@ impl Place {
         {
             result = run(&mut checkout.lease, statement).await;
         }
-        result.map_err(query_error).inspect_err(|error| self.note(error))
+        self.noted(result.map_err(query_error)).await
     }
 
     async fn begin(&self) -> Result<Transaction, DbErr> {
@@ -71,14 +71,15 @@ impl Place {
         Ok(Transaction { place: self.clone(), open: Mutex::new(Some(Open { checkout, failed: false })) })
     }
 
-    /// Forgets what is cached of a tenant when the database says that it changed.
-    fn note(&self, error: &DbErr) {
-        if let Self::Tenant { resolver, tenant, .. } = self
+    /// The result itself; and where the database says that the tenant changed, what is cached of it is forgotten.
+    async fn noted<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
+        if let (Self::Tenant { resolver, tenant, .. }, Err(error)) = (self, &result)
             && fault(error) == Fault::TenantChanged
         {
             tracing::info!(tenant = %tenant.id, "the database refused a tenant's role; resolving the tenant again");
-            resolver.forget(tenant);
+            resolver.forget(tenant).await;
         }
+        result
     }
 }
 
@@ -108,7 +109,7 @@ impl Transaction {
             // The stale plan is gone for whoever tries the whole transaction again.
             open.checkout.lease.forget_stale_plans(error).await;
         }
-        result.map_err(query_error).inspect_err(|error| self.place.note(error))
+        self.place.noted(result.map_err(query_error)).await
     }
 
     async fn commit(self) -> Result<(), DbErr> {

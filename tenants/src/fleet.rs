@@ -76,7 +76,7 @@ impl Tenancy {
         transaction.batch(&grant.replace("{s}", schema.as_str())).await?;
         transaction.commit().await?;
         if let Some(tenant) = self.resolver().resolve(TenantName::Slug(slug.clone())).await? {
-            self.resolver().forget(&tenant);
+            self.resolver().forget(&tenant).await;
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Tenancy {
         transaction.execute_raw(statement).await?;
         transaction.commit().await?;
         if let Some(tenant) = self.resolver().resolve(TenantName::Id(id)).await? {
-            self.resolver().forget(&tenant);
+            self.resolver().forget(&tenant).await;
         }
         Ok(true)
     }

@@ -53,7 +53,7 @@ impl TenantMigrations {
     pub(crate) fn batch(&self, schema: &SchemaName, from: i32) -> String {
         let done = usize::try_from(from).unwrap_or(0);
         let version_table = if done == 0 { self.version_table.as_str() } else { "" };
-        let migrations: String = self
+        let migrations: Vec<String> = self
             .migrations
             .iter()
             .skip(done)
@@ -64,6 +64,7 @@ impl TenantMigrations {
                 )
             })
             .collect();
+        let migrations = migrations.concat();
         format!(
             "{version_table}{migrations}\
              GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA \"{schema}\" TO \"{schema}\";\n\

@@ -225,16 +225,11 @@ impl Resolver {
     }
 
     /// Forgets everything remembered of this tenant. The next request asks the catalog.
-    pub fn forget(&self, tenant: &Tenant) {
+    pub async fn forget(&self, tenant: &Tenant) {
         let names = [TenantName::Id(tenant.id), TenantName::Slug(tenant.slug.clone())];
-        let domains = tenant.domains.iter().cloned().map(TenantName::Domain);
-        let (cache, names): (_, Vec<_>) = (self.cache.clone(), names.into_iter().chain(domains).collect());
-        // moka invalidates at the first poll and never waits for anything but its own write buffer.
-        futures_util::FutureExt::now_or_never(async move {
-            for name in &names {
-                cache.invalidate(name).await;
-            }
-        });
+        for name in names.into_iter().chain(tenant.domains.iter().cloned().map(TenantName::Domain)) {
+            self.cache.invalidate(&name).await;
+        }
     }
 
     /// Forgets that there was no tenant of this name.
