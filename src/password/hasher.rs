@@ -1,10 +1,15 @@
 //! Argon2id, off the threads that serve requests, with a bounded queue in front.
 
-use std::{num::NonZero, sync::Arc, thread::available_parallelism};
+use std::{
+    fmt::Display,
+    num::NonZero,
+    sync::{Arc, Mutex, PoisonError},
+    thread::available_parallelism,
+};
 
 use argon2::{
-    Algorithm, Argon2, Params, Version,
-    password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::phc::{Output, ParamsString, PasswordHash, Salt},
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Semaphore, TryAcquireError};
@@ -35,8 +40,29 @@ pub struct Hasher {
     queue: Arc<Semaphore>,
     /// One permit for each core.
     cores: Arc<Semaphore>,
+    memory: Memory,
     /// What the password of somebody who does not exist is checked against, so that the answer takes as long.
     nobody: Arc<str>,
+}
+
+/// The memory that Argon2 fills, kept from one hash to the next: at most one piece for each core. Taken from the
+/// allocator for each hash, it would have to be mapped page by page again, and each thread that has hashed would keep
+/// its own.
+#[derive(Clone, Debug, Default)]
+struct Memory(Arc<Mutex<Vec<Vec<Block>>>>);
+
+impl Memory {
+    fn with<T>(&self, blocks: usize, work: impl FnOnce(&mut [Block]) -> T) -> T {
+        let mut memory = self.pieces().pop().unwrap_or_default();
+        memory.resize(blocks, Block::default());
+        let result = work(&mut memory);
+        self.pieces().push(memory);
+        result
+    }
+
+    fn pieces(&self) -> std::sync::MutexGuard<'_, Vec<Vec<Block>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Hasher {
@@ -46,10 +72,12 @@ impl Hasher {
     /// [`HasherError::Failed`], if Argon2 refuses its parameters.
     pub fn new() -> Result<Self, HasherError> {
         let cores = available_parallelism().map_or(1, NonZero::get);
+        let memory = Memory::default();
         Ok(Self {
             queue: Arc::new(Semaphore::new(cores * (QUEUE_PER_CORE + 1))),
             cores: Arc::new(Semaphore::new(cores)),
-            nobody: hash(&[])?.into(),
+            nobody: hash(&memory, &[])?.into(),
+            memory,
         })
     }
 
@@ -58,7 +86,8 @@ impl Hasher {
     /// # Errors
     /// [`HasherError::Busy`] at once, when the queue is full.
     pub async fn hash(&self, password: SecretString) -> Result<String, HasherError> {
-        self.run(move || hash(password.expose_secret().as_bytes())).await?
+        let memory = self.memory.clone();
+        self.run(move || hash(&memory, password.expose_secret().as_bytes())).await?
     }
 
     /// Whether this is the password that was hashed. With no hash, for somebody who does not exist, the answer is no
@@ -67,13 +96,10 @@ impl Hasher {
     /// # Errors
     /// [`HasherError::Busy`] at once, when the queue is full; [`HasherError::Failed`] for a hash that does not parse.
     pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool, HasherError> {
-        let nobody = Arc::clone(&self.nobody);
+        let (memory, nobody) = (self.memory.clone(), Arc::clone(&self.nobody));
         self.run(move || {
-            let parsed = PasswordHash::new(hash.as_deref().unwrap_or(&nobody))
-                .map_err(|error| HasherError::Failed(error.to_string()))?;
-            // The parameters are those of the hash; what this instance would use for a new one does not matter.
             let matches =
-                Argon2::default().verify_password(password.expose_secret().as_bytes(), &parsed).is_ok();
+                matches(&memory, password.expose_secret().as_bytes(), hash.as_deref().unwrap_or(&nobody))?;
             Ok(matches && hash.is_some())
         })
         .await?
@@ -101,13 +127,57 @@ impl Hasher {
     }
 }
 
-fn hash(password: &[u8]) -> Result<String, HasherError> {
-    let failed = |error: &dyn std::fmt::Display| HasherError::Failed(error.to_string());
-    let params = Params::new(MEMORY_KIB, PASSES, PARALLELISM, None).map_err(|error| failed(&error))?;
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password(password)
-        .map(|hash| hash.to_string())
-        .map_err(|error| failed(&error))
+fn failed(error: impl Display) -> HasherError {
+    HasherError::Failed(error.to_string())
+}
+
+/// A new hash, with the parameters of today and a random salt.
+fn hash(memory: &Memory, password: &[u8]) -> Result<String, HasherError> {
+    let params = Params::new(MEMORY_KIB, PASSES, PARALLELISM, None).map_err(failed)?;
+    let salt = Salt::new(&rand::random::<[u8; 16]>()).map_err(failed)?;
+    let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+    fill(memory, Version::V0x13, &params, password, &salt, &mut output)?;
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(&params).map_err(failed)?,
+        salt: Some(salt),
+        hash: Some(Output::new(&output).map_err(failed)?),
+    };
+    Ok(hash.to_string())
+}
+
+/// Whether this password was hashed to that, with the parameters the hash itself names.
+fn matches(memory: &Memory, password: &[u8], hash: &str) -> Result<bool, HasherError> {
+    let hash = PasswordHash::new(hash).map_err(failed)?;
+    let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else {
+        return Err(failed("the hash is not whole"));
+    };
+    if hash.algorithm != Algorithm::Argon2id.ident() {
+        return Err(failed("the hash is of another algorithm"));
+    }
+    let version = hash.version.map_or(Ok(Version::V0x13), Version::try_from).map_err(failed)?;
+    let params = Params::try_from(&hash).map_err(failed)?;
+    let mut output = vec![0; expected.len()];
+    fill(memory, version, &params, password, &salt, &mut output)?;
+    // Outputs are compared in constant time.
+    Ok(Output::new(&output).map_err(failed)? == expected)
+}
+
+fn fill(
+    memory: &Memory,
+    version: Version,
+    params: &Params,
+    password: &[u8],
+    salt: &[u8],
+    output: &mut [u8],
+) -> Result<(), HasherError> {
+    let argon2 = Argon2::new(Algorithm::Argon2id, version, params.clone());
+    memory
+        .with(params.block_count(), |blocks| {
+            argon2.hash_password_into_with_memory(password, salt, output, blocks)
+        })
+        .map_err(failed)
 }
 
 #[cfg(test)]
@@ -121,6 +191,22 @@ mod tests {
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
         assert!(hasher.verify("correct horse".into(), Some(hash.clone())).await.unwrap());
         assert!(!hasher.verify("Correct horse".into(), Some(hash)).await.unwrap());
+    }
+
+    #[test]
+    fn a_hash_is_checked_by_its_own_parameters_and_by_anybody() {
+        use argon2::{PasswordHasher as _, PasswordVerifier as _};
+
+        let memory = Memory::default();
+        let params = Params::new(8 * 1024, 3, 2, Some(24)).unwrap();
+        let other =
+            Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password(b"password").unwrap();
+        let other = other.to_string();
+        assert!(matches(&memory, b"password", &other).unwrap(), "{other}");
+        assert!(!matches(&memory, b"Password", &other).unwrap());
+        let own = super::hash(&memory, b"password").unwrap();
+        assert!(Argon2::default().verify_password(b"password", own.as_str()).is_ok());
+        assert_eq!(memory.pieces().len(), 1, "one piece of memory did for all");
     }
 
     #[tokio::test]
