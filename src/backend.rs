@@ -3,7 +3,7 @@
 use std::{fs, io, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use secrecy::{ExposeSecret as _, SecretString};
-use tenants::{LANES, MigrationReport, PoolOptions, SecretKey, Settings, Tenancy};
+use tenants::{LANES, MigrationReport, Pending, PoolOptions, SecretKey, Settings, Tenancy};
 
 use crate::{
     auth::{TokenError, Tokens},
@@ -58,6 +58,8 @@ pub enum Use {
 pub struct Backend {
     /// How to open the installation in it.
     pub settings: Settings,
+    /// The URL for what needs a session of its own, such as migrations. Never through a pooler.
+    direct: SecretString,
     cluster: Option<Cluster>,
 }
 
@@ -67,10 +69,11 @@ impl Backend {
     /// # Errors
     /// There is none, or another process has it.
     pub async fn open(config: &Config, usage: Use) -> Result<Self, BackendError> {
-        let (owner, master_key, cluster) = match config.database() {
-            Database::External { url, .. } => {
+        let (owner, direct, master_key, cluster) = match config.database() {
+            Database::External { url, direct_url } => {
                 let key = config.master_key.as_ref().ok_or(BackendError::NoMasterKey)?;
-                (SecretString::from(url.expose()), key.key().clone(), None)
+                let [url, direct_url] = [url, direct_url].map(|url| SecretString::from(url.expose()));
+                (url, direct_url, key.key().clone(), None)
             }
             Database::Embedded { data_dir } => {
                 let options = embedded::Options::new(data_dir);
@@ -82,7 +85,8 @@ impl Backend {
                     Some(key) => key.key().clone(),
                     None => master_key_in(data_dir)?,
                 };
-                (create_embedded_database(&cluster, &key).await?, key, Some(cluster))
+                let url = create_embedded_database(&cluster, &key).await?;
+                (url.clone(), url, key, Some(cluster))
             }
         };
         let settings = Settings {
@@ -95,7 +99,16 @@ impl Backend {
             },
             lanes: LANES,
         };
-        Ok(Self { settings, cluster })
+        Ok(Self { settings, direct, cluster })
+    }
+
+    /// Whether there is anything to open that opening would not make: the embedded database may never have been started.
+    #[must_use]
+    pub fn exists(config: &Config) -> bool {
+        match config.database() {
+            Database::External { .. } => true,
+            Database::Embedded { data_dir } => embedded::exists(data_dir),
+        }
     }
 
     /// The embedded cluster, where it is that.
@@ -109,7 +122,19 @@ impl Backend {
     /// # Errors
     /// Those of the database.
     pub async fn migrate(&self, clock: &Clock) -> Result<MigrationReport, BackendError> {
-        Ok(Tenancy::migrate(&self.settings, clock.now()).await?)
+        Ok(Tenancy::migrate(&self.direct_settings(), clock.now()).await?)
+    }
+
+    /// What [`migrate`](Self::migrate) would do. Changes nothing.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn pending(&self) -> Result<Pending, BackendError> {
+        Ok(Tenancy::pending(&self.direct_settings()).await?)
+    }
+
+    fn direct_settings(&self) -> Settings {
+        Settings { owner: self.direct.clone(), ..self.settings.clone() }
     }
 
     /// Opens the installation. The embedded one is brought up to date first; somebody's own is migrated when its

@@ -171,6 +171,12 @@ pub struct Pending {
 }
 
 impl Pending {
+    /// What a database lacks that was never set up.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { catalog: known(), tenants: 0 }
+    }
+
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
