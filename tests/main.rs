@@ -2,5 +2,6 @@
 
 mod support;
 
+mod commands;
 mod embedded;
 mod sign_up;

@@ -8,7 +8,7 @@ use sqlx::postgres::PgDatabaseError;
 pub enum Error {
     /// PostgreSQL refused, or was not there.
     #[error("{}", sentence(.0))]
-    Database(#[from] DbErr),
+    Database(DbErr),
     /// The URL of the database does not parse. The URL is not shown, because it may hold a password.
     #[error("the database URL is not valid: {0}")]
     Url(String),
@@ -50,6 +50,13 @@ pub enum Error {
     /// A row of the catalog makes no sense.
     #[error("the catalog is damaged: {0}")]
     Damaged(String),
+}
+
+// By hand: deriving it would make a source of it, and its text would be told again behind the sentence.
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error)
+    }
 }
 
 impl From<sqlx::Error> for Error {

@@ -84,12 +84,14 @@ pub async fn create_database(
 ///
 /// What is left over is looked up afterwards: a REVOKE by somebody who did not grant is a mere warning to PostgreSQL.
 async fn harden(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
+    run(connection, "SET client_min_messages TO error".to_owned()).await?;
     for statement in exposed(connection).await? {
         match run(connection, statement).await {
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => {}
             result => result?,
         }
     }
+    run(connection, "RESET client_min_messages".to_owned()).await?;
     Ok(exposed(connection).await?)
 }
 

@@ -5,7 +5,7 @@ mod client;
 mod database;
 
 pub(crate) use app::{Options, TestApp};
-pub(crate) use client::{Answer, Organization, User};
+pub(crate) use client::{Answer, Organization, Request, User};
 pub(crate) use database::{Database, superuser_of};
 
 /// A password that is good enough for everybody here.

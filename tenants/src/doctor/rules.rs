@@ -135,7 +135,7 @@ const GRANTS: [Rule; 9] = [
     ),
     must(
         "others have rights on a tenant's schema, or its role more than USAGE",
-        "SELECT slug || ': ' || privilege_type || ' for ' || coalesce(rolname, 'PUBLIC')
+        "SELECT nspname || ' of ' || slug || ': ' || privilege_type || ' for ' || coalesce(rolname, 'PUBLIC')
          FROM tenant JOIN pg_namespace n ON n.oid = schema CROSS JOIN aclexplode(nspacl)
          LEFT JOIN pg_roles r ON r.oid = grantee
          WHERE grantee <> nspowner AND (grantee IS DISTINCT FROM role OR privilege_type <> 'USAGE')",
@@ -143,12 +143,13 @@ const GRANTS: [Rule; 9] = [
     ),
     must(
         "others have rights on a tenant's tables",
-        "SELECT slug || '.' || c.relname || ': ' || privilege_type || ' for ' || coalesce(rolname, 'PUBLIC')
+        "SELECT schema_name || '.' || c.relname || ' of ' || slug || ': ' || privilege_type || ' for '
+             || coalesce(rolname, 'PUBLIC')
          FROM tenant JOIN pg_class c ON c.relnamespace = schema CROSS JOIN aclexplode(relacl)
          LEFT JOIN pg_roles r ON r.oid = grantee
          WHERE grantee <> relowner AND grantee IS DISTINCT FROM role
          UNION ALL
-         SELECT slug || '.' || c.relname || '.' || attname || ': ' || privilege_type || ' for '
+         SELECT schema_name || '.' || c.relname || '.' || attname || ' of ' || slug || ': ' || privilege_type || ' for '
              || coalesce(rolname, 'PUBLIC')
          FROM tenant JOIN pg_class c ON c.relnamespace = schema JOIN pg_attribute a ON attrelid = c.oid
          CROSS JOIN aclexplode(attacl) LEFT JOIN pg_roles r ON r.oid = grantee
@@ -171,7 +172,7 @@ const GRANTS: [Rule; 9] = [
     ),
     must(
         "tenants cannot read and write all of their tables",
-        "SELECT slug || '.' || c.relname FROM tenant JOIN pg_class c ON c.relnamespace = schema
+        "SELECT schema_name || '.' || c.relname || ' of ' || slug FROM tenant JOIN pg_class c ON c.relnamespace = schema
          WHERE c.relkind IN ('r', 'p') AND c.relname <> 'schema_migrations' AND role IS NOT NULL
          AND (SELECT count(DISTINCT privilege_type) FROM aclexplode(relacl)
               WHERE grantee = role AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')) < 4",
@@ -264,19 +265,19 @@ async fn broken(
 }
 
 /// What PUBLIC can do and must not.
-async fn exposed(connection: &mut PgConnection) -> Vec<Finding> {
-    match install::exposed(connection).await {
-        Ok(statements) => statements
-            .into_iter()
-            .map(|statement| {
-                let what = statement.trim_start_matches("REVOKE ").replace(" FROM PUBLIC", "");
-                Finding::problem(
-                    "grants",
-                    format!("PUBLIC has {what}"),
-                    format!("as a superuser: {statement}"),
-                )
-            })
-            .collect(),
-        Err(error) => vec![unchecked("grants", error)],
-    }
+async fn exposed(connection: &mut PgConnection) -> Option<Finding> {
+    let statements = match install::exposed(connection).await {
+        Ok(statements) if statements.is_empty() => return None,
+        Ok(statements) => statements,
+        Err(error) => return Some(unchecked("grants", error)),
+    };
+    let right = |statement: &String| {
+        statement.trim_start_matches("REVOKE ").trim_end_matches(" FROM PUBLIC").replace("pg_catalog.", "")
+    };
+    let rights: Vec<String> = statements.iter().map(right).collect();
+    Some(Finding::problem(
+        "grants",
+        format!("PUBLIC has rights with which tenants can get around: {}", few(&rights)),
+        "run `tenantry migrate`: it takes them, or prints what a superuser has to run",
+    ))
 }
