@@ -51,6 +51,8 @@ pub enum Use {
     Exclusive,
     /// The one that a running `serve` has started, or else our own for as long as we live: for other commands.
     Shared,
+    /// As [`Shared`](Self::Shared), without making or mending anything in it: for those that only look.
+    AsItIs,
 }
 
 /// An open database.
@@ -79,13 +81,18 @@ impl Backend {
                 let options = embedded::Options::new(data_dir);
                 let cluster = match usage {
                     Use::Exclusive => Cluster::start(&options).await?,
-                    Use::Shared => Cluster::start_or_attach(&options).await?,
+                    Use::Shared | Use::AsItIs => Cluster::start_or_attach(&options).await?,
                 };
                 let key = match &config.master_key {
                     Some(key) => key.key().clone(),
                     None => master_key_in(data_dir)?,
                 };
-                let url = create_embedded_database(&cluster, &key).await?;
+                let password = owner_password(&key);
+                if usage != Use::AsItIs {
+                    let superuser = cluster.superuser_url("postgres");
+                    tenants::create_database(&superuser, DATABASE, OWNER, &password).await?;
+                }
+                let url = cluster.url(OWNER, &password, DATABASE);
                 (url.clone(), url, key, Some(cluster))
             }
         };
@@ -183,13 +190,9 @@ impl Backend {
     }
 }
 
-/// The database and its owner in the embedded cluster; the URL to reach them by.
-async fn create_embedded_database(cluster: &Cluster, key: &SecretKey) -> Result<SecretString, BackendError> {
-    // Derived, so that there is one secret less to keep.
-    let password = key.mac(b"tenantry embedded owner");
-    let password = SecretString::from(data_encoding::HEXLOWER.encode(&password));
-    tenants::create_database(&cluster.superuser_url("postgres"), DATABASE, OWNER, &password).await?;
-    Ok(cluster.url(OWNER, &password, DATABASE))
+/// The password of the embedded database's owner: derived, so that there is one secret less to keep.
+fn owner_password(key: &SecretKey) -> SecretString {
+    data_encoding::HEXLOWER.encode(&key.mac(b"tenantry embedded owner")).into()
 }
 
 /// The master key in the data directory, made if there is none. Two processes that make it at once get the same one.

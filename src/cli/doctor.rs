@@ -51,7 +51,7 @@ async fn database(context: &Context) -> Vec<Finding> {
         let found = format!("there is none in {} yet", config.data_dir.display());
         return vec![Finding::warning("database", found, "the first `tenantry serve` makes it")];
     }
-    let backend = match Backend::open(config, Use::Shared).await {
+    let backend = match Backend::open(config, Use::AsItIs).await {
         Ok(backend) => backend,
         Err(error) => {
             let advice = match config.database() {

@@ -10,14 +10,14 @@ use super::{
     output::Exit,
     run::{Context, Failure},
 };
-use crate::backend::Backend;
+use crate::backend::{Backend, Use};
 
 pub(super) async fn migrate(context: &Context, arguments: Migrate) -> Result<Exit, Failure> {
     if arguments.check { check(context).await } else { bring_up_to_date(context).await }
 }
 
 async fn bring_up_to_date(context: &Context) -> Result<Exit, Failure> {
-    let backend = context.open_backend().await?;
+    let backend = context.open_backend(Use::Shared).await?;
     let report = backend.migrate(&context.clock).await;
     backend.close().await?;
     context.output.answer(&report?, |report| Done(report).to_string())?;
@@ -35,7 +35,7 @@ struct Checked<'a> {
 async fn check(context: &Context) -> Result<Exit, Failure> {
     // Opening the embedded database would make it.
     let pending = if Backend::exists(&context.config) {
-        let backend = context.open_backend().await?;
+        let backend = context.open_backend(Use::AsItIs).await?;
         let pending = backend.pending().await;
         backend.close().await?;
         pending?

@@ -31,14 +31,14 @@ pub(super) struct Context {
 
 impl Context {
     /// The database, which a running `serve` may be using too. To be closed when the command is done with it.
-    pub(super) async fn open_backend(&self) -> Result<Backend, Failure> {
+    pub(super) async fn open_backend(&self, usage: Use) -> Result<Backend, Failure> {
         self.config.validate_for_database()?;
-        Ok(Backend::open(&self.config, Use::Shared).await?)
+        Ok(Backend::open(&self.config, usage).await?)
     }
 
     /// The installation in it.
     pub(super) async fn open_tenancy(&self) -> Result<Opened<Tenancy>, Failure> {
-        let backend = self.open_backend().await?;
+        let backend = self.open_backend(Use::Shared).await?;
         match backend.tenancy(&self.clock).await {
             Ok(tenancy) => Ok(Opened { inner: tenancy.clone(), tenancy, backend }),
             Err(error) => Err(give_up(backend, error).await),
@@ -47,7 +47,7 @@ impl Context {
 
     /// The service on it, as `serve` has it.
     pub(super) async fn open_app(&self) -> Result<Opened<App>, Failure> {
-        let backend = self.open_backend().await?;
+        let backend = self.open_backend(Use::Shared).await?;
         match backend.app(&self.config, self.clock.clone()).await {
             Ok(app) => Ok(Opened { tenancy: app.tenancy.clone(), inner: app, backend }),
             Err(error) => Err(give_up(backend, error).await),

@@ -172,9 +172,16 @@ impl<G: Gate> Edge<G> {
         &self,
         mut request: Request,
         route: &Route,
-        admission: Admission,
+        mut admission: Admission,
     ) -> Result<Response, Problem> {
-        self.gate.admit(&mut request, &admission).await?;
+        if let Err(problem) = self.gate.admit(&mut request, &admission).await {
+            if !problem.is_tenant_changed() {
+                return Err(problem);
+            }
+            // Found out while looking for the session. Nothing has been done yet, so a tenant that is still open goes on.
+            admission.again = true;
+            self.gate.admit(&mut request, &admission).await?;
+        }
         self.prepare(&mut request)?;
         let conditions = Conditions::of(&request);
         let endpoint = route.endpoint().unwrap_or(&self.service);
@@ -190,7 +197,7 @@ impl<G: Gate> Edge<G> {
                 Ok(response)
             }
             Err(problem) if problem.is_tenant_changed() => {
-                let admission = Admission { again: true, ..admission };
+                admission.again = true;
                 self.gate.admit(&mut Request::default(), &admission).await?;
                 Err(problem)
             }

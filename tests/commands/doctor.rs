@@ -15,7 +15,7 @@ const MASTER_KEY: &str = "CqsCSgiGFLRyy3VWTVnIvU51VEUwf5rU5CCK+SmNGbA=";
 struct Guard {
     takes_out: &'static str,
     puts_back: &'static str,
-    /// The checks that notice, in the report's order.
+    /// The checks that notice, in the report's order, each once.
     noticed_by: &'static [&'static str],
     says: &'static str,
 }
@@ -25,7 +25,7 @@ const GUARDS: [Guard; 7] = [
     Guard {
         takes_out: "GRANT USAGE ON SCHEMA {b} TO {a}; GRANT SELECT ON {b}.users TO {a}",
         puts_back: "REVOKE USAGE ON SCHEMA {b} FROM {a}; REVOKE SELECT ON {b}.users FROM {a}",
-        noticed_by: &["grants", "grants", "isolation"],
+        noticed_by: &["grants", "isolation"],
         says: "a connection bound to alpha can read the users of beta",
     },
     Guard {
@@ -92,7 +92,9 @@ async fn a_guard_that_is_taken_out_is_noticed() {
         let report: Value = serde_json::from_str(&report.stdout).unwrap();
         let problems: Vec<_> =
             report["findings"].as_array().unwrap().iter().filter(|it| it["level"] == "problem").collect();
-        let noticed_by: Vec<_> = problems.iter().map(|it| it["check"].as_str().unwrap()).collect();
+        let mut noticed_by: Vec<_> = problems.iter().map(|it| it["check"].as_str().unwrap()).collect();
+        // What is open to one is open to the other, where the two happen to share a lane.
+        noticed_by.dedup();
         assert_eq!(noticed_by, guard.noticed_by, "{}: {problems:#?}", guard.takes_out);
         assert!(
             problems.iter().any(|it| it["found"].as_str().unwrap().contains(guard.says)),
