@@ -19,9 +19,9 @@ pub(super) async fn serve(context: &Context) -> Result<Exit, Failure> {
     let server = Server::bind(context.config.listen).await?;
     let config = context.config.clone().listening_on(server.address());
     let backend = Backend::open(&config, Use::Exclusive).await?;
-    let served = serve_on(context, &config, &backend, server, stop).await;
+    let result = serve_on(context, &config, &backend, server, stop).await;
     backend.close().await?;
-    served?;
+    result?;
     Ok(Exit::Ok)
 }
 
@@ -33,7 +33,7 @@ async fn serve_on(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let app = backend.app(config, context.clock.clone()).await?;
-    context.output.answer(&Started::of(config, backend), |started| started.to_string())?;
+    context.output.answer(&Started::of(config, backend), ToString::to_string)?;
     let proxies = TrustedProxies::new(config.trusted_proxies.iter().copied());
     server.run(&app, proxies, stop, config.shutdown_timeout).await?;
     app.tenancy.close();

@@ -3,8 +3,11 @@
 use std::{fs, process::Command};
 
 use serde_json::{Value, json};
+use sqlx::Row as _;
+use tenantry::embedded::{Cluster, Options};
 
 use super::support::{Serve, Workplace, eventually};
+use crate::support::superuser_of;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -16,13 +19,13 @@ async fn an_operator_manages_tenants_beside_a_running_service() {
     create_and_list(&place);
     let user = seed(&place, &serve).await;
     suspend_and_resume(&place, &serve, &user).await;
-    create_operators(&place);
+    create_operators(&place).await;
 
     let error = place.run("serve");
     assert!(error.stderr.contains(&format!(" is in use by process {}: ", serve.pid())), "{error:?}");
     assert_eq!((error.code, error.stdout.as_str()), (1, ""));
 
-    let postmaster = postmaster(&place);
+    let postmaster = postmaster(&place).unwrap();
     assert!(is_running(&postmaster));
     assert_eq!(serve.terminate(), Some(0));
     assert!(!is_running(&postmaster), "PostgreSQL goes on without the service");
@@ -30,7 +33,7 @@ async fn an_operator_manages_tenants_beside_a_running_service() {
     // Now there is no service, and a command starts the database by itself.
     let tenants = place.run("tenant list --json").json();
     assert_eq!(tenants.as_array().unwrap().len(), 2);
-    assert!(!is_running(&self::postmaster(&place)));
+    assert_eq!(self::postmaster(&place), None);
 }
 
 fn create_and_list(place: &Workplace) {
@@ -102,24 +105,35 @@ async fn suspend_and_resume(place: &Workplace, serve: &Serve, token: &str) {
     assert_eq!(place.run("tenant suspend nowhere").failure(1), "error: there is no tenant `nowhere`\n");
 }
 
-fn create_operators(place: &Workplace) {
+async fn create_operators(place: &Workplace) {
     let operator = place.run_with("operator create Ops@example.com --json", PASSWORD).json();
     assert_eq!(operator["email"], "Ops@example.com");
     assert!(operator["id"].as_str().is_some());
     assert!(operator["api_key"].as_str().unwrap().starts_with("tenantry_"), "{operator}");
+
+    let cluster = Cluster::start_or_attach(&Options::new(place.data_dir())).await.unwrap();
+    let mut superuser = superuser_of(&cluster.superuser_url("tenantry")).await;
+    let key = sqlx::query(
+        "SELECT email, email_key, scopes::text FROM tenantry.operators o \
+         JOIN tenantry.api_keys k ON k.operator_id = o.id WHERE key_hash = sha256($1::text::bytea)",
+    )
+    .bind(operator["api_key"].as_str().unwrap())
+    .fetch_one(&mut superuser)
+    .await
+    .unwrap();
+    assert_eq!(key.get::<String, _>("email"), "Ops@example.com");
+    assert_eq!(key.get::<String, _>("email_key"), "ops@example.com");
+    assert_eq!(key.get::<String, _>("scopes"), r#"["read", "provision", "destroy"]"#);
+
     let error = place.run_with("operator create ops@EXAMPLE.com", PASSWORD).failure(1);
     assert_eq!(error, "error: there is an operator with this e-mail address already\n");
 }
 
-/// The process id of the last server that ran, as its log has it: what names it while it runs is removed by its end.
-fn postmaster(place: &Workplace) -> String {
-    let connection = fs::read_to_string(place.data_dir().join("postgres/connection"));
-    match connection {
-        Ok(connection) => {
-            serde_json::from_str::<Value>(&connection).unwrap()["postmaster"].as_i64().unwrap().to_string()
-        }
-        Err(_) => "0".to_owned(),
-    }
+/// The process id of the PostgreSQL that runs, as the file says by which other commands find it.
+fn postmaster(place: &Workplace) -> Option<String> {
+    let connection = fs::read_to_string(place.data_dir().join("postgres/connection")).ok()?;
+    let connection: Value = serde_json::from_str(&connection).unwrap();
+    Some(connection["postmaster"].to_string())
 }
 
 /// A dead process counts as gone before whoever started it has noticed.
