@@ -8,7 +8,7 @@ use tenants::{MigrationReport, Pending};
 use super::{
     Migrate,
     output::Exit,
-    run::{Context, Failure},
+    run::{Context, Failure, finish},
 };
 use crate::backend::{Backend, Use};
 
@@ -19,8 +19,7 @@ pub(super) async fn migrate(context: &Context, arguments: Migrate) -> Result<Exi
 async fn bring_up_to_date(context: &Context) -> Result<Exit, Failure> {
     let backend = context.open_backend(Use::Shared).await?;
     let report = backend.migrate(&context.clock).await;
-    backend.close().await?;
-    context.output.answer(&report?, |report| Done(report).to_string())?;
+    context.output.answer(&finish(backend, report).await?, |report| Done(report).to_string())?;
     Ok(Exit::Ok)
 }
 
@@ -37,8 +36,7 @@ async fn check(context: &Context) -> Result<Exit, Failure> {
     let pending = if Backend::exists(&context.config) {
         let backend = context.open_backend(Use::AsItIs).await?;
         let pending = backend.pending().await;
-        backend.close().await?;
-        pending?
+        finish(backend, pending).await?
     } else {
         Pending::all()
     };

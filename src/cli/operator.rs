@@ -30,8 +30,7 @@ async fn create(context: &Context, arguments: &OperatorCreate) -> Result<Exit, F
     let (Some(email), Some(password)) = (email, password) else { return Err(wrong.failure()) };
     let app = context.open_app().await?;
     let created = create_operator(&app, NewOperator { email, password: password.secret().clone() }).await;
-    app.close().await?;
-    let operator = created?;
+    let operator = app.finish(created).await?;
     let created = Created {
         id: operator.id,
         email: operator.email.as_str(),

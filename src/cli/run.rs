@@ -12,7 +12,7 @@ use super::{
     serve, tenant,
 };
 use crate::{
-    backend::{Backend, BackendError, Use},
+    backend::{Backend, Use},
     clock::Clock,
     config::Config,
     state::App,
@@ -41,7 +41,7 @@ impl Context {
         let backend = self.open_backend(Use::Shared).await?;
         match backend.tenancy(&self.clock).await {
             Ok(tenancy) => Ok(Opened { inner: tenancy.clone(), tenancy, backend }),
-            Err(error) => Err(give_up(backend, error).await),
+            Err(error) => finish(backend, Err(error)).await,
         }
     }
 
@@ -50,17 +50,9 @@ impl Context {
         let backend = self.open_backend(Use::Shared).await?;
         match backend.app(&self.config, self.clock.clone()).await {
             Ok(app) => Ok(Opened { tenancy: app.tenancy.clone(), inner: app, backend }),
-            Err(error) => Err(give_up(backend, error).await),
+            Err(error) => finish(backend, Err(error)).await,
         }
     }
-}
-
-/// Stops what was started, and tells what went wrong first.
-async fn give_up(backend: Backend, error: BackendError) -> Failure {
-    if let Err(error) = backend.close().await {
-        tracing::warn!(error = &error as &dyn Error, "the embedded PostgreSQL did not stop");
-    }
-    error.into()
 }
 
 /// Something that stands on the database while a command works with it.
@@ -71,11 +63,23 @@ pub(super) struct Opened<T> {
 }
 
 impl<T> Opened<T> {
-    /// Gives everything back. The embedded PostgreSQL stops, if it was started for this command.
-    pub(super) async fn close(self) -> Result<(), BackendError> {
+    /// Gives everything back, and passes on what came of the work. The embedded PostgreSQL stops, if it was started for
+    /// this command.
+    pub(super) async fn finish<R, E: Into<Failure>>(self, result: Result<R, E>) -> Result<R, Failure> {
         self.tenancy.close();
-        self.backend.close().await
+        finish(self.backend, result).await
     }
+}
+
+/// Closes the database. Where the work failed too, that is what is told: it came first.
+pub(super) async fn finish<R, E: Into<Failure>>(
+    backend: Backend,
+    result: Result<R, E>,
+) -> Result<R, Failure> {
+    let closed = backend.close().await;
+    let value = result.map_err(Into::into)?;
+    closed?;
+    Ok(value)
 }
 
 impl<T> std::ops::Deref for Opened<T> {

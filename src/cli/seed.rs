@@ -45,8 +45,7 @@ const LAST_NAMES: [&str; 41] = [
 pub(super) async fn seed(context: &Context, arguments: &TenantSeed) -> Result<Exit, Failure> {
     let app = context.open_app().await?;
     let seeded = fill(&app, &arguments.slug, arguments.users).await;
-    app.close().await?;
-    context.output.answer(&seeded?, Seeded::to_string)?;
+    context.output.answer(&app.finish(seeded).await?, Seeded::to_string)?;
     Ok(Exit::Ok)
 }
 

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     http::{Text, input::Field as _},
-    sign_up::{ChosenSlug, NewOrganization, create_organization, derive_slug},
+    sign_up::{ChosenSlug, NewOrganization, Organization, create_organization, derive_slug},
     users::identity::{Email, Username},
 };
 
@@ -34,20 +34,17 @@ async fn create(context: &Context, arguments: TenantCreate) -> Result<Exit, Fail
     let new = read_organization(arguments)?;
     let app = context.open_app().await?;
     let name = new.name.clone();
+    let site = app.site.clone();
     let created = create_organization(&app, new).await;
-    let created = created.map(|organization| Created {
-        id: organization.tenant.id,
-        url: app.site.tenant_url(&organization.tenant.slug),
-        slug: organization.tenant.slug.to_string(),
+    let Organization { tenant, owner } = app.finish(created).await?;
+    let created = Created {
+        id: tenant.id,
+        url: site.tenant_url(&tenant.slug),
+        slug: tenant.slug.to_string(),
         name,
-        owner: Owner {
-            pk: organization.owner.pk,
-            username: organization.owner.username,
-            email: organization.owner.email,
-        },
-    });
-    app.close().await?;
-    context.output.answer(&created?, Created::to_string)?;
+        owner: Owner { pk: owner.pk, username: owner.username, email: owner.email },
+    };
+    context.output.answer(&created, Created::to_string)?;
     Ok(Exit::Ok)
 }
 
@@ -121,9 +118,9 @@ async fn list(context: &Context, arguments: TenantList) -> Result<Exit, Failure>
     let tenancy = context.open_tenancy().await?;
     let search = arguments.search.as_deref().map(str::trim);
     let tenants = tenancy.list(status, search).await;
-    tenancy.close().await?;
+    let tenants = tenancy.finish(tenants).await?;
     let none = if status.is_some() || search.is_some() { "No such tenants." } else { "No tenants yet." };
-    context.output.list(&tenants?, |tenants| {
+    context.output.list(&tenants, |tenants| {
         tenants.iter().fold(
             Table::new(&["SLUG", "NAME", "STATUS", "CREATED", "ID"], none),
             |table, tenant| {
@@ -148,8 +145,7 @@ async fn set_suspended(context: &Context, slug: Slug, suspended: bool) -> Result
     }
     let tenancy = context.open_tenancy().await?;
     let result = tenancy.set_suspended(&slug, suspended).await;
-    tenancy.close().await?;
-    result?;
+    tenancy.finish(result).await?;
     let status = if suspended { Status::Suspended } else { Status::Active };
     let changed = Changed { slug: slug.to_string(), status: status.as_str() };
     context.output.answer(&changed, |Changed { slug, .. }| {
