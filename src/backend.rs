@@ -3,7 +3,7 @@
 use std::{fs, io, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use secrecy::{ExposeSecret as _, SecretString};
-use tenants::{LANES, MigrationReport, PoolOptions, SecretKey, Settings, Tenancy};
+use tenants::{LANES, MigrationReport, Pending, PoolOptions, SecretKey, Settings, Tenancy};
 
 use crate::{
     auth::{TokenError, Tokens},
@@ -51,6 +51,8 @@ pub enum Use {
     Exclusive,
     /// The one that a running `serve` has started, or else our own for as long as we live: for other commands.
     Shared,
+    /// As [`Shared`](Self::Shared), without making or mending anything in it: for those that only look.
+    AsItIs,
 }
 
 /// An open database.
@@ -58,6 +60,8 @@ pub enum Use {
 pub struct Backend {
     /// How to open the installation in it.
     pub settings: Settings,
+    /// The URL for what needs a session of its own, such as migrations. Never through a pooler.
+    direct: SecretString,
     cluster: Option<Cluster>,
 }
 
@@ -67,22 +71,29 @@ impl Backend {
     /// # Errors
     /// There is none, or another process has it.
     pub async fn open(config: &Config, usage: Use) -> Result<Self, BackendError> {
-        let (owner, master_key, cluster) = match config.database() {
-            Database::External { url, .. } => {
+        let (owner, direct, master_key, cluster) = match config.database() {
+            Database::External { url, direct_url } => {
                 let key = config.master_key.as_ref().ok_or(BackendError::NoMasterKey)?;
-                (SecretString::from(url.expose()), key.key().clone(), None)
+                let [url, direct_url] = [url, direct_url].map(|url| SecretString::from(url.expose()));
+                (url, direct_url, key.key().clone(), None)
             }
             Database::Embedded { data_dir } => {
                 let options = embedded::Options::new(data_dir);
                 let cluster = match usage {
                     Use::Exclusive => Cluster::start(&options).await?,
-                    Use::Shared => Cluster::start_or_attach(&options).await?,
+                    Use::Shared | Use::AsItIs => Cluster::start_or_attach(&options).await?,
                 };
                 let key = match &config.master_key {
                     Some(key) => key.key().clone(),
                     None => master_key_in(data_dir)?,
                 };
-                (create_embedded_database(&cluster, &key).await?, key, Some(cluster))
+                let password = owner_password(&key);
+                if usage != Use::AsItIs {
+                    let superuser = cluster.superuser_url("postgres");
+                    tenants::create_database(&superuser, DATABASE, OWNER, &password).await?;
+                }
+                let url = cluster.url(OWNER, &password, DATABASE);
+                (url.clone(), url, key, Some(cluster))
             }
         };
         let settings = Settings {
@@ -95,7 +106,16 @@ impl Backend {
             },
             lanes: LANES,
         };
-        Ok(Self { settings, cluster })
+        Ok(Self { settings, direct, cluster })
+    }
+
+    /// Whether there is anything to open that opening would not make: the embedded database may never have been started.
+    #[must_use]
+    pub fn exists(config: &Config) -> bool {
+        match config.database() {
+            Database::External { .. } => true,
+            Database::Embedded { data_dir } => embedded::exists(data_dir),
+        }
     }
 
     /// The embedded cluster, where it is that.
@@ -109,7 +129,19 @@ impl Backend {
     /// # Errors
     /// Those of the database.
     pub async fn migrate(&self, clock: &Clock) -> Result<MigrationReport, BackendError> {
-        Ok(Tenancy::migrate(&self.settings, clock.now()).await?)
+        Ok(Tenancy::migrate(&self.direct_settings(), clock.now()).await?)
+    }
+
+    /// What [`migrate`](Self::migrate) would do. Changes nothing.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn pending(&self) -> Result<Pending, BackendError> {
+        Ok(Tenancy::pending(&self.direct_settings()).await?)
+    }
+
+    fn direct_settings(&self) -> Settings {
+        Settings { owner: self.direct.clone(), ..self.settings.clone() }
     }
 
     /// Opens the installation. The embedded one is brought up to date first; somebody's own is migrated when its
@@ -158,13 +190,9 @@ impl Backend {
     }
 }
 
-/// The database and its owner in the embedded cluster; the URL to reach them by.
-async fn create_embedded_database(cluster: &Cluster, key: &SecretKey) -> Result<SecretString, BackendError> {
-    // Derived, so that there is one secret less to keep.
-    let password = key.mac(b"tenantry embedded owner");
-    let password = SecretString::from(data_encoding::HEXLOWER.encode(&password));
-    tenants::create_database(&cluster.superuser_url("postgres"), DATABASE, OWNER, &password).await?;
-    Ok(cluster.url(OWNER, &password, DATABASE))
+/// The password of the embedded database's owner: derived, so that there is one secret less to keep.
+fn owner_password(key: &SecretKey) -> SecretString {
+    data_encoding::HEXLOWER.encode(&key.mac(b"tenantry embedded owner")).into()
 }
 
 /// The master key in the data directory, made if there is none. Two processes that make it at once get the same one.

@@ -144,17 +144,23 @@ impl VisitFmt for OneLineVisitor<'_> {
 }
 
 /// Shows an error and its causes: `cannot start: connection refused`.
+///
+/// Many libraries put the text of the cause into their own: what has been said is not said again.
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        let mut text = self.0.to_string();
         let mut error = self.0;
         while let Some(cause) = error.source() {
-            write!(f, ": {cause}")?;
+            let said = cause.to_string();
+            if !text.ends_with(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
             error = cause;
         }
-        Ok(())
+        f.write_str(&text)
     }
 }
 
@@ -239,6 +245,16 @@ mod tests {
         assert_eq!(logged("debug", LogFormat::Pretty, events).lines().count(), 1);
         assert_eq!(logged("debug,sqlx=debug", LogFormat::Pretty, events).lines().count(), 2);
         assert_eq!(logged("info", LogFormat::Pretty, events), "");
+    }
+
+    #[test]
+    fn a_cause_that_is_part_of_the_text_is_not_told_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot start: {0}")]
+        struct CannotStart(#[source] CannotSend);
+
+        let error = CannotStart(CannotSend("a@b.c".to_owned(), io::Error::other("no route")));
+        assert_eq!(Chain(&error).to_string(), "cannot start: cannot send to a@b.c: no route");
     }
 
     #[test]

@@ -1,9 +1,16 @@
 //! The command line: what can be typed. What each command does is in a module of its own.
 
+mod api;
+mod arguments;
+mod doctor;
+mod migrate;
+mod operator;
 pub mod output;
 pub mod password;
 mod run;
+mod seed;
 mod serve;
+mod tenant;
 
 pub use run::run;
 
@@ -12,6 +19,8 @@ use std::path::PathBuf;
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use tenants::Slug;
 
 use crate::config::settings_help;
 
@@ -174,7 +183,7 @@ pub enum TenantStatus {
 pub struct TenantSeed {
     /// The tenant
     #[arg(value_name = "SLUG")]
-    pub slug: String,
+    pub slug: Slug,
     /// How many users to add
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub users: u32,
@@ -185,7 +194,7 @@ pub struct TenantSeed {
 pub struct TenantName {
     /// The tenant
     #[arg(value_name = "SLUG")]
-    pub slug: String,
+    pub slug: Slug,
 }
 
 /// What can be done with operators.
@@ -250,7 +259,7 @@ mod tests {
         let (_, command) = parse("tenantry tenant seed acme").unwrap();
         assert_eq!(
             command,
-            Command::Tenant(Tenant::Seed(TenantSeed { slug: "acme".to_owned(), users: 100 }))
+            Command::Tenant(Tenant::Seed(TenantSeed { slug: "acme".parse().unwrap(), users: 100 }))
         );
 
         let (_, command) = parse("tenantry migrate --check").unwrap();
@@ -259,6 +268,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused() {
+        assert_eq!(parse("tenantry tenant suspend Acme!"), Err(ErrorKind::ValueValidation));
         assert_eq!(parse("tenantry tenant seed acme --users 0"), Err(ErrorKind::ValueValidation));
         assert_eq!(parse("tenantry tenant create --name Acme"), Err(ErrorKind::MissingRequiredArgument));
         assert_eq!(parse("tenantry operator create"), Err(ErrorKind::MissingRequiredArgument));

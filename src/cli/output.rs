@@ -62,6 +62,14 @@ impl Output {
         write_line(&mut io::stdout().lock(), &text)
     }
 
+    /// Prints a text that is the same for people and programs.
+    ///
+    /// # Errors
+    /// As [`answer`](Self::answer).
+    pub fn text(self, text: &str) -> io::Result<()> {
+        write_line(&mut io::stdout().lock(), text)
+    }
+
     /// Prints a list: `rows` as a JSON array, or `table`.
     ///
     /// # Errors

@@ -2,12 +2,22 @@
 
 use std::{error::Error, process::ExitCode};
 
+use tenants::Tenancy;
+
 use super::{
-    Cli, Command, Global,
+    Cli, Command, Global, api,
+    arguments::WrongArguments,
+    doctor, migrate, operator,
     output::{Exit, Output},
-    serve,
+    serve, tenant,
 };
-use crate::{clock::Clock, config::Config, telemetry};
+use crate::{
+    backend::{Backend, Use},
+    clock::Clock,
+    config::Config,
+    state::App,
+    telemetry,
+};
 
 /// Why a command failed; its text is for the person who typed it.
 pub(super) type Failure = Box<dyn Error>;
@@ -19,12 +29,73 @@ pub(super) struct Context {
     pub(super) output: Output,
 }
 
+impl Context {
+    /// The database, which a running `serve` may be using too. To be closed when the command is done with it.
+    pub(super) async fn open_backend(&self, usage: Use) -> Result<Backend, Failure> {
+        self.config.validate_for_database()?;
+        Ok(Backend::open(&self.config, usage).await?)
+    }
+
+    /// The installation in it.
+    pub(super) async fn open_tenancy(&self) -> Result<Opened<Tenancy>, Failure> {
+        let backend = self.open_backend(Use::Shared).await?;
+        match backend.tenancy(&self.clock).await {
+            Ok(tenancy) => Ok(Opened { inner: tenancy.clone(), tenancy, backend }),
+            Err(error) => finish(backend, Err(error)).await,
+        }
+    }
+
+    /// The service on it, as `serve` has it.
+    pub(super) async fn open_app(&self) -> Result<Opened<App>, Failure> {
+        let backend = self.open_backend(Use::Shared).await?;
+        match backend.app(&self.config, self.clock.clone()).await {
+            Ok(app) => Ok(Opened { tenancy: app.tenancy.clone(), inner: app, backend }),
+            Err(error) => finish(backend, Err(error)).await,
+        }
+    }
+}
+
+/// Something that stands on the database while a command works with it.
+pub(super) struct Opened<T> {
+    inner: T,
+    tenancy: Tenancy,
+    backend: Backend,
+}
+
+impl<T> Opened<T> {
+    /// Gives everything back, and passes on what came of the work. The embedded PostgreSQL stops, if it was started for
+    /// this command.
+    pub(super) async fn finish<R, E: Into<Failure>>(self, result: Result<R, E>) -> Result<R, Failure> {
+        self.tenancy.close();
+        finish(self.backend, result).await
+    }
+}
+
+/// Closes the database. Where the work failed too, that is what is told: it came first.
+pub(super) async fn finish<R, E: Into<Failure>>(
+    backend: Backend,
+    result: Result<R, E>,
+) -> Result<R, Failure> {
+    let closed = backend.close().await;
+    let value = result.map_err(Into::into)?;
+    closed?;
+    Ok(value)
+}
+
+impl<T> std::ops::Deref for Opened<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
 /// Runs the command that was typed.
 #[must_use]
 pub fn run(cli: Cli) -> ExitCode {
     let (global, command) = cli.into_parts();
     let output = Output::new(global.json);
-    let result = prepare(global, output).and_then(|context| {
+    let result = prepare(global, output, &command).and_then(|context| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(dispatch(&context, command))
     });
@@ -32,23 +103,30 @@ pub fn run(cli: Cli) -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             output.failure(error.as_ref());
-            Exit::Failed.into()
+            if error.is::<WrongArguments>() { Exit::Usage.into() } else { Exit::Failed.into() }
         }
     }
 }
 
-fn prepare(global: Global, output: Output) -> Result<Context, Failure> {
+fn prepare(global: Global, output: Output, command: &Command) -> Result<Context, Failure> {
     let mut config = Config::load(global.config.as_deref(), std::env::vars_os())?;
     if let Some(data_dir) = global.data_dir {
         config = config.with_data_dir(data_dir);
     }
-    telemetry::init(telemetry::filter(&config.log)?, config.log_format)?;
+    // Who types a command sees its answer; the log is for what runs unattended.
+    let log = if matches!(command, Command::Serve) { &config.log } else { config.log_or("warn") };
+    telemetry::init(telemetry::filter(log)?, config.log_format)?;
     Ok(Context { config, clock: Clock::system(), output })
 }
 
 async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
         Command::Serve => serve::serve(context).await,
-        _ => Ok(Exit::Failed),
+        Command::Migrate(arguments) => migrate::migrate(context, arguments).await,
+        Command::Tenant(command) => tenant::tenant(context, command).await,
+        Command::Operator(command) => operator::operator(context, command).await,
+        Command::Openapi => api::openapi(context),
+        Command::Routes => api::routes(context),
+        Command::Doctor => doctor::doctor(context).await,
     }
 }

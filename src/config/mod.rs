@@ -205,6 +205,12 @@ impl Config {
         })
     }
 
+    /// The log's filter, or `fallback` where nobody set one.
+    #[must_use]
+    pub fn log_or<'a>(&'a self, fallback: &'a str) -> &'a str {
+        if self.origins.contains_key(settings::LOG.key) { &self.log } else { fallback }
+    }
+
     /// Where people reach the server. Unless it was given, the base domain with the port of the listener, over http.
     #[must_use]
     pub fn public_url(&self) -> &Url {

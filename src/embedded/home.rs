@@ -34,13 +34,18 @@ pub(super) struct Home {
     owner: Identity,
 }
 
+/// The directory of a cluster in a data directory.
+pub(super) fn directory_in(data_dir: &Path) -> PathBuf {
+    data_dir.join("postgres")
+}
+
 impl Home {
     /// Makes the directory where it is missing. Its path is made absolute and free of symbolic links: the programs we
     /// run have another working directory, and its hash names the cluster elsewhere.
     pub(super) fn open(data_dir: &Path) -> Result<Self, Error> {
         files::create_own_directory(data_dir)?;
         let data_dir = fs::canonicalize(data_dir).map_err(Error::io("find", data_dir))?;
-        let directory = data_dir.join("postgres");
+        let directory = directory_in(&data_dir);
         if !directory.is_dir() {
             files::create_own_directory(&directory)?;
         }

@@ -34,7 +34,7 @@ use home::{Home, Site};
 use lock::{Attempt, Lock};
 use secrecy::SecretString;
 use server::Server;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -45,6 +45,12 @@ const ATTACH_DEADLINE: Duration = Duration::from_mins(2);
 const ATTACH_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// A free port may be taken by somebody else before PostgreSQL gets to it.
 const PORT_ATTEMPTS: u32 = 3;
+
+/// Whether a cluster was ever started in this data directory.
+#[must_use]
+pub fn exists(data_dir: &Path) -> bool {
+    home::directory_in(data_dir).is_dir()
+}
 
 /// How the embedded PostgreSQL is to run.
 #[derive(Debug, Clone)]

@@ -19,6 +19,7 @@ use poem_openapi::{
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
 use super::field_errors::FieldErrors;
+use crate::telemetry::Chain;
 
 /// The media type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -262,14 +263,8 @@ impl Problem {
 
     /// The cause and the causes of the cause, in one line.
     pub(crate) fn causes(&self) -> Option<String> {
-        let mut cause: &dyn StdError = self.0.source.as_deref()?;
-        let mut line = cause.to_string();
-        while let Some(deeper) = cause.source() {
-            line.push_str(": ");
-            line.push_str(&deeper.to_string());
-            cause = deeper;
-        }
-        Some(line)
+        let cause: &(dyn StdError + 'static) = self.0.source.as_deref()?;
+        Some(Chain(cause).to_string())
     }
 
     /// The names of its headers.

@@ -7,7 +7,8 @@ use tenants::{Slug, SlugChoice, SlugError, TenantName};
 use uuid::Uuid;
 
 use super::{
-    service::{NewOrganization, Organization, create_organization, slug_taken},
+    error::SignUpError,
+    service::{NewOrganization, Organization, sign_up},
     slug::{ChosenSlug, derive_slug},
 };
 use crate::{
@@ -120,7 +121,7 @@ impl SignUpApi {
         let slug = match input.slug {
             // Told before the password is hashed; whoever is faster meanwhile is seen when the row is written.
             Some(ChosenSlug(slug)) if self.is_taken(&slug).await? => {
-                return Err(slug_taken(&slug));
+                return Err(SignUpError::SlugTaken(slug).into());
             }
             Some(ChosenSlug(slug)) => SlugChoice::Exactly(slug),
             None => SlugChoice::Derived(derive_slug(&name)),
@@ -134,7 +135,7 @@ impl SignUpApi {
             first_name: input.first_name.map(Text::into_string).unwrap_or_default(),
             last_name: input.last_name.map(Text::into_string).unwrap_or_default(),
         };
-        let Organization { tenant, owner, session } = create_organization(&self.0, new, &device).await?;
+        let (Organization { tenant, owner }, session) = sign_up(&self.0, new, &device).await?;
         Ok(no_store(Created(SignUpTenantOut {
             token: session.token,
             token_expiration: session.token_expiration,

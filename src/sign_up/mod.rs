@@ -1,9 +1,11 @@
 //! How organizations come to be.
 
 pub mod api;
+mod error;
 mod service;
 mod slug;
 
 pub use api::SignUpApi;
-pub use service::{NewOrganization, create_organization};
+pub use error::SignUpError;
+pub use service::{NewOrganization, Organization, create_organization};
 pub use slug::{ChosenSlug, derive_slug};

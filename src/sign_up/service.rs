@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use secrecy::SecretString;
-use tenants::{DataKey, NewTenant, Slug, SlugChoice, Tenant};
+use tenants::{DataKey, NewTenant, Provisioning, SlugChoice, Tenant};
+use uuid::Uuid;
 
+use super::error::SignUpError;
 use crate::{
     auth::{Device, SignedIn, sign_in},
     entity::users::Role,
     error::ServiceError,
-    http::Problem,
     state::App,
     tenant::create_settings,
     users::{
@@ -44,31 +45,49 @@ pub struct Organization {
     pub tenant: Arc<Tenant>,
     /// Its owner.
     pub owner: Account,
-    /// The owner's first session.
-    pub session: SignedIn,
 }
 
-/// Makes an organization in one transaction: catalog row, schema, role, settings, owner and the owner's first
-/// session. Either all of it is there afterwards or nothing.
+/// Makes an organization in one transaction: catalog row, schema, role, settings and owner. Either all of it is there
+/// afterwards or nothing.
 ///
 /// # Errors
-/// 409 `slug_taken`, or what keeps the service from it.
-pub async fn create_organization(
+/// See [`SignUpError`].
+pub async fn create_organization(app: &App, new: NewOrganization) -> Result<Organization, SignUpError> {
+    prepare(app, new).await?.commit().await
+}
+
+/// As [`create_organization`], with the owner's first session in the same transaction.
+///
+/// # Errors
+/// See [`SignUpError`].
+pub(super) async fn sign_up(
     app: &App,
     new: NewOrganization,
     device: &Device,
-) -> Result<Organization, Problem> {
+) -> Result<(Organization, SignedIn), SignUpError> {
+    let prepared = prepare(app, new).await?;
+    let session = sign_in(app, &prepared.provisioning, prepared.id, &prepared.owner, device).await?;
+    Ok((prepared.commit().await?, session))
+}
+
+/// An organization before its commit.
+struct Prepared {
+    provisioning: Provisioning,
+    id: Uuid,
+    owner: Account,
+}
+
+async fn prepare(app: &App, new: NewOrganization) -> Result<Prepared, SignUpError> {
     // Before the transaction: nothing is locked while hashing.
     let password_hash = app.hasher.hash(new.password).await.map_err(ServiceError::from)?;
     let now = app.clock.now();
     let tenant = NewTenant { id: app.clock.uuid_v7(), slug: new.slug, name: new.name.clone(), now };
     let (id, slug) = (tenant.id, tenant.slug.slug().clone());
-    let refused = |error| match error {
-        tenants::Error::SlugTaken => slug_taken(&slug),
+    let provisioning = app.tenancy.provision(tenant).await.map_err(|error| match error {
+        tenants::Error::SlugTaken => SignUpError::SlugTaken(slug),
         error => ServiceError::from(error).into(),
-    };
-    let provisioning = app.tenancy.provision(tenant).await.map_err(refused)?;
-    create_settings(&provisioning, new.name, now).await.map_err(ServiceError::from)?;
+    })?;
+    create_settings(&provisioning, new.name, now).await?;
     let blind = app.tenancy.key(DataKey::BlindIndex).mac(new.email.key().as_bytes());
     let owner = NewUser {
         pk: app.clock.uuid_v7(),
@@ -82,13 +101,14 @@ pub async fn create_organization(
         date_joined: now,
     };
     let owner = users::insert(&provisioning, owner).await?;
-    provisioning.index_email(&blind).await.map_err(ServiceError::from)?;
-    let session = sign_in(app, &provisioning, id, &owner, device).await?;
-    let tenant = provisioning.commit().await.map_err(refused)?;
-    tracing::info!(tenant = %tenant.id, "an organization was made");
-    Ok(Organization { tenant, owner, session })
+    provisioning.index_email(&blind).await?;
+    Ok(Prepared { provisioning, id, owner })
 }
 
-pub(super) fn slug_taken(slug: &Slug) -> Problem {
-    Problem::conflict("slug_taken", format!("The slug {slug} is taken."))
+impl Prepared {
+    async fn commit(self) -> Result<Organization, SignUpError> {
+        let tenant = self.provisioning.commit().await.map_err(ServiceError::from)?;
+        tracing::info!(tenant = %tenant.id, "an organization was made");
+        Ok(Organization { tenant, owner: self.owner })
+    }
 }

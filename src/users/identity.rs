@@ -51,6 +51,19 @@ impl Username {
         Ok(Self(name))
     }
 
+    /// A name for somebody of whom only the address is known: what stands before the `@`, without a tag (`+news`), and a
+    /// dot for what names cannot have.
+    #[must_use]
+    pub fn from_email(email: &Email) -> Self {
+        let local = email.as_str().split(['@', '+']).next().unwrap_or_default();
+        let name: String =
+            local.chars().map(|character| if in_username(character) { character } else { '.' }).collect();
+        match name.trim_matches('.') {
+            "" => Self("user".to_owned()),
+            name => Self(name.to_owned()),
+        }
+    }
+
     /// The name as its owner writes it, in NFKC.
     #[must_use]
     pub fn as_str(&self) -> &str {

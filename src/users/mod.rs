@@ -8,4 +8,7 @@ mod store;
 
 pub use api::{CurrentUserOut, UserBrief, UserOut, UsersApi};
 pub use error::UserError;
-pub use store::{Account, Credentials, Login, NewUser, find, find_credentials, insert, insert_many};
+pub use store::{
+    Account, Credentials, Login, NewUser, count_all, find, find_credentials, insert, insert_many,
+    taken_usernames,
+};

@@ -1,5 +1,7 @@
 //! The rows of users.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveModelTrait,
@@ -129,6 +131,28 @@ pub async fn insert_many(db: &impl ConnectionTrait, users: Vec<NewUser>) -> Resu
             sea_orm::TryInsertResult::Inserted(rows) => rows,
             sea_orm::TryInsertResult::Empty | sea_orm::TryInsertResult::Conflicted => 0,
         })
+}
+
+/// How many users there are.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count_all(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
+    Entity::find().count(db).await
+}
+
+/// Those of these usernames that somebody has, as they are compared.
+///
+/// # Errors
+/// Those of the database.
+pub async fn taken_usernames(
+    db: &impl ConnectionTrait,
+    usernames: impl IntoIterator<Item = &Username>,
+) -> Result<HashSet<String>, DbErr> {
+    let keys = usernames.into_iter().map(Username::key);
+    let taken =
+        Entity::find().select_only().column(Column::UsernameKey).filter(Column::UsernameKey.is_in(keys));
+    Ok(taken.into_tuple::<String>().all(db).await?.into_iter().collect())
 }
 
 /// A user.

@@ -234,6 +234,22 @@ impl TenantTx {
         );
         self.query_one_raw(statement).await.map(|_| ())
     }
+
+    /// Adds many addresses to the catalog's blind index, in this transaction.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn index_emails(&self, hashes: &[[u8; 32]]) -> Result<(), DbErr> {
+        // One value in base 16, for a list of byte strings is no value of sea-orm's.
+        let hashes: Vec<String> = hashes.iter().map(|hash| data_encoding::HEXLOWER.encode(hash)).collect();
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT count(tenantry.index_email(NULL, decode(hash, 'hex'))) \
+             FROM string_to_table($1, ',') AS hash",
+            [hashes.join(",").into()],
+        );
+        self.query_one_raw(statement).await.map(|_| ())
+    }
 }
 
 /// Work that a tenant leaves for the installation.

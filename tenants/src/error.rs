@@ -7,8 +7,8 @@ use sqlx::postgres::PgDatabaseError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// PostgreSQL refused, or was not there.
-    #[error(transparent)]
-    Database(#[from] DbErr),
+    #[error("{}", sentence(.0))]
+    Database(DbErr),
     /// The URL of the database does not parse. The URL is not shown, because it may hold a password.
     #[error("the database URL is not valid: {0}")]
     Url(String),
@@ -52,9 +52,32 @@ pub enum Error {
     Damaged(String),
 }
 
+// By hand: deriving it would make a source of it, and its text would be told again behind the sentence.
+impl From<DbErr> for Error {
+    fn from(error: DbErr) -> Self {
+        Self::Database(error)
+    }
+}
+
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(query_error(error))
+    }
+}
+
+/// What a database error is to a person. The text has its causes in it, without what each layer puts in front.
+fn sentence(error: &DbErr) -> String {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => match &**error {
+            sqlx::Error::Database(error) => format!("PostgreSQL refused: {}", error.message()),
+            sqlx::Error::Io(error) => format!("PostgreSQL cannot be reached: {error}"),
+            sqlx::Error::Tls(error) => format!("PostgreSQL cannot be reached over TLS: {error}"),
+            error => error.to_string(),
+        },
+        DbErr::ConnectionAcquire(ConnAcquireErr::Timeout) => "every connection to PostgreSQL is busy".into(),
+        error => error.to_string(),
     }
 }
 

@@ -29,7 +29,7 @@ pub struct TenantSummary {
 }
 
 impl Tenancy {
-    /// Tenants, newest first: all, or those of one status, or those whose slug or name has `search` in it.
+    /// Tenants, newest first: all, or those of one status, or those with every word of `search` in slug or name.
     ///
     /// # Errors
     /// Those of the database.
@@ -42,7 +42,8 @@ impl Tenancy {
             DbBackend::Postgres,
             "SELECT id, slug, name, status, schema_version, created_at FROM tenants \
              WHERE ($1::text IS NULL OR status = $1) \
-             AND ($2::text IS NULL OR position(lower($2) IN lower(slug || ' ' || name)) > 0) \
+             AND NOT EXISTS (SELECT FROM regexp_split_to_table(lower($2), '\\s+') AS word \
+                 WHERE position(word IN lower(slug || ' ' || name)) = 0) \
              ORDER BY created_at DESC, id DESC",
             [status.map(Status::as_str).into(), search.into()],
         );

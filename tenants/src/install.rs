@@ -2,8 +2,6 @@
 //!
 //! Everything here can be run again: what is there already stays as it is.
 
-use std::collections::HashSet;
-
 use chrono::{DateTime, Utc};
 use migration::{CATALOG_SCHEMA, VERSION_TABLE, sea_orm_migration::MigratorTrait};
 use sea_orm::SqlxPostgresConnector;
@@ -18,16 +16,27 @@ use crate::{
     connection::Login,
     keys::{DataKey, DataKeys, SecretKey, scram_verifier},
     names::{InstallationId, RoleNames},
+    render::current_version,
 };
 
 /// The oldest PostgreSQL that is supported: 14.
 const OLDEST_SERVER: u32 = 140_000;
 
-/// What must not be called by a tenant's role: with these, one SELECT can act as another tenant of the lane or wake
+/// What PUBLIC can do in this database and must not, as the statements that take it away. Beside the rights on the
+/// database and on `public`, these are the functions with which one SELECT can act as another tenant of the lane or wake
 /// everybody up.
-const FORBIDDEN_FUNCTIONS: &str = "SELECT p.oid::regprocedure::text FROM pg_proc p \
-     WHERE p.pronamespace = 'pg_catalog'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE') \
-     AND (p.proname IN ('set_config', 'pg_notify') OR p.proname ~ '^(query|cursor|table|schema|database)_to_xml')";
+const EXPOSED: &str = "SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', current_database()) \
+     WHERE has_database_privilege('public', current_database(), 'TEMPORARY') \
+     UNION ALL \
+     SELECT 'REVOKE CREATE ON SCHEMA public FROM PUBLIC' FROM pg_namespace \
+     WHERE nspname = 'public' AND has_schema_privilege('public', oid, 'CREATE') \
+     UNION ALL \
+     SELECT * FROM ( \
+         SELECT format('REVOKE EXECUTE ON FUNCTION pg_catalog.%s FROM PUBLIC', p.oid::regprocedure) FROM pg_proc p \
+         WHERE p.pronamespace = 'pg_catalog'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE') \
+         AND (p.proname IN ('set_config', 'pg_notify') \
+             OR p.proname ~ '^(query|cursor|table|schema|database)_to_xml') \
+         ORDER BY 1) AS functions";
 
 pub(crate) fn connect_options(url: &SecretString) -> Result<Login, Error> {
     let options: PgConnectOptions =
@@ -65,39 +74,33 @@ pub async fn create_database(
         run(&mut connection, format!(r#"CREATE DATABASE "{database}" OWNER "{owner}""#)).await?;
     }
     let mut inside = PgConnection::connect_with(&options.clone().database(database)).await?;
-    harden(&mut inside, database).await?;
+    harden(&mut inside).await?;
     inside.close().await?;
     connection.close().await?;
     Ok(())
 }
 
 /// Takes from PUBLIC what tenants' roles must not have. Returns what this login has no right to take.
-async fn harden(connection: &mut PgConnection, database: &str) -> Result<Vec<String>, Error> {
-    let functions = connection.fetch_all(FORBIDDEN_FUNCTIONS).await?;
-    let mut statements = vec![
-        format!(r#"REVOKE TEMPORARY ON DATABASE "{database}" FROM PUBLIC"#),
-        "REVOKE CREATE ON SCHEMA public FROM PUBLIC".to_owned(),
-    ];
-    for function in functions {
-        statements.push(format!(
-            "REVOKE EXECUTE ON FUNCTION pg_catalog.{} FROM PUBLIC",
-            function.try_get::<String, _>(0)?
-        ));
-    }
-    let mut refused = Vec::new();
-    for statement in statements {
-        match run(connection, statement.clone()).await {
-            Ok(()) => {}
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => {
-                refused.push(statement);
-            }
-            Err(error) => return Err(error.into()),
+///
+/// What is left over is looked up afterwards: a REVOKE by somebody who did not grant is a mere warning to PostgreSQL.
+async fn harden(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
+    run(connection, "SET client_min_messages TO error".to_owned()).await?;
+    for statement in exposed(connection).await? {
+        match run(connection, statement).await {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => {}
+            result => result?,
         }
     }
-    Ok(refused)
+    run(connection, "RESET client_min_messages".to_owned()).await?;
+    Ok(exposed(connection).await?)
 }
 
-/// What [`migrate`] did.
+/// The statements that take from PUBLIC what it can do and must not.
+pub(crate) async fn exposed(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    connection.fetch_all(EXPOSED).await?.iter().map(|row| row.try_get(0)).collect()
+}
+
+/// What [`Tenancy::migrate`](crate::Tenancy::migrate) did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MigrationReport {
     /// The catalog migrations that were applied now.
@@ -126,6 +129,7 @@ pub(crate) async fn migrate_catalog(
     run(&mut connection, format!("CREATE SCHEMA IF NOT EXISTS {CATALOG_SCHEMA}")).await?;
 
     let before = applied(&mut connection).await?;
+    refuse_newer(&before)?;
     let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
     let database = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
     migration::Catalog::up(&database, None).await?;
@@ -134,14 +138,75 @@ pub(crate) async fn migrate_catalog(
 
     let installation = Installation::create_or_load(&mut connection, master, lanes, now).await?;
     installation.create_roles(&mut connection).await?;
-    let database: String = connection.fetch_one("SELECT current_database()").await?.try_get(0)?;
-    let not_hardened = harden(&mut connection, &database).await?;
+    let not_hardened = harden(&mut connection).await?;
     connection.close().await?;
     Ok(MigrationReport { catalog, tenants: 0, not_hardened })
 }
 
+/// The catalog migrations that this program knows, in their order.
+fn known() -> Vec<String> {
+    migration::Catalog::migrations().iter().map(|migration| migration.name().to_owned()).collect()
+}
+
+fn refuse_newer(applied: &[String]) -> Result<(), Error> {
+    let known = known();
+    if applied.iter().all(|name| known.contains(name)) { Ok(()) } else { Err(Error::CatalogAhead) }
+}
+
+/// Whether a catalog that has had these migrations is the one this program works with.
+pub(crate) fn check_catalog(applied: &[String]) -> Result<(), Error> {
+    refuse_newer(applied)?;
+    match (applied.len(), known().len()) {
+        (0, _) => Err(Error::NotInstalled),
+        (found, expected) if found < expected => Err(Error::CatalogBehind { found, expected }),
+        _ => Ok(()),
+    }
+}
+
+/// What `tenantry migrate` would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Pending {
+    /// The catalog migrations that are yet to be applied.
+    pub catalog: Vec<String>,
+    /// The number of tenants whose schema is behind.
+    pub tenants: u64,
+}
+
+impl Pending {
+    /// What a database lacks that was never set up.
+    #[must_use]
+    pub fn all() -> Self {
+        Self { catalog: known(), tenants: 0 }
+    }
+
+    /// Whether there is nothing to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.catalog.is_empty() && self.tenants == 0
+    }
+}
+
+/// What a database lacks. Reads only.
+pub(crate) async fn pending(owner: &SecretString) -> Result<Pending, Error> {
+    let Login(options) = connect_options(owner)?;
+    let mut connection = PgConnection::connect_with(&options).await?;
+    check_server(&connection)?;
+    let applied = applied(&mut connection).await?;
+    refuse_newer(&applied)?;
+    let tenants = match applied.as_slice() {
+        [] => 0,
+        _ => sqlx::query_scalar("SELECT count(*) FROM tenantry.tenants WHERE schema_version < $1")
+            .bind(current_version())
+            .fetch_one(&mut connection)
+            .await
+            .map(|behind: i64| u64::try_from(behind).unwrap_or(0))?,
+    };
+    connection.close().await?;
+    Ok(Pending { catalog: known().into_iter().filter(|name| !applied.contains(name)).collect(), tenants })
+}
+
 /// The catalog migrations that this database has had, in their order.
-async fn applied(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
+pub(crate) async fn applied(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
     let table = format!("{CATALOG_SCHEMA}.{VERSION_TABLE}");
     if !exists(connection, "SELECT 1 WHERE to_regclass($1) IS NOT NULL", &table).await? {
         return Ok(Vec::new());
@@ -165,26 +230,24 @@ impl Installation {
         let options = owner.0.clone().options([("search_path", CATALOG_SCHEMA)]);
         let mut connection = PgConnection::connect_with(&options).await?;
         check_server(&connection)?;
-        let found: HashSet<String> = applied(&mut connection).await?.into_iter().collect();
-        let expected: HashSet<String> =
-            migration::Catalog::migrations().iter().map(|migration| migration.name().to_owned()).collect();
-        if found.is_empty() {
-            return Err(Error::NotInstalled);
-        }
-        if !found.is_subset(&expected) {
-            return Err(Error::CatalogAhead);
-        }
-        if found.len() < expected.len() {
-            return Err(Error::CatalogBehind { found: found.len(), expected: expected.len() });
-        }
-        let installation = Self::read(&mut connection, master).await?.ok_or(Error::NotInstalled)?;
+        check_catalog(&applied(&mut connection).await?)?;
+        let installation = Self::read_catalog(&mut connection, master).await?;
         connection.close().await?;
         Ok(installation)
     }
 
+    /// Reads the installation from the catalog of any connection that may.
+    pub(crate) async fn read_catalog(
+        connection: &mut PgConnection,
+        master: &SecretKey,
+    ) -> Result<Self, Error> {
+        Self::read(connection, master).await?.ok_or(Error::NotInstalled)
+    }
+
     async fn read(connection: &mut PgConnection, master: &SecretKey) -> Result<Option<Self>, Error> {
-        let Some(row) =
-            connection.fetch_optional("SELECT id, master_key_check, lanes FROM installation").await?
+        let Some(row) = connection
+            .fetch_optional("SELECT id, master_key_check, lanes FROM tenantry.installation")
+            .await?
         else {
             return Ok(None);
         };
@@ -196,7 +259,7 @@ impl Installation {
         }
         let lanes = u16::try_from(row.try_get::<i16, _>("lanes")?)
             .map_err(|error| Error::Damaged(error.to_string()))?;
-        let wrapped = connection.fetch_all("SELECT name, wrapped FROM data_keys").await?;
+        let wrapped = connection.fetch_all("SELECT name, wrapped FROM tenantry.data_keys").await?;
         let wrapped = wrapped
             .iter()
             .map(|row| Ok((row.try_get("name")?, row.try_get("wrapped")?)))
@@ -234,7 +297,7 @@ impl Installation {
                 .await?;
         }
         transaction.commit().await?;
-        Self::read(connection, master).await?.ok_or(Error::NotInstalled)
+        Self::read_catalog(connection, master).await
     }
 
     /// The roles and what they may do. Derived state: it can be made again from the catalog at any time.
@@ -300,7 +363,7 @@ fn check_message(id: &InstallationId) -> Vec<u8> {
     format!("tenantry master key check {id}").into_bytes()
 }
 
-fn check_server(connection: &PgConnection) -> Result<(), Error> {
+pub(crate) fn check_server(connection: &PgConnection) -> Result<(), Error> {
     match connection.server_version_num() {
         Some(version) if version < OLDEST_SERVER => Err(Error::ServerTooOld(version / 10_000)),
         _ => Ok(()),

@@ -10,6 +10,7 @@
 //! | read or write one tenant's rows | [`TenantDb`], [`TenantTx`] |
 //! | make a tenant | [`Tenancy::provision`], [`Provisioning`] |
 //! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
+//! | find out what is wrong with an installation | [`doctor`] |
 //! | know what a database error means | [`fault`], [`Fault`] |
 //!
 //! That one tenant cannot read another holds three times over: by these types; by the binding, which runs at every
@@ -18,6 +19,7 @@
 
 mod connection;
 mod db;
+pub mod doctor;
 pub mod entity;
 mod error;
 mod fleet;
@@ -34,7 +36,7 @@ pub use connection::{PoolFigures, PoolOptions};
 pub use db::{CatalogDb, CatalogTx, Job, TenantDb, TenantTx};
 pub use error::{Error, Fault, fault};
 pub use fleet::TenantSummary;
-pub use install::{MigrationReport, create_database};
+pub use install::{MigrationReport, Pending, create_database};
 pub use keys::{DataKey, SecretKey};
 pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, SlugError};
 pub use provisioning::{NewTenant, Provisioning, SlugChoice};

@@ -192,7 +192,13 @@ impl RoleNames {
     /// The login of one lane.
     #[must_use]
     pub fn lane(&self, lane: u16) -> String {
-        format!("tenantry_{}_lane_{lane}", self.installation)
+        format!("{}{lane}", self.lane_prefix())
+    }
+
+    /// What the name of every lane's login starts with; its number follows.
+    #[must_use]
+    pub fn lane_prefix(&self) -> String {
+        format!("tenantry_{}_lane_", self.installation)
     }
 
     /// The group to which the catalog's functions are granted and of which every tenant's role is a member.

@@ -17,7 +17,8 @@ use crate::{Error, SchemaName, Slug, db::CatalogDb, render};
 const CAPACITY: u64 = 50_000;
 /// How long a known name is remembered, while its tenant is open. What ends a tenant's access does not wait for this: the database refuses.
 const KNOWN_FOR: Duration = Duration::from_mins(1);
-/// How long an unknown name is: short, because it may be somebody's new organization on another process.
+/// How long an unknown name is, or a tenant that is not served: short, because another process may make the one or
+/// resume the other at any moment.
 const UNKNOWN_FOR: Duration = Duration::from_secs(2);
 
 /// What an organization's account is at.
@@ -107,7 +108,7 @@ impl Tenant {
 
 /// The batch that binds a connection: who it is, where it works and how long a statement may take. `public` is not in
 /// the path, or a table missing in the tenant's schema would be read and written there.
-fn binding(schema: &SchemaName, statement_timeout: Duration) -> String {
+pub(crate) fn binding(schema: &SchemaName, statement_timeout: Duration) -> String {
     format!(
         r#"SET ROLE "{schema}"; SET search_path TO "{schema}", pg_temp; SET statement_timeout TO {}"#,
         statement_timeout.as_millis()

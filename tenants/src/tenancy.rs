@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use crate::{
     CatalogDb, DataKey, Error, PoolFigures, PoolOptions, Resolver, SecretKey, TenantDb,
     connection::{Login, Pool},
-    install::{self, Installation, MigrationReport},
+    install::{self, Installation, MigrationReport, Pending},
     keys::DataKeys,
     lanes::Lanes,
     names::RoleNames,
@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// How many connections the owner's pool has. It is for what is rare: sign-ups, operators, migrations.
-const OWNER_CONNECTIONS: usize = 2;
+pub(crate) const OWNER_CONNECTIONS: usize = 2;
 /// How many the catalog's pool has.
-const CATALOG_CONNECTIONS: usize = 2;
+pub(crate) const CATALOG_CONNECTIONS: usize = 2;
 /// How many lanes a new installation gets.
 pub const LANES: u16 = 8;
 
@@ -70,6 +70,14 @@ impl Tenancy {
         report.tenants = tenancy.migrate_tenants().await?;
         tenancy.close();
         Ok(report)
+    }
+
+    /// What [`migrate`](Self::migrate) would do. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::CatalogAhead`], or those of the database.
+    pub async fn pending(settings: &Settings) -> Result<Pending, Error> {
+        install::pending(&settings.owner).await
     }
 
     /// Opens an installation. Connections are opened when they are needed.

@@ -29,7 +29,8 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    pub(super) fn new(client: &Client, address: SocketAddr, method: &str, path: &str) -> Self {
+    /// To the service at this address. `path` begins with a slash.
+    pub(crate) fn new(client: &Client, address: SocketAddr, method: &str, path: &str) -> Self {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let builder = client.request(method, format!("http://{address}{path}"));
         Self { builder: builder.header(HOST, format!("localhost:{}", address.port())) }

@@ -190,3 +190,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_address_leads_to_a_username() {
+    for (email, username) in [
+        ("Ada@acme.example", "Ada"),
+        ("ada.lovelace+news@acme.example", "ada.lovelace"),
+        ("o'brien@acme.example", "o.brien"),
+        ("+x@acme.example", "user"),
+        ("{!}@acme.example", "user"),
+    ] {
+        let username_of = Username::from_email(&Email::parse(email).unwrap());
+        assert_eq!(username_of.as_str(), username, "{email}");
+        assert_eq!(Username::parse(username_of.as_str()), Ok(username_of));
+    }
+}

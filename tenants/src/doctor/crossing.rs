@@ -1,0 +1,151 @@
+//! Tries to get from one tenant to another, and expects PostgreSQL to refuse.
+//!
+//! That a bound connection may `SET ROLE` to another tenant of its lane is no finding: PostgreSQL asks what the login may
+//! become, not what it is. It is why the code above this crate cannot write SQL by hand.
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use super::{Finding, unchecked};
+use crate::{SchemaName, connection::Login, install::Installation, resolution::binding};
+
+/// How many tenants are tried: two of each of the first three lanes that have as many.
+const SAMPLE: i64 = 6;
+
+const CHECK: &str = "isolation";
+
+struct Sampled {
+    slug: String,
+    schema: SchemaName,
+    lane: u16,
+}
+
+pub(super) async fn check(
+    connection: &mut PgConnection,
+    owner: &Login,
+    installation: &Installation,
+) -> Vec<Finding> {
+    match attempt_all(connection, owner, installation).await {
+        Ok(findings) => findings,
+        Err(finding) => vec![finding],
+    }
+}
+
+async fn attempt_all(
+    connection: &mut PgConnection,
+    owner: &Login,
+    installation: &Installation,
+) -> Result<Vec<Finding>, Finding> {
+    let tenants = sample(connection).await.map_err(|error| unchecked(CHECK, error))?;
+    let mut findings = Vec::new();
+    let mut refused = 0;
+    for lane in 0..installation.lanes {
+        let role = installation.roles.lane(lane);
+        let login = installation.login(owner, &role);
+        let mut connection = PgConnection::connect_with(&login.0).await.map_err(|error| {
+            let reason = crate::Error::from(error);
+            Finding::problem(
+                CHECK,
+                format!("the login {role} of a lane cannot connect: {reason}"),
+                super::MIGRATE,
+            )
+        })?;
+        for bound in std::iter::once(None).chain(tenants.iter().filter(|it| it.lane == lane).map(Some)) {
+            match attempts(&mut connection, bound, &tenants).await {
+                Ok(attempts) => {
+                    refused += attempts.refused;
+                    findings.extend(attempts.findings);
+                }
+                Err(error) => findings.push(unchecked(CHECK, error)),
+            }
+        }
+        connection.close().await.ok();
+    }
+    // Several lanes tell the same.
+    findings.dedup();
+    if findings.is_empty() {
+        let found = match tenants.len() {
+            0 | 1 => format!(
+                "all {refused} attempts to read past the tenant were refused; with two tenants more can be tried"
+            ),
+            tried => format!("all {refused} attempts to cross between {tried} tenants were refused"),
+        };
+        findings.push(Finding::ok(CHECK, found));
+    }
+    Ok(findings)
+}
+
+/// A few active tenants that have a schema, in pairs that share a lane where there are such.
+async fn sample(connection: &mut PgConnection) -> Result<Vec<Sampled>, crate::Error> {
+    let rows: Vec<(String, String, i16)> = sqlx::query_as(
+        "SELECT slug, schema_name, lane FROM ( \
+             SELECT slug, schema_name, lane, row_number() OVER of_lane AS place, count(*) OVER of_all AS neighbours \
+             FROM tenantry.tenants \
+             WHERE status = 'active' AND to_regclass(schema_name || '.users') IS NOT NULL \
+             WINDOW of_lane AS (PARTITION BY lane ORDER BY id DESC), of_all AS (PARTITION BY lane)) AS tenants \
+         WHERE place <= 2 ORDER BY least(neighbours, 2) DESC, lane, place LIMIT $1",
+    )
+    .bind(SAMPLE)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|(slug, schema, lane)| {
+            let damaged = || crate::Error::Damaged(format!("the row of the tenant {slug}"));
+            let schema = schema.parse().map_err(|_| damaged())?;
+            let lane = u16::try_from(lane).map_err(|_| damaged())?;
+            Ok(Sampled { slug, schema, lane })
+        })
+        .collect()
+}
+
+#[derive(Default)]
+struct Attempts {
+    refused: usize,
+    findings: Vec<Finding>,
+}
+
+/// Everything that a connection must not be able to do, as it comes or bound to a tenant.
+async fn attempts(
+    connection: &mut PgConnection,
+    bound: Option<&Sampled>,
+    tenants: &[Sampled],
+) -> Result<Attempts, sqlx::Error> {
+    let who = match bound {
+        Some(tenant) => format!("a connection bound to {}", tenant.slug),
+        None => "an unbound connection of a lane".to_owned(),
+    };
+    let mut attempts = Attempts::default();
+    if let Some(tenant) = bound {
+        connection
+            .execute(AssertSqlSafe(binding(&tenant.schema, std::time::Duration::from_secs(10))))
+            .await?;
+        if let Err(error) = connection.execute("SELECT FROM users LIMIT 1").await {
+            attempts.findings.push(Finding::problem(
+                CHECK,
+                format!("{who} cannot read its own users: {}", crate::Error::from(error)),
+                "look at what else is reported of this tenant",
+            ));
+        }
+    }
+    let others = tenants.iter().filter(|other| bound.is_none_or(|bound| bound.schema != other.schema));
+    let mut tried: Vec<(String, String)> =
+        others.map(|other| (format!("read the users of {}", other.slug), users_of(&other.schema))).collect();
+    tried.push(("read the catalog".into(), "SELECT FROM tenantry.tenants LIMIT 1".into()));
+    for (what, sql) in tried {
+        match connection.execute(AssertSqlSafe(sql)).await {
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => {
+                attempts.refused += 1;
+            }
+            Ok(_) => attempts.findings.push(Finding::problem(
+                CHECK,
+                format!("{who} can {what}"),
+                "stop serving until the rights of its role and its login are put right",
+            )),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(attempts)
+}
+
+fn users_of(schema: &SchemaName) -> String {
+    format!(r#"SELECT FROM "{schema}".users LIMIT 1"#)
+}

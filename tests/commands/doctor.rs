@@ -1,0 +1,177 @@
+//! `doctor` is green while all guards stand, and red for each that is taken out; `migrate` on a database of one's own.
+
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
+use tenantry::embedded::{Cluster, Options};
+
+use super::support::Workplace;
+use crate::support::superuser_of;
+
+const PASSWORD: &str = "correct horse battery";
+const MASTER_KEY: &str = "CqsCSgiGFLRyy3VWTVnIvU51VEUwf5rU5CCK+SmNGbA=";
+
+/// A guard: what takes it out, what puts it back, and what the doctor says in between.
+struct Guard {
+    takes_out: &'static str,
+    puts_back: &'static str,
+    /// The checks that notice, in the report's order, each once.
+    noticed_by: &'static [&'static str],
+    says: &'static str,
+}
+
+/// `{a}`, `{b}` are schemas, `{lane}` is the login of a's lane.
+const GUARDS: [Guard; 7] = [
+    Guard {
+        takes_out: "GRANT USAGE ON SCHEMA {b} TO {a}; GRANT SELECT ON {b}.users TO {a}",
+        puts_back: "REVOKE USAGE ON SCHEMA {b} FROM {a}; REVOKE SELECT ON {b}.users FROM {a}",
+        noticed_by: &["grants", "isolation"],
+        says: "a connection bound to alpha can read the users of beta",
+    },
+    Guard {
+        // Since PostgreSQL 16 a membership has an inheritance of its own.
+        takes_out: "ALTER ROLE {lane} INHERIT; REVOKE {a} FROM {lane}; GRANT {a} TO {lane}",
+        puts_back: "ALTER ROLE {lane} NOINHERIT; REVOKE {a} FROM {lane}; GRANT {a} TO {lane}",
+        noticed_by: &["roles", "isolation"],
+        says: "an unbound connection of a lane can read the users of alpha",
+    },
+    Guard {
+        takes_out: "GRANT SELECT ON tenantry.tenants TO {a}",
+        puts_back: "REVOKE SELECT ON tenantry.tenants FROM {a}",
+        noticed_by: &["grants", "isolation"],
+        says: "a connection bound to alpha can read the catalog",
+    },
+    Guard {
+        takes_out: "GRANT EXECUTE ON FUNCTION set_config(text, text, boolean) TO PUBLIC",
+        puts_back: "REVOKE EXECUTE ON FUNCTION set_config(text, text, boolean) FROM PUBLIC",
+        noticed_by: &["grants"],
+        says: "PUBLIC has rights with which tenants can get around: EXECUTE ON FUNCTION set_config(text,text,boolean)",
+    },
+    Guard {
+        takes_out: "GRANT CREATE ON SCHEMA public TO PUBLIC",
+        puts_back: "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+        noticed_by: &["grants"],
+        says: "CREATE ON SCHEMA public",
+    },
+    Guard {
+        takes_out: "GRANT pg_read_all_data TO {lane}",
+        puts_back: "REVOKE pg_read_all_data FROM {lane}",
+        noticed_by: &["roles"],
+        says: "of pg_read_all_data",
+    },
+    Guard {
+        takes_out: "GRANT USAGE ON SCHEMA {b} TO {b}; UPDATE tenantry.tenants SET status = 'suspended' WHERE slug = 'beta'",
+        puts_back: "UPDATE tenantry.tenants SET status = 'active' WHERE slug = 'beta'",
+        noticed_by: &["grants"],
+        says: "tenants that are not active can use their schema: beta",
+    },
+];
+
+#[tokio::test]
+async fn a_guard_that_is_taken_out_is_noticed() {
+    let place = Workplace::new();
+    let serve = place.serve();
+    for slug in ["alpha", "beta"] {
+        let line = format!("tenant create --name={slug} --owner-email=owner@{slug}.example");
+        place.run_with(&line, PASSWORD).ok();
+    }
+    let report = place.run("doctor").ok();
+    assert!(
+        report.contains("embedded PostgreSQL ") && report.contains(", run by another process\n"),
+        "{report}"
+    );
+    assert!(report.ends_with("\nAll is well.\n"), "{report}");
+
+    let cluster = Cluster::start_or_attach(&Options::new(place.data_dir())).await.unwrap();
+    let mut superuser = superuser_of(&cluster.superuser_url("tenantry")).await;
+    let names = Names::read(&mut superuser).await;
+    for guard in GUARDS {
+        superuser.execute(AssertSqlSafe(names.fill(guard.takes_out))).await.unwrap();
+        let report = place.run("doctor --json");
+        assert_eq!(report.code, 1, "{}", guard.takes_out);
+        let report: Value = serde_json::from_str(&report.stdout).unwrap();
+        let problems: Vec<_> =
+            report["findings"].as_array().unwrap().iter().filter(|it| it["level"] == "problem").collect();
+        let mut noticed_by: Vec<_> = problems.iter().map(|it| it["check"].as_str().unwrap()).collect();
+        // What is open to one is open to the other, where the two happen to share a lane.
+        noticed_by.dedup();
+        assert_eq!(noticed_by, guard.noticed_by, "{}: {problems:#?}", guard.takes_out);
+        assert!(
+            problems.iter().any(|it| it["found"].as_str().unwrap().contains(guard.says)),
+            "{}: {problems:#?}",
+            guard.takes_out
+        );
+        superuser.execute(AssertSqlSafe(names.fill(guard.puts_back))).await.unwrap();
+    }
+    assert_eq!(place.run("doctor --json").json()["problems"], 0);
+
+    migrate_a_database_of_ones_own(&cluster, superuser).await;
+    assert_eq!(serve.terminate(), Some(0));
+}
+
+struct Names {
+    alpha: String,
+    beta: String,
+    lane: String,
+}
+
+impl Names {
+    async fn read(connection: &mut PgConnection) -> Self {
+        let row = connection
+            .fetch_one(
+                "SELECT a.schema_name AS alpha, b.schema_name AS beta, \
+                 format('tenantry_%s_lane_%s', (SELECT id FROM tenantry.installation), a.lane) AS lane \
+                 FROM tenantry.tenants a, tenantry.tenants b WHERE a.slug = 'alpha' AND b.slug = 'beta'",
+            )
+            .await
+            .unwrap();
+        Self { alpha: row.get("alpha"), beta: row.get("beta"), lane: row.get("lane") }
+    }
+
+    fn fill(&self, sql: &str) -> String {
+        sql.replace("{a}", &self.alpha).replace("{b}", &self.beta).replace("{lane}", &self.lane)
+    }
+}
+
+/// Where the login is no superuser, what it may not do is left to one, in words that one can run.
+async fn migrate_a_database_of_ones_own(cluster: &Cluster, mut superuser: PgConnection) {
+    superuser.execute("CREATE ROLE ann LOGIN CREATEROLE PASSWORD 'secret'").await.unwrap();
+    superuser.execute("CREATE DATABASE own OWNER ann").await.unwrap();
+    superuser.close().await.unwrap();
+    let url = cluster.url("ann", &"secret".into(), "own");
+    let place = Workplace::new()
+        .with("TENANTRY_DATABASE_URL", url.expose_secret())
+        .with("TENANTRY_MASTER_KEY", MASTER_KEY)
+        .with("TENANTRY_MAIL", "file");
+
+    assert_eq!(
+        place.run("tenant list").failure(1),
+        "error: the database is not set up: run `tenantry migrate`\n"
+    );
+    let check = place.run("migrate --check --json");
+    assert_eq!(check.code, 1);
+    let check: Value = serde_json::from_str(&check.stdout).unwrap();
+    let report = place.run("migrate --json").json();
+    assert_eq!(report["catalog"], check["catalog"]);
+    let statements = report["not_hardened"].as_array().unwrap();
+    let set_config = "REVOKE EXECUTE ON FUNCTION pg_catalog.set_config(text,text,boolean) FROM PUBLIC";
+    assert!(statements.iter().any(|it| it == set_config), "{statements:?}");
+    let text = place.run("migrate").ok();
+    assert!(text.starts_with("The database is up to date.\n\nThis login may not take"), "{text}");
+    assert!(text.contains(&format!("\n  {set_config};\n")), "{text}");
+    let report = place.run("doctor");
+    assert!(report.code == 1 && report.stdout.contains("PUBLIC has rights"), "{report:?}");
+
+    let mut superuser = superuser_of(&cluster.superuser_url("own")).await;
+    for statement in statements {
+        superuser.execute(AssertSqlSafe(statement.as_str().unwrap().to_owned())).await.unwrap();
+    }
+    superuser.close().await.unwrap();
+    assert_eq!(place.run("migrate").ok(), "The database is up to date.\n");
+    assert_eq!(place.run("migrate --check --json").json()["up_to_date"], true);
+    assert_eq!(place.run("doctor --json").json()["problems"], 0);
+
+    let place = place.with("TENANTRY_MASTER_KEY", "MTIzNDU2Nzg5MGFiY2RlZmdoaWprbG1ub3BxcnN0dXY=");
+    let error = place.run("tenant list").failure(1);
+    assert_eq!(error, "error: the master key is not the one this database was set up with\n");
+}

@@ -1,0 +1,167 @@
+//! The real binary, a directory for it to work in, and a `serve` that runs beside other commands.
+
+use std::{
+    fs::Permissions,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::Request;
+
+/// Where somebody works with the program.
+pub(super) struct Workplace {
+    directory: TempDir,
+    variables: Vec<(&'static str, String)>,
+}
+
+impl Workplace {
+    pub(super) fn new() -> Self {
+        // As root, PostgreSQL runs as another user, who has to be let through.
+        let permissions = Permissions::from_mode(0o711);
+        let directory = tempfile::Builder::new().prefix("tenantry-test-").permissions(permissions).tempdir();
+        Self { directory: directory.unwrap(), variables: Vec::new() }
+    }
+
+    /// With a setting that is not the default.
+    pub(super) fn with(mut self, variable: &'static str, value: impl Into<String>) -> Self {
+        self.variables.push((variable, value.into()));
+        self
+    }
+
+    pub(super) fn data_dir(&self) -> PathBuf {
+        self.directory.path().join(".tenantry")
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
+        command.args(line.split_whitespace()).current_dir(self.directory.path());
+        // What is set where the tests run is none of theirs.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TENANTRY_")) {
+            command.env_remove(name);
+        }
+        command
+            .env("TENANTRY_LISTEN", "127.0.0.1:0")
+            .envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(super) fn run(&self, line: &str) -> Ended {
+        self.run_with(line, "")
+    }
+
+    /// Runs a command with this on its standard input.
+    pub(super) fn run_with(&self, line: &str, input: &str) -> Ended {
+        let mut child = self.command(line).spawn().unwrap();
+        // Those that need nothing close it unread.
+        child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
+        let output = child.wait_with_output().unwrap();
+        Ended {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Starts `serve` and waits until it is ready.
+    pub(super) fn serve(&self) -> Serve {
+        let mut child = self.command("serve --json").spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut answer = String::new();
+        while !answer.ends_with('}') {
+            let Some(line) = lines.next() else {
+                let mut stderr = String::new();
+                child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+                panic!("serve did not start: {stderr}");
+            };
+            answer.push_str(&line);
+        }
+        // Its log goes on, and somebody has to take it.
+        let mut stderr = child.stderr.take().unwrap();
+        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let (_, port) = answer["url"].as_str().unwrap().rsplit_once(':').unwrap();
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let address = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
+        Serve { child, address, client: reqwest::Client::new() }
+    }
+}
+
+/// What a command left.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) code: i32,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+impl Ended {
+    /// What it printed, which has to be all.
+    pub(super) fn ok(self) -> String {
+        assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{}", self.stdout);
+        self.stdout
+    }
+
+    /// What it printed for a program.
+    pub(super) fn json(self) -> Value {
+        serde_json::from_str(&self.ok()).unwrap()
+    }
+
+    /// Why it failed.
+    pub(super) fn failure(self, code: i32) -> String {
+        assert_eq!((self.code, self.stdout.as_str()), (code, ""), "{}", self.stderr);
+        self.stderr
+    }
+}
+
+/// A running `serve`.
+pub(super) struct Serve {
+    child: Child,
+    address: SocketAddr,
+    client: reqwest::Client,
+}
+
+impl Serve {
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A request to the host of a tenant.
+    pub(super) fn request(&self, slug: &str, method: &str, path: &str) -> Request {
+        let host = format!("{slug}.localhost:{}", self.address.port());
+        Request::new(&self.client, self.address, method, path).host(&host)
+    }
+
+    /// Stops it as an operating system does, and waits until it has. Returns its exit code.
+    pub(super) fn terminate(mut self) -> Option<i32> {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Serve {
+    fn drop(&mut self) {
+        // Of one that has ended there is nothing left to kill; PostgreSQL stops with it.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Tries until it holds, for half a minute.
+pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut interval = tokio::time::interval(Duration::from_millis(50));
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        interval.tick().await;
+    }
+}
