@@ -116,7 +116,7 @@ fn the_master_key_may_come_from_a_file_but_not_twice() {
     std::fs::write(&path, format!("{KEY}\n")).unwrap();
     let file = ("TENANTRY_MASTER_KEY_FILE", path.to_str().unwrap());
     let key = from_environment(&[file]).master_key.unwrap();
-    assert_eq!(key.expose(), b"0123456789ABCDEFGHIJKLMNOPQRSTUV");
+    assert_eq!(key.key().expose(), b"0123456789ABCDEFGHIJKLMNOPQRSTUV");
 
     let twice = parse("", &[file, ("TENANTRY_MASTER_KEY", KEY)]).unwrap_err().to_string();
     assert!(
