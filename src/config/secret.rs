@@ -240,7 +240,7 @@ mod tests {
         ];
         for text in encodings {
             let key = MasterKey::parse(&text).unwrap();
-            assert_eq!(key.key().expose(), bytes);
+            assert_eq!(key.key().expose()[..], bytes);
             assert_eq!(format!("{key:?}"), "MasterKey(***)");
         }
     }
