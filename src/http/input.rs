@@ -15,7 +15,8 @@ use super::{error::Sentence, field_errors::FieldErrors};
 /// What is wrong with one field.
 pub type Wrong = Vec<Sentence>;
 
-const REQUIRED: &str = "This field is required.";
+/// What is wrong with what is not there and has to be.
+pub(crate) const REQUIRED: &str = "This field is required.";
 const NULL: &str = "This field may not be null.";
 /// What is wrong with an empty text where there has to be one.
 pub(crate) const BLANK: &str = "This field may not be blank.";
