@@ -111,7 +111,7 @@ pub struct MigrationReport {
 /// Brings the catalog, the roles, the keys and the grants up to date. One process at a time does it; others wait.
 ///
 /// # Errors
-/// [`Error::WrongMasterKey`], or those of the database.
+/// [`Error::WrongMasterKey`], [`Error::CatalogAhead`], or those of the database.
 pub(crate) async fn migrate_catalog(
     owner: &SecretString,
     master: &SecretKey,
@@ -126,6 +126,10 @@ pub(crate) async fn migrate_catalog(
     run(&mut connection, format!("CREATE SCHEMA IF NOT EXISTS {CATALOG_SCHEMA}")).await?;
 
     let before = applied(&mut connection).await?;
+    let known = known();
+    if !before.iter().all(|name| known.contains(name)) {
+        return Err(Error::CatalogAhead);
+    }
     let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
     let database = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
     migration::Catalog::up(&database, None).await?;
@@ -151,6 +155,11 @@ async fn applied(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
     rows.iter().map(|row| row.try_get(0).map_err(Into::into)).collect()
 }
 
+/// The catalog migrations that this program knows.
+fn known() -> HashSet<String> {
+    migration::Catalog::migrations().iter().map(|migration| migration.name().to_owned()).collect()
+}
+
 /// What the catalog says of the whole installation.
 #[derive(Debug)]
 pub(crate) struct Installation {
@@ -166,8 +175,7 @@ impl Installation {
         let mut connection = PgConnection::connect_with(&options).await?;
         check_server(&connection)?;
         let found: HashSet<String> = applied(&mut connection).await?.into_iter().collect();
-        let expected: HashSet<String> =
-            migration::Catalog::migrations().iter().map(|migration| migration.name().to_owned()).collect();
+        let expected = known();
         if found.is_empty() {
             return Err(Error::NotInstalled);
         }
