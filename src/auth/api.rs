@@ -85,6 +85,7 @@ crate::output! {
 /// The endpoints of this slice.
 pub struct AuthApi(pub App);
 
+#[expect(clippy::unused_async, reason = "every operation of `OpenApi` is async")]
 #[OpenApi(tag = "Tag::Session")]
 impl AuthApi {
     /// Sign in

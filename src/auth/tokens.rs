@@ -132,15 +132,14 @@ impl Tokens {
         issuer: String,
     ) -> Result<Self, TokenError> {
         let now = clock.now();
-        let keyring = match Keyring::load(&catalog, &wrapping, now).await? {
-            Some(keyring) => keyring,
-            None => {
-                // Two processes may both do this: then there are two keys, which is as good.
-                create_key(&catalog, &wrapping, now).await?;
-                Keyring::load(&catalog, &wrapping, now)
-                    .await?
-                    .ok_or_else(|| TokenError::Key("it is gone right after it was made".into()))?
-            }
+        let keyring = if let Some(keyring) = Keyring::load(&catalog, &wrapping, now).await? {
+            keyring
+        } else {
+            // Two processes may both do this: then there are two keys, which is as good.
+            create_key(&catalog, &wrapping, now).await?;
+            Keyring::load(&catalog, &wrapping, now)
+                .await?
+                .ok_or_else(|| TokenError::Key("it is gone right after it was made".into()))?
         };
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[&issuer]);

@@ -164,6 +164,7 @@ impl Listing for Users {
 /// The endpoints of this slice.
 pub struct UsersApi;
 
+#[expect(clippy::unused_async, reason = "every operation of `OpenApi` is async")]
 #[OpenApi(tag = "Tag::Users")]
 impl UsersApi {
     /// The signed-in user
