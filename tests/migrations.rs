@@ -1,15 +1,19 @@
 //! Databases come to be, and are brought up to date.
 
-use chrono::Utc;
 use migration::{
     VERSION_TABLE,
     sea_orm_migration::{MigratorTrait as _, sea_orm::SqlxPostgresConnector},
 };
 use secrecy::ExposeSecret as _;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _, postgres::PgPoolOptions};
-use tenants::{Error, SecretKey, Settings, Tenancy};
+use tenantry::clock::Clock;
+use tenants::{Error, MigrationReport, SecretKey, Settings, Tenancy};
 
 use crate::support::{Database, TestApp, superuser_of};
+
+async fn migrate(settings: &Settings) -> Result<MigrationReport, Error> {
+    Tenancy::migrate(settings, Clock::system().now()).await
+}
 
 /// What the catalogs say of a schema, one line an object, without the schema's own name.
 async fn described(superuser: &mut PgConnection, schema: &str) -> Vec<String> {
@@ -94,12 +98,12 @@ async fn state(superuser: &mut PgConnection) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn migrating_what_is_up_to_date_changes_nothing() {
     let database = Database::empty().await;
-    let first = Tenancy::migrate(&database.settings, Utc::now()).await.unwrap();
+    let first = migrate(&database.settings).await.unwrap();
     assert_eq!(first.catalog.len(), migration::Catalog::migrations().len());
     let mut superuser = superuser_of(&database.superuser).await;
     let before = state(&mut superuser).await;
 
-    let second = Tenancy::migrate(&database.settings, Utc::now()).await.unwrap();
+    let second = migrate(&database.settings).await.unwrap();
     assert_eq!((second.catalog.len(), second.tenants), (0, 0));
     assert_eq!(state(&mut superuser).await, before);
     Tenancy::open(&database.settings).await.unwrap();
@@ -108,8 +112,7 @@ async fn migrating_what_is_up_to_date_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_processes_may_migrate_an_empty_database_at_once() {
     let Database { settings, superuser } = Database::empty().await;
-    let migrate = || Tenancy::migrate(&settings, Utc::now());
-    let (one, other) = tokio::join!(migrate(), migrate());
+    let (one, other) = tokio::join!(migrate(&settings), migrate(&settings));
     let applied = one.unwrap().catalog.len() + other.unwrap().catalog.len();
     assert_eq!(applied, migration::Catalog::migrations().len(), "each migration once");
     let mut superuser = superuser_of(&superuser).await;
@@ -129,7 +132,7 @@ async fn another_master_key_is_refused() {
     database.settings.master_key = SecretKey::generate();
     let sentence = "the master key is not the one this database was set up with";
     assert_eq!(refusal(&database.settings).await, sentence);
-    let migrated = Tenancy::migrate(&database.settings, Utc::now()).await;
+    let migrated = migrate(&database.settings).await;
     assert!(matches!(migrated, Err(Error::WrongMasterKey)), "{migrated:?}");
     assert_eq!(state(&mut superuser_of(&database.superuser).await).await, before);
 }
@@ -147,7 +150,7 @@ async fn a_catalog_that_is_not_the_programs_is_refused_with_the_way_out() {
         .unwrap();
     let ahead = "the catalog was migrated by a newer version of tenantry: install that version";
     assert_eq!(refusal(&settings).await, ahead);
-    assert_eq!(Tenancy::migrate(&settings, Utc::now()).await.unwrap_err().to_string(), ahead);
+    assert_eq!(migrate(&settings).await.unwrap_err().to_string(), ahead);
 
     superuser
         .execute("DELETE FROM tenantry.schema_migrations WHERE version = 'm9999_tomorrow'")
@@ -180,7 +183,7 @@ async fn a_tenant_that_is_behind_is_brought_up_to_date() {
     superuser.execute(AssertSqlSafe(reset)).await.unwrap();
     assert_eq!(app.app.tenancy.behind().await.unwrap(), 1);
 
-    let report = Tenancy::migrate(app.settings(), Utc::now()).await.unwrap();
+    let report = migrate(app.settings()).await.unwrap();
     assert_eq!((report.catalog.len(), report.tenants), (0, 1));
     assert_eq!(app.app.tenancy.behind().await.unwrap(), 0);
     assert_eq!(described(&mut superuser, acme.schema().as_str()).await, expected);

@@ -17,15 +17,14 @@ fn the_committed_document_is_the_one_of_the_code() {
     if committed.trim_end() == generated {
         return;
     }
-    let (mut old, mut new) = (committed.lines(), generated.lines());
-    let (n, old, new) = (1..)
-        .map(|n| (n, old.next().unwrap_or("(its end)"), new.next().unwrap_or("(its end)")))
-        .find(|(_, old, new)| old != new)
-        .unwrap();
+    let differs = committed.lines().zip(generated.lines()).position(|(old, new)| old != new);
+    let n = differs.unwrap_or_else(|| committed.lines().count().min(generated.lines().count()));
+    let [old, new] = [&committed, &generated].map(|text| text.lines().nth(n).unwrap_or("(its end)"));
     panic!(
-        "{} is not what the code says any more; line {n} is\n{old}\nand would be\n{new}\n\
+        "{} is not what the code says any more; line {} is\n{old}\nand would be\n{new}\n\
          If the change is meant, run `cargo run -- openapi > tests/openapi.json` and commit it: clients rely on it.",
-        path.display()
+        path.display(),
+        n + 1,
     );
 }
 

@@ -17,7 +17,10 @@ use tenants::DataKey;
 
 use crate::support::{Answer, Organization, PASSWORD, Person, Request, TestApp, User};
 
-const ACCESS: Duration = Duration::from_mins(10);
+/// How long an access token lasts, in seconds.
+const ACCESS: u64 = 10 * 60;
+/// How long a session lasts that nobody uses, in seconds.
+const SESSION: u64 = 30 * 24 * 60 * 60;
 
 fn login(app: &TestApp, organization: &Organization, body: &Value) -> Request {
     app.request("POST", "/api/login/").host(&organization.host(app)).json(body)
@@ -241,7 +244,7 @@ async fn a_token_can_be_checked_here_and_now() {
     let missing =
         app.request("POST", "/api/token/verify/").host(&acme.host(&app)).json(&json!({})).send().await;
     assert_eq!(missing.json()["token"], json!(["This field is required."]));
-    app.clock.advance(ACCESS);
+    app.clock.advance(Duration::from_secs(ACCESS));
     assert_not_valid(&verify(&app, &acme, token).send().await, "after its end");
 }
 
@@ -249,7 +252,7 @@ async fn a_token_can_be_checked_here_and_now() {
 async fn a_token_ends_after_ten_minutes_and_a_session_after_thirty_days() {
     let app = TestApp::start().await;
     let acme = app.sign_up("acme").await;
-    app.clock.advance(ACCESS - Duration::from_secs(1));
+    app.clock.advance(Duration::from_secs(ACCESS - 1));
     assert_eq!(me(&acme.owner).await.status, 200);
     app.clock.advance(Duration::from_secs(1));
     assert_not_valid(&me(&acme.owner).await, "ten minutes later");
@@ -260,7 +263,7 @@ async fn a_token_ends_after_ten_minutes_and_a_session_after_thirty_days() {
     let claims: Claims = claims_of(&acme.owner.token);
     let subject = Subject { user: claims.sub, tenant: claims.tenant, session: claims.sid, role: Role::Owner };
     let with = |token: String| app.request("GET", "/api/current_user/").bearer(&token);
-    app.clock.advance(Duration::from_hours(30 * 24) - ACCESS - Duration::from_secs(1));
+    app.clock.advance(Duration::from_secs(SESSION - ACCESS - 1));
     assert_eq!(with(app.app.tokens.issue(&subject).unwrap().0).send().await.status, 200);
     app.clock.advance(Duration::from_secs(1));
     let late = with(app.app.tokens.issue(&subject).unwrap().0).send().await;

@@ -136,7 +136,7 @@ async fn a_slug_is_refused_for_what_is_wrong_with_it() {
         let answer = sign_up(&app, &body(slug)).send().await;
         assert_eq!(answer.said(), (400, "invalid".into()), "{slug}");
         assert_eq!(errors(&answer), json!({"slug": [sentence]}), "{slug}");
-        let encoded: String = slug.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let encoded: String = url::form_urlencoded::byte_serialize(slug.as_bytes()).collect();
         let check = app.request("GET", &format!("{PATH}check/?slug={encoded}")).expect(200).await;
         assert_eq!(check, json!({"slug": slug, "available": false, "reason": sentence}));
     }

@@ -89,13 +89,13 @@ impl TestApp {
             site,
         });
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = app.clone();
+        let inside = app.clone();
         tokio::spawn(async move {
             let stopped = async {
                 // Dropping the sender is the signal.
                 stopped.await.ok();
             };
-            server.run(&served, TrustedProxies::default(), stopped, Duration::ZERO).await.unwrap();
+            server.run(&inside, TrustedProxies::default(), stopped, Duration::ZERO).await.unwrap();
         });
         // The first test to come here does it; the others are told that it is done.
         rustls::crypto::ring::default_provider().install_default().ok();
