@@ -151,7 +151,7 @@ async fn an_unbound_connection_of_a_lane_reads_nothing() {
     ];
     for query in queries {
         let error = connection.execute(AssertSqlSafe(query.clone())).await.unwrap_err();
-        let code = error.as_database_error().and_then(|error| error.code()).map(|code| code.into_owned());
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         assert!(matches!(code.as_deref(), Some("42501" | "42P01")), "{query}: {error}");
     }
     // And what it lacks is the binding alone.

@@ -13,7 +13,7 @@ use crate::{
     state::App,
     users::{
         Login,
-        identity::{Credential, Email, Username},
+        identity::{Credential, Email, Identifier, Username},
     },
 };
 
@@ -21,9 +21,9 @@ crate::input! {
     /// Who signs in: by username or by e-mail address, and with which password.
     pub struct LoginIn {
         /// The username. Either this or `email` is needed.
-        pub username: Option<Text<1, 254>>,
+        pub username: Option<Identifier>,
         /// The e-mail address. Either this or `username` is needed.
-        pub email: Option<Text<1, 254>>,
+        pub email: Option<Identifier>,
         /// The password.
         pub password: Credential,
     }

@@ -199,7 +199,9 @@ impl Tokens {
         {
             return Ok(self.in_time(&verified.claims).then(|| verified.claims.clone()));
         }
-        let Ok(Header { kid: Some(kid), alg: Algorithm::EdDSA, .. }) = jsonwebtoken::decode_header(token)
+        // What is critical must be understood (RFC 7515, 4.1.11), and jsonwebtoken does not look at it.
+        let Ok(Header { kid: Some(kid), alg: Algorithm::EdDSA, crit: None, .. }) =
+            jsonwebtoken::decode_header(token)
         else {
             return Ok(None);
         };

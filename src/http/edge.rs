@@ -180,13 +180,13 @@ impl<G: Gate> Edge<G> {
         route: &Route,
         mut admission: Admission,
     ) -> Result<Response, Problem> {
-        match self.gate.admit(&mut request, &admission).await {
-            Err(problem) if problem.is_tenant_changed() => {
-                // Nothing has happened yet, so a tenant that only moved is found where it is now.
-                admission.again = true;
-                self.gate.admit(&mut request, &admission).await?;
+        if let Err(problem) = self.gate.admit(&mut request, &admission).await {
+            if !problem.is_tenant_changed() {
+                return Err(problem);
             }
-            admitted => admitted?,
+            // Found out while looking for the session. Nothing has been done yet, so a tenant that is still open goes on.
+            admission.again = true;
+            self.gate.admit(&mut request, &admission).await?;
         }
         self.prepare(&mut request)?;
         let conditions = Conditions::of(&request);

@@ -15,9 +15,11 @@ use super::{error::Sentence, field_errors::FieldErrors};
 /// What is wrong with one field.
 pub type Wrong = Vec<Sentence>;
 
-const REQUIRED: &str = "This field is required.";
+/// What is wrong with what is not there and has to be.
+pub(crate) const REQUIRED: &str = "This field is required.";
 const NULL: &str = "This field may not be null.";
-const BLANK: &str = "This field may not be blank.";
+/// What is wrong with an empty text where there has to be one.
+pub(crate) const BLANK: &str = "This field may not be blank.";
 const NOT_A_STRING: &str = "Not a valid string.";
 
 /// A type that a member of an input can have.

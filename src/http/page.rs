@@ -220,7 +220,8 @@ impl Links {
         let is_page = |pair: &&str| {
             form_urlencoded::parse(pair.as_bytes()).next().is_some_and(|(name, _)| name == "page")
         };
-        for pair in self.query.split('&').filter(|pair| !pair.is_empty() && !is_page(pair)) {
+        // `pair.is_empty()` would be that of `poem_openapi`'s `Type`, which says no to every string.
+        for pair in self.query.split('&').filter(|pair| !str::is_empty(pair) && !is_page(pair)) {
             link.push(separator);
             link.push_str(pair);
             separator = '&';

@@ -5,7 +5,7 @@ use std::{any::Any, time::Duration};
 use poem::{Error, Response, error, http::StatusCode};
 use poem_openapi::error as openapi;
 
-use super::error::Problem;
+use super::{error::Problem, input::REQUIRED};
 
 /// The problem an error is or stands for.
 pub(crate) fn error(error: Error) -> Problem {
@@ -49,6 +49,10 @@ pub(crate) fn panic(payload: &(dyn Any + Send)) -> Problem {
 /// What a parameter's type says is wrong, if it is a type of ours; `poem_openapi` writes the type's name before it. What
 /// the standard library says ("invalid digit found in string") is for programmers.
 fn sentence(reason: &str) -> String {
+    // The one thing `poem_openapi` says itself that a client can make sense of.
+    if reason.ends_with("expects an input value.") {
+        return REQUIRED.to_owned();
+    }
     let own = reason.split_once("\": ").map(|(_, own)| own).filter(|own| own.ends_with('.'));
     own.unwrap_or("Enter a valid value.").to_owned()
 }

@@ -1,6 +1,6 @@
 //! What a person is known and let in by: username, e-mail address, password.
 
-use std::fmt;
+use std::{fmt, ops::Deref};
 
 use poem_openapi::registry::MetaSchema;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -8,7 +8,9 @@ use serde::Serialize;
 use serde_json::Value;
 use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quick, is_nfkc_quick};
 
-use crate::http::input::{Field, Wrong, bounded, lengths, string, string_type, too_long, wrong};
+use crate::http::input::{
+    BLANK, Field, Wrong, bounded, lengths, string, string_type, too_long, trimmed, wrong,
+};
 
 /// As long as Django's.
 const MAX_USERNAME: usize = 150;
@@ -240,7 +242,7 @@ impl Password {
     }
 }
 
-/// A password somebody claims to have: one that can't be right is wrong, not malformed, so it has no least length.
+/// A password somebody claims to have: one that can't be right is wrong, not malformed, so any length will do.
 #[derive(Clone, Debug)]
 pub struct Credential(SecretString);
 
@@ -250,7 +252,12 @@ impl Credential {
     /// # Errors
     /// The sentences for the person who typed it.
     pub fn parse(text: String) -> Result<Self, Wrong> {
-        secret(text).map(Self)
+        let text = SecretString::from(text);
+        if text.expose_secret().is_empty() {
+            return wrong(BLANK);
+        }
+        // Longer than anybody's can be: no hash is of it, in whatever form.
+        Ok(Self(if is_too_long(&text) { text } else { normalized(text) }))
     }
 
     /// The password itself.
@@ -263,24 +270,55 @@ impl Credential {
 fn secret(text: String) -> Result<SecretString, Wrong> {
     // Whatever way this goes, no copy of the text is left behind.
     let text = SecretString::from(text);
-    let raw = text.expose_secret();
-    if raw.chars().nth(MAX_PASSWORD * COMPOSITION).is_some() {
+    if is_too_long(&text) {
         return wrong(too_long(MAX_PASSWORD));
     }
-    if raw.contains('\0') {
+    if text.expose_secret().contains('\0') {
         return wrong("Null characters are not allowed.");
     }
-    let normal = if is_nfc_quick(raw.chars()) == IsNormalized::Yes {
-        text
-    } else {
-        // Room for the whole at once: a buffer that grew would leave copies of its beginning behind.
-        let mut normal = String::with_capacity(raw.len() * COMPOSITION);
-        normal.extend(raw.nfc());
-        SecretString::from(normal)
-    };
+    let normal = normalized(text);
     bounded(normal.expose_secret(), 1, MAX_PASSWORD)?;
     Ok(normal)
 }
+
+/// Too long to be a password in any form, and too long to be normalized only to find that out.
+fn is_too_long(text: &SecretString) -> bool {
+    text.expose_secret().chars().nth(MAX_PASSWORD * COMPOSITION).is_some()
+}
+
+fn normalized(text: SecretString) -> SecretString {
+    let raw = text.expose_secret();
+    if is_nfc_quick(raw.chars()) == IsNormalized::Yes {
+        return text;
+    }
+    // Room for the whole at once: a buffer that grew would leave copies of its beginning behind.
+    let mut normal = String::with_capacity(raw.len() * COMPOSITION);
+    normal.extend(raw.nfc());
+    SecretString::from(normal)
+}
+
+/// A username or an address somebody claims to have: like a [`Credential`], one that can't be is wrong, not malformed.
+#[derive(Clone, Debug)]
+pub struct Identifier(String);
+
+impl Deref for Identifier {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Field for Identifier {
+    fn from_value(value: Value) -> Result<Self, Wrong> {
+        let text = trimmed(string(value)?);
+        if text.is_empty() { wrong(BLANK) } else { Ok(Self(text)) }
+    }
+}
+
+string_type!([] Identifier, "identifier", |schema| {
+    lengths::<1, MAX_EMAIL>(schema);
+});
 
 impl Field for Password {
     fn from_value(value: Value) -> Result<Self, Wrong> {

@@ -8,7 +8,7 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DbErr, DerivePartialModel, EntityTrait, Order as Direction,
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
-    sea_query::{Expr, LikeExpr, extension::postgres::PgExpr},
+    sea_query::{Expr, extension::postgres::PgExpr},
 };
 use uuid::Uuid;
 
@@ -226,16 +226,17 @@ impl Filter<'_> {
             .add_option(self.is_active.map(|is_active| Column::IsActive.eq(is_active)));
         for word in self.words {
             let pattern = contains(word);
-            let any = SEARCHED.into_iter().fold(Condition::any(), |any, column| {
-                any.add(Expr::col(column).ilike(LikeExpr::new(pattern.clone()).escape('\\')))
-            });
+            let any = SEARCHED
+                .into_iter()
+                .fold(Condition::any(), |any, column| any.add(Expr::col(column).ilike(&pattern)));
             condition = condition.add(any);
         }
         Entity::find().filter(condition)
     }
 }
 
-/// The pattern of a text that has this word in it. What would be a wildcard stands for itself.
+/// The pattern of a text that has this word in it. What would be a wildcard stands for itself, by PostgreSQL's default
+/// escape: sea-query puts the operand of `ILIKE … ESCAPE` in parentheses, which is no SQL.
 fn contains(word: &str) -> String {
     let mut pattern = String::with_capacity(word.len() + 2);
     pattern.push('%');

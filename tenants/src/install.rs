@@ -114,7 +114,7 @@ pub struct MigrationReport {
 /// Brings the catalog, the roles, the keys and the grants up to date. One process at a time does it; others wait.
 ///
 /// # Errors
-/// [`Error::WrongMasterKey`], or those of the database.
+/// [`Error::WrongMasterKey`], [`Error::CatalogAhead`], or those of the database.
 pub(crate) async fn migrate_catalog(
     owner: &SecretString,
     master: &SecretKey,

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 use sqlx::PgConnection;
 use tenantry::{
     auth::Tokens,
@@ -115,6 +116,11 @@ impl TestApp {
     /// A look at the database past everything that guards it.
     pub(crate) async fn superuser(&self) -> PgConnection {
         superuser_of(&self.database.superuser).await
+    }
+
+    /// The URL of this test's database, as the superuser.
+    pub(crate) fn superuser_url(&self) -> &SecretString {
+        &self.database.superuser
     }
 
     /// How to open the installation in this test's database.

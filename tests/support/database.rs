@@ -10,10 +10,12 @@ use std::{
     time::Duration,
 };
 
-use chrono::Utc;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
-use tenantry::embedded::{self, Cluster, Durability};
+use tenantry::{
+    clock::Clock,
+    embedded::{self, Cluster, Durability},
+};
 use tenants::{PoolOptions, SecretKey, Settings, Tenancy};
 use tokio::sync::OnceCell;
 
@@ -74,7 +76,7 @@ async fn start() -> Shared {
     .await
     .unwrap();
     let settings = shared.settings(TEMPLATE);
-    Tenancy::migrate(&settings, Utc::now()).await.unwrap();
+    Tenancy::migrate(&settings, Clock::system().now()).await.unwrap();
     shared
 }
 

@@ -130,12 +130,15 @@ fn a_new_password_has_bounds_in_characters_and_keeps_its_spaces() {
 }
 
 #[test]
-fn a_claimed_password_may_be_short() {
-    assert!(Credential::parse("x".into()).is_ok());
-    assert_eq!(
-        Credential::parse("x".repeat(129)).map(drop),
-        wrong("Ensure this field has no more than 128 characters.")
-    );
+fn a_claimed_password_is_wrong_rather_than_malformed() {
+    let claimed = |text: &str| {
+        Credential::parse(text.to_owned()).map(|claimed| claimed.secret().expose_secret().to_owned())
+    };
+    assert_eq!(claimed("x"), Ok("x".into()));
+    assert_eq!(claimed(&"o\u{308}".repeat(129)), Ok("ö".repeat(129)));
+    let endless = "o\u{308}".repeat(500_000);
+    assert_eq!(claimed(&endless), Ok(endless), "not even normalized");
+    assert_eq!(claimed(""), wrong("This field may not be blank."));
 }
 
 #[test]
