@@ -209,5 +209,11 @@ fn debug_output_holds_no_secret() {
 #[test]
 fn people_can_read_the_table() {
     insta::assert_snapshot!(settings_help());
-    assert_eq!(settings_markdown().lines().count(), SETTINGS.len() + 2);
+}
+
+#[test]
+fn the_readme_has_the_settings_as_they_are() {
+    let table = settings_markdown();
+    assert_eq!(table.lines().count(), SETTINGS.len() + 2);
+    assert!(include_str!("../../README.md").contains(&table), "README.md should have this table:\n\n{table}");
 }
