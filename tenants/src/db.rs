@@ -8,9 +8,9 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statem
 use tokio::sync::Mutex;
 
 use crate::{
-    connection::{Lease, Pool},
-    error::{Fault, connection_error, fault, query_error},
+    error::{Fault, connection_error, fault, is_answer, query_error},
     lanes::{Lanes, Share},
+    pool::{Lease, Pool},
     resolution::{Resolver, Tenant},
 };
 
@@ -23,7 +23,7 @@ enum Place {
     /// In a tenant's schema, as the tenant's role, on a connection of its lane.
     Tenant { lanes: Arc<Lanes>, resolver: Resolver, tenant: Arc<Tenant> },
     /// In the catalog's schema, as the login of this pool.
-    Catalog { pool: Pool },
+    Catalog { pool: Pool, binding: Arc<str> },
 }
 
 /// A connection on loan. `_share` goes back after the lease, so that a tenant's share is never counted short.
@@ -34,7 +34,7 @@ struct Checkout {
 }
 
 /// What binds a connection to the catalog.
-pub(crate) const CATALOG_BINDING: &str = "RESET ROLE; SET search_path TO tenantry, pg_temp";
+const CATALOG_BINDING: &str = "RESET ROLE; SET search_path TO tenantry, pg_temp";
 
 impl Place {
     async fn checkout(&self) -> Result<Checkout, DbErr> {
@@ -42,33 +42,52 @@ impl Place {
             Self::Tenant { lanes, tenant, .. } => {
                 lanes.checkout(tenant).await.map(|(lease, share)| Checkout { lease, _share: Some(share) })
             }
-            Self::Catalog { pool } => {
-                pool.checkout(CATALOG_BINDING).await.map(|lease| Checkout { lease, _share: None })
+            Self::Catalog { pool, binding } => {
+                pool.checkout(binding).await.map(|lease| Checkout { lease, _share: None })
             }
         };
         self.noted(checkout).await
     }
 
-    /// One statement outside a transaction. A plan gone stale is made anew, once: nothing has happened yet.
+    /// One statement outside a transaction.
+    ///
+    /// A plan gone stale is made anew, once: nothing has happened yet. A query whose connection turns out to be dead is
+    /// asked again on another one, as long as the binding was only remembered; a change is not, because nobody knows
+    /// whether it was made.
     async fn run<T>(
         &self,
         statement: &Statement,
         run: impl AsyncFn(&mut Lease, &Statement) -> Result<T, sqlx::Error>,
     ) -> Result<T, DbErr> {
-        let mut checkout = self.checkout().await?;
-        let mut result = run(&mut checkout.lease, statement).await;
-        if let Err(error) = &result
-            && checkout.lease.forget_stale_plans(error).await
-        {
-            result = run(&mut checkout.lease, statement).await;
+        loop {
+            let mut checkout = self.checkout().await?;
+            let mut result = run(&mut checkout.lease, statement).await;
+            match &result {
+                Err(error) if checkout.lease.forget_stale_plans(error).await => {
+                    result = run(&mut checkout.lease, statement).await;
+                }
+                Err(error) if !is_answer(error) && checkout.lease.is_remembered() && is_query(statement) => {
+                    continue;
+                }
+                _ => {}
+            }
+            return self.noted(result.map_err(query_error)).await;
         }
-        self.noted(result.map_err(query_error)).await
     }
 
     async fn begin(&self) -> Result<Transaction, DbErr> {
-        let mut checkout = self.checkout().await?;
-        checkout.lease.batch("BEGIN").await.map_err(query_error)?;
-        Ok(Transaction { place: self.clone(), open: Mutex::new(Some(Open { checkout, failed: false })) })
+        loop {
+            let mut checkout = self.checkout().await?;
+            match checkout.lease.batch("BEGIN").await {
+                Ok(()) => {
+                    let open = Open { checkout, failed: false };
+                    return Ok(Transaction { place: self.clone(), open: Mutex::new(Some(open)) });
+                }
+                // Dead since its last use. A transaction that was not begun can be begun on another one.
+                Err(error) if !is_answer(&error) && checkout.lease.is_remembered() => {}
+                Err(error) => return Err(query_error(error)),
+            }
+        }
     }
 
     /// The result itself; and where the database says that the tenant changed, what is cached of it is forgotten.
@@ -81,6 +100,11 @@ impl Place {
         }
         result
     }
+}
+
+/// Whether a statement only reads. What the functions of the catalog change, they change in a transaction.
+fn is_query(statement: &Statement) -> bool {
+    statement.sql.starts_with("SELECT ")
 }
 
 /// An open transaction and what is known of its state.
@@ -273,7 +297,7 @@ pub struct CatalogDb {
 
 impl CatalogDb {
     pub(crate) fn new(pool: Pool) -> Self {
-        Self { place: Place::Catalog { pool } }
+        Self { place: Place::Catalog { pool, binding: CATALOG_BINDING.into() } }
     }
 
     /// Begins a transaction.

@@ -172,6 +172,11 @@ pub(crate) fn is_stale_plan(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("0A000"))
 }
 
+/// Whether a row broke a rule of its table (class 23): an error that everything else survives.
+pub(crate) fn is_violation(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(error) if error.code().is_some_and(|code| code.starts_with("23")))
+}
+
 /// Whether the server answered with an error of its own, so that the connection is still in step with it.
 pub(crate) fn is_answer(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(_))

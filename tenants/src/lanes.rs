@@ -13,7 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::{
-    connection::{Lease, Login, Pool, PoolFigures, PoolOptions},
+    connection::Login,
+    pool::{Lease, Pool, PoolFigures, PoolOptions},
     resolution::Tenant,
 };
 
@@ -31,15 +32,10 @@ struct Lane {
 }
 
 impl Lanes {
-    pub(crate) fn new(logins: impl IntoIterator<Item = Login>, options: &PoolOptions) -> Result<Self, DbErr> {
-        let lanes = logins
-            .into_iter()
-            .map(|login| {
-                let pool = Pool::new(login, options)?;
-                Ok(Lane { pool, shares: Arc::new(Shares::of(options.size)) })
-            })
-            .collect::<Result<_, DbErr>>()?;
-        Ok(Self { lanes, wait: options.wait })
+    pub(crate) fn new(logins: impl IntoIterator<Item = Login>, options: &PoolOptions) -> Self {
+        let lane =
+            |login| Lane { pool: Pool::new(login, options), shares: Arc::new(Shares::of(options.size)) };
+        Self { lanes: logins.into_iter().map(lane).collect(), wait: options.wait }
     }
 
     /// A connection of the tenant's lane, bound to the tenant.

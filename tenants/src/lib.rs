@@ -13,8 +13,8 @@
 //! | find out what is wrong with an installation | [`doctor`] |
 //! | know what a database error means | [`fault`], [`Fault`] |
 //!
-//! That one tenant cannot read another holds three times over: by these types; by the binding, which runs at every
-//! checkout ([`connection`]) and gives a connection the role and the path of one tenant; and by PostgreSQL, where that
+//! That one tenant cannot read another holds three times over: by these types; by the binding, without which
+//! nothing runs ([`connection`]) and which gives a connection the role and the path of one tenant; and by PostgreSQL, where that
 //! role has no right on anything but its own schema and the login behind it inherits none.
 
 mod connection;
@@ -27,18 +27,19 @@ mod install;
 mod keys;
 mod lanes;
 mod names;
+mod pool;
 mod provisioning;
 mod render;
 mod resolution;
 mod tenancy;
 
-pub use connection::{PoolFigures, PoolOptions};
 pub use db::{CatalogDb, CatalogTx, Job, TenantDb, TenantTx};
 pub use error::{Error, Fault, fault};
 pub use fleet::TenantSummary;
 pub use install::{MigrationReport, Pending, create_database};
 pub use keys::{DataKey, SecretKey};
 pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, SlugError};
+pub use pool::{PoolFigures, PoolOptions};
 pub use provisioning::{NewTenant, Provisioning, SlugChoice};
 pub use resolution::{Resolver, Status, Tenant, TenantName, served_versions};
 pub use tenancy::{LANES, Settings, Tenancy};

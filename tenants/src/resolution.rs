@@ -73,7 +73,7 @@ pub struct Tenant {
     /// The verified hosts of its own.
     pub domains: Vec<String>,
     /// The batch that binds a connection to it.
-    pub(crate) binding: String,
+    pub(crate) binding: Arc<str>,
 }
 
 impl Tenant {
@@ -100,7 +100,7 @@ impl Tenant {
             domains: domains
                 .map(|names| names.split(',').map(ToOwned::to_owned).collect())
                 .unwrap_or_default(),
-            binding: binding(&schema, timeout),
+            binding: binding(&schema, timeout).into(),
             schema,
         })
     }

@@ -8,11 +8,12 @@ use secrecy::SecretString;
 
 use crate::{
     CatalogDb, DataKey, Error, PoolFigures, PoolOptions, Resolver, SecretKey, TenantDb,
-    connection::{Login, Pool},
+    connection::Login,
     install::{self, Installation, MigrationReport, Pending},
     keys::DataKeys,
     lanes::Lanes,
     names::RoleNames,
+    pool::Pool,
     render::TenantMigrations,
     resolution::Tenant,
 };
@@ -89,12 +90,12 @@ impl Tenancy {
         let installation = Installation::load(&login, &settings.master_key).await?;
         let with_size = |size| PoolOptions { size, ..settings.lane_pool.clone() };
         let owner_login = Login(login.0.clone().options(install::SESSION_SETTINGS));
-        let owner = Pool::new(owner_login, &with_size(OWNER_CONNECTIONS))?;
+        let owner = Pool::new(owner_login, &with_size(OWNER_CONNECTIONS));
         let catalog_login = installation.login(&login, &installation.roles.catalog());
-        let catalog = Pool::new(catalog_login, &with_size(CATALOG_CONNECTIONS))?;
+        let catalog = Pool::new(catalog_login, &with_size(CATALOG_CONNECTIONS));
         let lane_logins =
             (0..installation.lanes).map(|lane| installation.login(&login, &installation.roles.lane(lane)));
-        let lanes = Lanes::new(lane_logins, &settings.lane_pool)?;
+        let lanes = Lanes::new(lane_logins, &settings.lane_pool);
         let catalog_db = CatalogDb::new(catalog.clone());
         Ok(Self {
             inner: Arc::new(Inner {

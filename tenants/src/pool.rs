@@ -1,0 +1,332 @@
+//! A pool that knows whom its connections are bound to.
+//!
+//! Pools of the registry hand out any idle connection; this one looks for the one that is bound already, which saves a
+//! round trip, and takes the one that was idle for longest otherwise, which leaves the others to their tenants.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use sea_orm::{ConnAcquireErr, DbErr};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{
+    connection::{Bound, Connection, Login},
+    error::{connection_error, is_answer, query_error},
+};
+
+/// A connection that was idle for longer than this is bound anew although it is remembered: that finds out whether it
+/// is still alive, before anything depends on it.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// How a pool behaves.
+#[derive(Clone, Debug)]
+pub struct PoolOptions {
+    /// The most connections it opens. They are opened when needed.
+    pub size: usize,
+    /// How long a checkout waits for a connection before the caller is told that the service is busy.
+    pub wait: Duration,
+    /// How long opening a connection may take.
+    pub connect: Duration,
+    /// The age at which a connection is closed instead of used again: a backend's memory grows with every schema it
+    /// has seen. Each connection gets up to a quarter less, so that they do not all close at once.
+    pub max_age: Duration,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            size: 4,
+            wait: Duration::from_secs(5),
+            connect: Duration::from_secs(5),
+            max_age: Duration::from_mins(30),
+        }
+    }
+}
+
+/// What a pool did since it was made, and what it does now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct PoolFigures {
+    /// Connections opened.
+    pub opened: u64,
+    /// Checkouts that bound a new connection.
+    pub bound: u64,
+    /// Checkouts that bound a connection anew, because it was bound otherwise, or had been idle.
+    pub rebound: u64,
+    /// Checkouts of a connection that was bound already: no round trip.
+    pub reused: u64,
+    /// Connections closed because of their age.
+    pub retired: u64,
+    /// Connections closed because an exchange on them was cut short or failed.
+    pub closed_unfinished: u64,
+    /// Connections open now.
+    pub open: usize,
+    /// Callers waiting for one now.
+    pub waiting: usize,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    opened: AtomicU64,
+    bound: AtomicU64,
+    rebound: AtomicU64,
+    reused: AtomicU64,
+    retired: AtomicU64,
+    closed_unfinished: AtomicU64,
+    open: AtomicUsize,
+    waiting: AtomicUsize,
+}
+
+impl Counters {
+    fn note(&self, bound: Bound, used_before: bool) {
+        let counter = match bound {
+            Bound::Remembered => &self.reused,
+            Bound::Anew if used_before => &self.rebound,
+            Bound::Anew => &self.bound,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection of a pool.
+#[derive(Debug)]
+struct Pooled {
+    connection: Connection,
+    /// When it is too old to be used again.
+    retires_at: Instant,
+    idle_since: Instant,
+    counters: Arc<Counters>,
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        self.counters.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    login: Login,
+    options: PoolOptions,
+    /// A permit for each connection that may be checked out. Closed with the pool.
+    permits: Arc<Semaphore>,
+    /// Those that were given back last stand last.
+    idle: Mutex<Vec<Pooled>>,
+    counters: Arc<Counters>,
+}
+
+/// A pool of connections of one login. Cloning it costs a reference count.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+}
+
+impl Pool {
+    pub(crate) fn new(login: Login, options: &PoolOptions) -> Self {
+        let permits = Arc::new(Semaphore::new(options.size));
+        let shared = Shared {
+            login,
+            options: options.clone(),
+            permits,
+            idle: Mutex::default(),
+            counters: Arc::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub(crate) fn figures(&self) -> PoolFigures {
+        let counters = &self.shared.counters;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        PoolFigures {
+            opened: count(&counters.opened),
+            bound: count(&counters.bound),
+            rebound: count(&counters.rebound),
+            reused: count(&counters.reused),
+            retired: count(&counters.retired),
+            closed_unfinished: count(&counters.closed_unfinished),
+            open: counters.open.load(Ordering::Relaxed),
+            waiting: counters.waiting.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Closes the pool: idle connections now, the others as they come back.
+    pub(crate) fn close(&self) {
+        self.shared.permits.close();
+        let idle = std::mem::take(&mut *self.shared.idle());
+        drop(idle);
+    }
+
+    /// A connection, bound by `binding`.
+    ///
+    /// A pooled connection may have died since its last use. Where binding finds that out, it is tried again with the
+    /// next one, and at last with a new one.
+    pub(crate) async fn checkout(&self, binding: &Arc<str>) -> Result<Lease, DbErr> {
+        let permit = self.permit().await?;
+        loop {
+            let taken = self.shared.take(binding);
+            let used_before = taken.is_some();
+            let pooled = match taken {
+                Some(pooled) => pooled,
+                None => self.open().await?,
+            };
+            let mut loan = Loan { pooled: Some(pooled), shared: Arc::clone(&self.shared) };
+            match loan.bind(binding).await {
+                Ok(bound) => {
+                    self.shared.counters.note(bound, used_before);
+                    return Ok(Lease { loan, remembered: bound == Bound::Remembered, _permit: permit });
+                }
+                Err(error) if used_before && !is_answer(&error) => drop(loan),
+                Err(error) => return Err(query_error(error)),
+            }
+        }
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, DbErr> {
+        let acquire = Arc::clone(&self.shared.permits).acquire_owned();
+        let waiting = Waiting::of(&self.shared);
+        let permit = tokio::time::timeout(self.shared.options.wait, acquire).await;
+        drop(waiting);
+        match permit {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_closed)) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)),
+            Err(_late) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)),
+        }
+    }
+
+    async fn open(&self) -> Result<Pooled, DbErr> {
+        let PoolOptions { connect, max_age, .. } = self.shared.options;
+        let connection = match tokio::time::timeout(connect, Connection::open(&self.shared.login)).await {
+            Ok(opened) => opened.map_err(connection_error)?,
+            Err(_late) => return Err(connection_error(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))),
+        };
+        self.shared.counters.opened.fetch_add(1, Ordering::Relaxed);
+        self.shared.counters.open.fetch_add(1, Ordering::Relaxed);
+        let now = Instant::now();
+        let retires_at = now + max_age.mul_f64(rand::random_range(0.75..=1.0));
+        Ok(Pooled { connection, retires_at, idle_since: now, counters: Arc::clone(&self.shared.counters) })
+    }
+}
+
+/// Counts a caller as waiting, for as long as it lives.
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn of(shared: &'a Shared) -> Self {
+        shared.counters.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.counters.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn idle(&self) -> MutexGuard<'_, Vec<Pooled>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An idle connection: the one bound by `binding` that was used last; else the one that was idle for longest,
+    /// unless its tenant was here a moment ago and there is room for another connection.
+    fn take(&self, binding: &Arc<str>) -> Option<Pooled> {
+        let now = Instant::now();
+        // What is too old is dropped, which closes it, after the lock.
+        let (mut pooled, retired): (Option<Pooled>, Vec<Pooled>) = {
+            let mut idle = self.idle();
+            let retired = idle.extract_if(.., |pooled| pooled.retires_at <= now).collect();
+            let bound = idle.iter().rposition(|pooled| pooled.connection.is_bound_by(binding));
+            let oldest = || {
+                let room = self.counters.open.load(Ordering::Relaxed) < self.options.size;
+                let in_use = |pooled: &Pooled| now - pooled.idle_since < TRUSTED_FOR;
+                idle.first().is_some_and(|pooled| !(room && in_use(pooled))).then_some(0)
+            };
+            let pooled = bound.or_else(oldest).map(|index| idle.remove(index));
+            (pooled, retired)
+        };
+        self.counters.retired.fetch_add(retired.len() as u64, Ordering::Relaxed);
+        if let Some(pooled) = &mut pooled
+            && now - pooled.idle_since > TRUSTED_FOR
+        {
+            pooled.connection.forget_binding();
+        }
+        pooled
+    }
+}
+
+/// A connection that goes back to its pool when this is dropped, unless its last exchange was cut short. Then it is
+/// closed, here and now: kept for later, it would keep a transaction and its locks open meanwhile.
+#[derive(Debug)]
+struct Loan {
+    /// `None` only while being dropped.
+    pooled: Option<Pooled>,
+    shared: Arc<Shared>,
+}
+
+impl Deref for Loan {
+    type Target = Connection;
+
+    #[expect(clippy::expect_used, reason = "it is there until it is dropped")]
+    fn deref(&self) -> &Connection {
+        &self.pooled.as_ref().expect("there until it is dropped").connection
+    }
+}
+
+impl DerefMut for Loan {
+    #[expect(clippy::expect_used, reason = "it is there until it is dropped")]
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.pooled.as_mut().expect("there until it is dropped").connection
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        let Some(mut pooled) = self.pooled.take() else { return };
+        if !pooled.connection.is_usable() {
+            self.shared.counters.closed_unfinished.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        pooled.idle_since = Instant::now();
+        let mut idle = self.shared.idle();
+        // Asked under the lock: a pool that is closing empties the list after it has closed the permits.
+        if !self.shared.permits.is_closed() {
+            idle.push(pooled);
+        }
+    }
+}
+
+/// A bound connection, and the right to have it. Fields are dropped in order: whoever gets the permit finds the
+/// connection among the idle ones.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    loan: Loan,
+    remembered: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    /// Whether nothing was heard of the server at this checkout: the first exchange will tell if it is still there.
+    pub(crate) fn is_remembered(&self) -> bool {
+        self.remembered
+    }
+}
+
+impl Deref for Lease {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.loan
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.loan
+    }
+}
