@@ -195,6 +195,31 @@ async fn a_token_opens_its_own_tenant_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_does_not_open_a_copy_of_its_tenant() {
+    let app = TestApp::start().await;
+    let (copy, original) = (app.sign_up("copy").await, app.sign_up("original").await);
+    // The same user with the same session in both, as after a restore: only the token tells them apart.
+    for table in ["users", "sessions"] {
+        let [to, from] = [copy.schema(), original.schema()];
+        let sql = format!(r#"INSERT INTO "{to}".{table} SELECT * FROM "{from}".{table}"#);
+        app.superuser().await.execute(AssertSqlSafe(sql)).await.unwrap();
+    }
+    for operation in secured().filter(|operation| operation.tenanted) {
+        for refused in [
+            operation.request(&app, NOBODY).host(&copy.host(&app)),
+            operation.request(&app, NOBODY).header("x-tenant", &copy.slug),
+        ] {
+            let answer = refused.bearer(&original.owner.token).send().await;
+            assert_eq!(answer.said(), (401, "token_not_valid".into()), "{operation}");
+        }
+    }
+    let body = json!({"token": original.owner.token});
+    let verify = app.request("POST", "/api/token/verify/").host(&copy.host(&app)).json(&body).send().await;
+    assert_eq!(verify.said(), (401, "token_not_valid".into()));
+    original.owner.get("/api/current_user/").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_id_of_another_tenant_is_an_id_of_nothing() {
     let border = Border::draw().await;
     let hidden = border.hidden_rows().await;

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::Executor as _;
 
-use crate::support::{Organization, Request, TestApp};
+use crate::support::{Options, Organization, Request, TestApp};
 
 const NOT_FOUND: (u16, &str) = (404, "tenant_not_found");
 const REQUIRED: (u16, &str) = (400, "tenant_required");
@@ -87,6 +87,22 @@ async fn no_source_is_told_to_name_one() {
     assert_eq!(refused(login).await, code(REQUIRED));
     // And one that is not valid is told so.
     assert_eq!(refused(tenant(&app).bearer("garbage")).await, code(NOT_VALID));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_of_the_public_url_names_no_tenant() {
+    let public_url = Some("https://app.example.org".parse().unwrap());
+    let app = TestApp::with(Options { public_url, ..Options::default() }).await;
+    let acme = app.sign_up("acme").await;
+    for host in ["app.example.org", "App.Example.ORG.:443"] {
+        assert_eq!(refused(tenant(&app).host(host)).await, code(REQUIRED), "{host}");
+        assert_eq!(slug_of(tenant(&app).host(host).bearer(&acme.owner.token)).await, "acme", "{host}");
+        let by_header = tenant(&app).host(host).header("x-tenant", "acme");
+        assert_eq!(refused(by_header).await, code((401, "not_authenticated")), "{host}");
+    }
+    assert_eq!(refused(tenant(&app).host("example.org")).await, code(NOT_FOUND));
+    // Tenants are under the base domain, which is another one here.
+    assert_eq!(refused(tenant(&app).host("acme.app.example.org")).await, code(NOT_FOUND));
 }
 
 #[tokio::test(flavor = "multi_thread")]

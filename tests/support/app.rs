@@ -29,11 +29,13 @@ pub(crate) struct Options {
     pub(crate) lane_pool_size: usize,
     /// Whether strangers may sign organizations up.
     pub(crate) tenant_sign_up: bool,
+    /// Where it is from outside, if that is another place than where it listens.
+    pub(crate) public_url: Option<Url>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lane_pool_size: PoolOptions::default().size, tenant_sign_up: true }
+        Self { lane_pool_size: PoolOptions::default().size, tenant_sign_up: true, public_url: None }
     }
 }
 
@@ -60,22 +62,24 @@ impl TestApp {
     pub(crate) async fn with(options: Options) -> Self {
         let database = Database::create().await;
         let clock = Clock::fixed("2026-01-02T03:04:05.678901Z".parse::<DateTime<Utc>>().unwrap());
-        Self::on(database, clock, options, None).await
+        Self::on(database, clock, options).await
     }
 
     /// The service once more, on the same database and clock: another process, as far as memory goes.
     pub(crate) async fn beside(&self) -> Self {
-        let public_url = self.app.site.public_url.clone();
-        Self::on(self.database.clone(), self.clock.clone(), Options::default(), Some(public_url)).await
+        let public_url = Some(self.app.site.public_url.clone());
+        Self::on(self.database.clone(), self.clock.clone(), Options { public_url, ..Options::default() })
+            .await
     }
 
-    async fn on(mut database: Database, clock: Clock, options: Options, public_url: Option<Url>) -> Self {
+    async fn on(mut database: Database, clock: Clock, options: Options) -> Self {
         database.settings.lane_pool.size = options.lane_pool_size;
         let tenancy = Tenancy::open(&database.settings).await.unwrap();
         let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = server.address();
-        let public_url =
-            public_url.unwrap_or_else(|| format!("http://localhost:{}", address.port()).parse().unwrap());
+        let public_url = options
+            .public_url
+            .unwrap_or_else(|| format!("http://localhost:{}", address.port()).parse().unwrap());
         let site = Site { base_domain: "localhost".into(), public_url };
         let wrapping = tenancy.key(DataKey::Signing).clone();
         let tokens =
