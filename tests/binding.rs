@@ -3,7 +3,10 @@
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -12,7 +15,7 @@ use rand::RngExt as _;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor, PgConnection};
-use tenants::{Fault, Job, Tenant, TenantDb, TenantName, fault};
+use tenants::{Fault, Job, PoolFigures, Tenant, TenantDb, TenantName, fault};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -433,4 +436,200 @@ async fn under_stress_nobody_sees_a_row_of_the_other_tenant() {
         assert_eq!(rows[0].try_get::<String>("", "username").unwrap(), organization.owner.username);
         assert_eq!(rows[0].try_get::<String>("", "first_name").unwrap(), organization.slug);
     }
+}
+
+/// The figures of all lanes together.
+fn figures(app: &TestApp) -> PoolFigures {
+    app.app.tenancy.lane_figures().into_iter().fold(PoolFigures::default(), |sum, lane| PoolFigures {
+        opened: sum.opened + lane.opened,
+        bound: sum.bound + lane.bound,
+        rebound: sum.rebound + lane.rebound,
+        reused: sum.reused + lane.reused,
+        retired: sum.retired + lane.retired,
+        closed_unfinished: sum.closed_unfinished + lane.closed_unfinished,
+        open: sum.open + lane.open,
+        waiting: sum.waiting + lane.waiting,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_bound_already_is_not_bound_again() {
+    let app = TestApp::start().await;
+    let (one, other) = neighbours(&app).await;
+    let (ones, others) = (database(&app, &one).await, database(&app, &other).await);
+    ask(&ones, "SELECT pk FROM users").await.unwrap();
+    ask(&others, "SELECT pk FROM users").await.unwrap();
+    let before = figures(&app);
+    for db in [&ones, &others, &ones, &others, &ones, &others] {
+        assert_eq!(ask(db, "SELECT pk FROM users").await.unwrap().len(), 1);
+    }
+    let after = figures(&app);
+    assert_eq!(
+        after,
+        PoolFigures { reused: before.reused + 6, ..before },
+        "each tenant finds its own connection"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_makes_the_next_use_bind_again_and_a_broken_rule_does_not() {
+    let app = TestApp::start().await;
+    let one = app.sign_up("anna").await;
+    let db = database(&app, &one).await;
+    ask(&db, "SELECT pk FROM users").await.unwrap();
+    let before = figures(&app);
+    let broken = "INSERT INTO settings (singleton, name, created_at) VALUES (2, '', now())";
+    assert!(matches!(fault(&ask(&db, broken).await.unwrap_err()), Fault::Check(_)));
+    ask(&db, "SELECT pk FROM users").await.unwrap();
+    let unharmed = figures(&app);
+    assert_eq!((unharmed.rebound, unharmed.reused), (before.rebound, before.reused + 2));
+    ask(&db, "SELECT 1 / 0").await.unwrap_err();
+    ask(&db, "SELECT pk FROM users").await.unwrap();
+    assert_eq!(figures(&app).rebound, before.rebound + 1);
+    assert_eq!(figures(&app).opened, before.opened, "all on one connection");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_died_unnoticed_costs_nobody_a_read() {
+    let app = TestApp::start().await;
+    let one = app.sign_up("anna").await;
+    let db = database(&app, &one).await;
+    for begin in [false, true] {
+        ask(&db, "SELECT pk FROM users").await.unwrap();
+        kill_backends(&mut app.superuser().await).await;
+        if begin {
+            let tx = db.begin().await.unwrap();
+            assert_eq!(ask(&tx, "SELECT pk FROM users").await.unwrap().len(), 1);
+        } else {
+            assert_eq!(ask(&db, "SELECT pk FROM users").await.unwrap().len(), 1);
+        }
+    }
+}
+
+/// Ends every connection of a lane to this database, whatever it is at. Returns how many there were.
+async fn kill_backends(superuser: &mut PgConnection) -> usize {
+    let sql = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+               WHERE datname = current_database() AND usename LIKE '%\\_lane\\_%'";
+    superuser.fetch_all(sql).await.unwrap().len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_takes_too_long_ends_and_leaves_its_connection_in_order() {
+    let app = TestApp::start().await;
+    let one = app.sign_up("anna").await;
+    let mut superuser = app.superuser().await;
+    superuser
+        .execute(r#"UPDATE tenantry.tenants SET limits = '{"statement_timeout_ms": 50}'"#)
+        .await
+        .unwrap();
+    let tenant = tenant(&app, &one).await;
+    app.app.tenancy.resolver().forget(&tenant).await;
+    let db = database(&app, &one).await;
+    assert_eq!(fault(&ask(&db, "SELECT pg_sleep(20)").await.unwrap_err()), Fault::TimedOut);
+    let schema = tenant.schema.to_string();
+    assert_eq!(state(&db).await, (schema.clone(), schema));
+    let tx = db.begin().await.unwrap();
+    assert_eq!(fault(&ask(&tx, "SELECT pg_sleep(20)").await.unwrap_err()), Fault::TimedOut);
+    drop(tx);
+    assert_eq!(ask(&db, "SELECT pk FROM users").await.unwrap().len(), 1);
+    assert_eq!(figures(&app).closed_unfinished, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_in_a_unit_of_work_rolls_it_back() {
+    let app = TestApp::with(Options { lane_pool_size: 2, ..Options::default() }).await;
+    let one = app.sign_up("anna").await;
+    let db = database(&app, &one).await;
+    for _ in 0..3 {
+        let inside = db.clone();
+        let unit = tokio::spawn(async move {
+            let tx = inside.begin().await.unwrap();
+            ask(&tx, "UPDATE users SET first_name = 'lost' RETURNING pk").await.unwrap();
+            panic!("in the middle");
+        });
+        assert!(unit.await.unwrap_err().is_panic());
+        // The next unit of work waits for the row's lock, which only the end of that transaction gives up.
+        let rows = ask(&db, "UPDATE users SET last_name = 'kept' RETURNING first_name").await.unwrap();
+        assert_eq!(rows[0].try_get::<String>("", "first_name").unwrap(), "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_taken_from_its_lane_is_refused_at_the_next_binding_and_harms_nobody_else() {
+    let app = TestApp::with(Options { lane_pool_size: 2, ..Options::default() }).await;
+    let (one, other) = neighbours(&app).await;
+    let (ones, others) = (database(&app, &one).await, database(&app, &other).await);
+    let tenant = tenant(&app, &one).await;
+    ask(&ones, "SELECT pk FROM users").await.unwrap();
+    let mut superuser = app.superuser().await;
+    let lane = "SELECT m.rolname::text FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member \
+                JOIN pg_roles g ON g.oid = a.roleid WHERE g.rolname = $1 AND m.rolname LIKE '%\\_lane\\_%'";
+    let (lane,): (String,) =
+        sqlx::query_as(lane).bind(tenant.schema.as_str()).fetch_one(&mut superuser).await.unwrap();
+    let revoke = format!(r#"REVOKE "{}" FROM "{lane}""#, tenant.schema);
+    superuser.execute(AssertSqlSafe(revoke)).await.unwrap();
+    kill_backends(&mut superuser).await;
+    assert!(refused(ask(&ones, "SELECT pk FROM users").await), "a new connection cannot be bound");
+    assert_eq!(ask(&others, "SELECT pk FROM users").await.unwrap().len(), 1);
+    let answer = one.owner.request("GET", "/api/current_user/").send().await;
+    assert_eq!((answer.status, answer.header("retry-after")), (503, "1"), "{}", answer.text);
+    let grant = format!(r#"GRANT "{}" TO "{lane}""#, tenant.schema);
+    superuser.execute(AssertSqlSafe(grant)).await.unwrap();
+    assert_eq!(ask(&ones, "SELECT pk FROM users").await.unwrap().len(), 1);
+}
+
+/// Requests of two tenants while every few moments all their connections are ended: what is answered is right.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_that_break_at_any_moment_show_nobody_a_row_of_the_other_tenant() {
+    const KILLS: usize = 60;
+    let app = Arc::new(TestApp::with(Options { lane_pool_size: 2, ..Options::default() }).await);
+    let (one, other) = neighbours(&app).await;
+    let (one, other) = (Arc::new(one), Arc::new(other));
+    let over = Arc::new(AtomicBool::new(false));
+    let clients = (0..8).map(|n| {
+        let (own, foreign) = if n % 2 == 0 { (&one, &other) } else { (&other, &one) };
+        let (own, foreign, over) = (Arc::clone(own), Arc::clone(foreign), Arc::clone(&over));
+        tokio::spawn(async move {
+            let (mut right, mut unavailable) = (0, 0);
+            while !over.load(Ordering::Relaxed) {
+                let answer = own.owner.request("GET", "/api/users/").send().await;
+                let text = answer.text.to_lowercase();
+                assert!(!text.contains(&foreign.slug) && !text.contains(&foreign.owner.pk), "{text}");
+                match answer.status {
+                    200 => {
+                        assert!(text.contains(&own.owner.pk), "{text}");
+                        right += 1;
+                    }
+                    503 => {
+                        assert_eq!(answer.header("retry-after"), "1");
+                        unavailable += 1;
+                    }
+                    _ => panic!("{}", answer.text),
+                }
+            }
+            (right, unavailable)
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let mut superuser = app.superuser().await;
+    let mut killed = 0;
+    for _ in 0..KILLS {
+        killed += kill_backends(&mut superuser).await;
+        let patience = Duration::from_micros(rand::rng().random_range(0..20_000));
+        let _ = tokio::time::timeout(patience, std::future::pending::<()>()).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    let (mut right, mut unavailable) = (0, 0);
+    for client in clients {
+        let counts = client.await.unwrap();
+        right += counts.0;
+        unavailable += counts.1;
+    }
+    assert!(killed > KILLS / 2 && right > 0, "{killed} killed, {right} right, {unavailable} unavailable");
+    for organization in [&one, &other] {
+        let me = organization.owner.get("/api/current_user/").await;
+        assert_eq!(me["username"], organization.owner.username.as_str());
+    }
+    let figures = figures(&app);
+    assert!(figures.open <= 2 && figures.waiting == 0, "{figures:?}");
 }

@@ -58,6 +58,11 @@ impl Connection {
         self.binding.as_ref().is_some_and(|bound| Arc::ptr_eq(bound, binding) || bound == binding)
     }
 
+    /// Whether it is known to be bound to anybody.
+    pub(crate) fn is_bound(&self) -> bool {
+        self.binding.is_some()
+    }
+
     /// Forgets what it is bound to, so that it will be bound anew.
     pub(crate) fn forget_binding(&mut self) {
         self.binding = None;

@@ -233,8 +233,8 @@ impl Shared {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An idle connection: the one bound by `binding` that was used last; else the one that was idle for longest,
-    /// unless its tenant was here a moment ago and there is room for another connection.
+    /// An idle connection: the one bound by `binding` that was used last; else one that is bound to nobody; else the one
+    /// that was idle for longest, unless its tenant was here a moment ago and there is room for another connection.
     fn take(&self, binding: &Arc<str>) -> Option<Pooled> {
         let now = Instant::now();
         // What is too old is dropped, which closes it, after the lock.
@@ -242,12 +242,13 @@ impl Shared {
             let mut idle = self.idle();
             let retired = idle.extract_if(.., |pooled| pooled.retires_at <= now).collect();
             let bound = idle.iter().rposition(|pooled| pooled.connection.is_bound_by(binding));
+            let nobodys = || idle.iter().rposition(|pooled| !pooled.connection.is_bound());
             let oldest = || {
                 let room = self.counters.open.load(Ordering::Relaxed) < self.options.size;
                 let in_use = |pooled: &Pooled| now - pooled.idle_since < TRUSTED_FOR;
                 idle.first().is_some_and(|pooled| !(room && in_use(pooled))).then_some(0)
             };
-            let pooled = bound.or_else(oldest).map(|index| idle.remove(index));
+            let pooled = bound.or_else(nobodys).or_else(oldest).map(|index| idle.remove(index));
             (pooled, retired)
         };
         self.counters.retired.fetch_add(retired.len() as u64, Ordering::Relaxed);
