@@ -14,7 +14,7 @@
 //! | know what a database error means | [`fault`], [`Fault`] |
 //!
 //! That one tenant cannot read another holds three times over: by these types; by the binding, without which
-//! nothing runs ([`connection`]) and which gives a connection the role and the path of one tenant; and by PostgreSQL, where that
+//! nothing runs (`connection`) and which gives a connection the role and the path of one tenant; and by PostgreSQL, where that
 //! role has no right on anything but its own schema and the login behind it inherits none.
 
 mod connection;

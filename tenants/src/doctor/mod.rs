@@ -1,7 +1,7 @@
 //! Finds out what is wrong with an installation: reads everything, changes nothing.
 //!
-//! What holds for all tenants is asked in sets, one query for any number of them ([`rules`]). That PostgreSQL really
-//! refuses is tried with a few tenants, on connections of their lanes ([`crossing`]).
+//! What holds for all tenants is asked in sets, one query for any number of them (`rules`). That PostgreSQL really
+//! refuses is tried with a few tenants, on connections of their lanes (`crossing`).
 
 mod crossing;
 mod rules;
