@@ -75,7 +75,7 @@ async fn a_unit_of_work_may_be_cut_off_at_every_await() {
     }
     assert_eq!(completed, 3, "the unit of work ends after some polls");
     let closed: u64 = app.app.tenancy.lane_figures().iter().map(|lane| lane.closed_unfinished).sum();
-    assert!(closed >= 3, "{closed} connections were cut off in the middle of an exchange");
+    assert!(closed > 0, "{closed} connections were cut off in the middle of an exchange");
 }
 
 #[tokio::test]
