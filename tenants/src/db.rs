@@ -5,12 +5,14 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
+use sqlx::postgres::{PgQueryResult, PgRow};
 use tokio::sync::Mutex;
+use tracing::Instrument as _;
 
 use crate::{
     error::{Fault, connection_error, fault, is_answer, query_error},
     lanes::{Lanes, Share},
-    pool::{Lease, Pool},
+    pool::{Lease, Permit, Pool},
     resolution::{Resolver, Tenant},
 };
 
@@ -26,65 +28,139 @@ enum Place {
     Catalog { pool: Pool, binding: Arc<str> },
 }
 
-/// A connection on loan. `_share` goes back after the lease, so that a tenant's share is never counted short.
+/// What binds a connection to the catalog.
+const CATALOG_BINDING: &str = "RESET ROLE; SET search_path TO tenantry, pg_temp";
+
+/// The right to a connection, waited for. Fields are dropped in order: a tenant's share is never counted short.
+#[derive(Debug)]
+struct Admission {
+    permit: Permit,
+    share: Option<Share>,
+}
+
+/// A bound connection.
 #[derive(Debug)]
 struct Checkout {
     lease: Lease,
     _share: Option<Share>,
 }
 
-/// What binds a connection to the catalog.
-const CATALOG_BINDING: &str = "RESET ROLE; SET search_path TO tenantry, pg_temp";
+/// What is done with a statement.
+trait Exchange: 'static {
+    /// What comes of it.
+    type Answer: Send + Sync + 'static;
+
+    fn run(
+        lease: &mut Lease,
+        statement: &Statement,
+    ) -> impl Future<Output = Result<Self::Answer, sqlx::Error>> + Send;
+}
+
+/// Executes it, and tells how many rows that changed.
+struct Execute;
+
+impl Exchange for Execute {
+    type Answer = PgQueryResult;
+
+    async fn run(lease: &mut Lease, statement: &Statement) -> Result<PgQueryResult, sqlx::Error> {
+        lease.execute(statement).await
+    }
+}
+
+/// Reads all its rows.
+struct Fetch;
+
+impl Exchange for Fetch {
+    type Answer = Vec<PgRow>;
+
+    async fn run(lease: &mut Lease, statement: &Statement) -> Result<Vec<PgRow>, sqlx::Error> {
+        lease.fetch(statement).await
+    }
+}
+
+/// Does this to its end, whether the caller waits for that or not. A caller may be dropped at any await, because a
+/// client hung up; an exchange that is cut short costs its connection, and a new one costs far more than the end of the
+/// exchange. Statements have a timeout, and whoever is at one keeps his tenant's share of the lane.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, DbErr> {
+    match tokio::spawn(work.in_current_span()).await {
+        Ok(result) => Ok(result),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(DbErr::Custom(error.to_string())),
+        },
+    }
+}
 
 impl Place {
-    async fn checkout(&self) -> Result<Checkout, DbErr> {
-        let checkout = match self {
+    /// Waits for the right to a connection. Who gives up waiting leaves nothing behind.
+    async fn admit(&self) -> Result<Admission, DbErr> {
+        match self {
             Self::Tenant { lanes, tenant, .. } => {
-                lanes.checkout(tenant).await.map(|(lease, share)| Checkout { lease, _share: Some(share) })
+                let (share, permit) = lanes.admit(tenant).await?;
+                Ok(Admission { permit, share: Some(share) })
             }
-            Self::Catalog { pool, binding } => {
-                pool.checkout(binding).await.map(|lease| Checkout { lease, _share: None })
-            }
+            Self::Catalog { pool, .. } => Ok(Admission { permit: pool.permit().await?, share: None }),
+        }
+    }
+
+    async fn checkout(&self, Admission { permit, share }: Admission) -> Result<Checkout, DbErr> {
+        let lease = match self {
+            Self::Tenant { lanes, tenant, .. } => lanes.checkout(tenant, permit).await?,
+            Self::Catalog { pool, binding } => pool.checkout(permit, binding).await?,
         };
-        self.noted(checkout).await
+        Ok(Checkout { lease, _share: share })
     }
 
     /// One statement outside a transaction.
-    ///
+    async fn run<E: Exchange>(&self, statement: Statement) -> Result<E::Answer, DbErr> {
+        let (place, admission) = (self.clone(), self.admit().await?);
+        let result = to_the_end(async move { place.exchange::<E>(admission, &statement).await }).await;
+        self.noted(result.flatten()).await
+    }
+
     /// A plan gone stale is made anew, once: nothing has happened yet. A query whose connection turns out to be dead is
     /// asked again on another one, as long as the binding was only remembered; a change is not, because nobody knows
     /// whether it was made.
-    async fn run<T>(
+    async fn exchange<E: Exchange>(
         &self,
+        mut admission: Admission,
         statement: &Statement,
-        run: impl AsyncFn(&mut Lease, &Statement) -> Result<T, sqlx::Error>,
-    ) -> Result<T, DbErr> {
+    ) -> Result<E::Answer, DbErr> {
         loop {
-            let mut checkout = self.checkout().await?;
-            let mut result = run(&mut checkout.lease, statement).await;
+            let mut checkout = self.checkout(admission).await?;
+            let mut result = E::run(&mut checkout.lease, statement).await;
             match &result {
                 Err(error) if checkout.lease.forget_stale_plans(error).await => {
-                    result = run(&mut checkout.lease, statement).await;
+                    result = E::run(&mut checkout.lease, statement).await;
                 }
                 Err(error) if !is_answer(error) && checkout.lease.is_remembered() && is_query(statement) => {
+                    drop(checkout);
+                    admission = self.admit().await?;
                     continue;
                 }
                 _ => {}
             }
-            return self.noted(result.map_err(query_error)).await;
+            return result.map_err(query_error);
         }
     }
 
     async fn begin(&self) -> Result<Transaction, DbErr> {
+        let (place, admission) = (self.clone(), self.admit().await?);
+        let open = to_the_end(async move { place.open(admission).await }).await;
+        let open = self.noted(open.flatten()).await?;
+        Ok(Transaction { place: self.clone(), open: Mutex::new(Some(open)) })
+    }
+
+    async fn open(&self, mut admission: Admission) -> Result<Open, DbErr> {
         loop {
-            let mut checkout = self.checkout().await?;
+            let mut checkout = self.checkout(admission).await?;
             match checkout.lease.batch("BEGIN").await {
-                Ok(()) => {
-                    let open = Open { checkout, failed: false };
-                    return Ok(Transaction { place: self.clone(), open: Mutex::new(Some(open)) });
-                }
+                Ok(()) => return Ok(Open { checkout: Some(checkout), failed: false }),
                 // Dead since its last use. A transaction that was not begun can be begun on another one.
-                Err(error) if !is_answer(&error) && checkout.lease.is_remembered() => {}
+                Err(error) if !is_answer(&error) && checkout.lease.is_remembered() => {
+                    drop(checkout);
+                    admission = self.admit().await?;
+                }
                 Err(error) => return Err(query_error(error)),
             }
         }
@@ -107,74 +183,114 @@ fn is_query(statement: &Statement) -> bool {
     statement.sql.starts_with("SELECT ")
 }
 
-/// An open transaction and what is known of its state.
+/// An open transaction and what is known of its state. Dropped, it is rolled back.
 #[derive(Debug)]
 struct Open {
-    checkout: Checkout,
+    /// `None` once it has ended.
+    checkout: Option<Checkout>,
     /// PostgreSQL refuses everything after an error, and answers COMMIT with a rollback that looks like a success.
     failed: bool,
+}
+
+impl Open {
+    async fn run<E: Exchange>(&mut self, statement: &Statement) -> Result<E::Answer, DbErr> {
+        let lease = &mut self.checkout.as_mut().ok_or_else(ended)?.lease;
+        let result = E::run(lease, statement).await;
+        if let Err(error) = &result {
+            self.failed = true;
+            // The stale plan is gone for whoever tries the whole transaction again.
+            lease.forget_stale_plans(error).await;
+        }
+        result.map_err(query_error)
+    }
+
+    /// Runs several statements, written by this crate.
+    async fn batch(&mut self, sql: &str) -> Result<(), DbErr> {
+        let lease = &mut self.checkout.as_mut().ok_or_else(ended)?.lease;
+        let result = lease.batch(sql).await;
+        self.failed |= result.is_err();
+        result.map_err(query_error)
+    }
+
+    async fn commit(mut self) -> Result<(), DbErr> {
+        if self.failed {
+            return Err(DbErr::Custom(
+                "a statement of this transaction failed, so it was rolled back".into(),
+            ));
+        }
+        let mut checkout = self.checkout.take().ok_or_else(ended)?;
+        // If the connection breaks here it is closed, never used again, and nobody knows what became of the commit.
+        checkout.lease.batch("COMMIT").await.map_err(query_error)
+    }
+}
+
+impl Drop for Open {
+    /// Rolls back in the background, so that the connection goes back clean. If it is broken, or if there is no runtime
+    /// to do it in, the connection is closed, which rolls back too.
+    fn drop(&mut self) {
+        let Some(mut checkout) = self.checkout.take() else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) if checkout.lease.is_usable() => {
+                runtime.spawn(async move {
+                    // A failure leaves the lease unfinished; dropping it closes the connection.
+                    let rollback = checkout.lease.batch("ROLLBACK");
+                    if !matches!(tokio::time::timeout(ROLLBACK_DEADLINE, rollback).await, Ok(Ok(()))) {
+                        checkout.lease.abandon();
+                    }
+                });
+            }
+            _ => checkout.lease.abandon(),
+        }
+    }
 }
 
 /// A transaction. Committed or, if dropped, rolled back.
 #[derive(Debug)]
 struct Transaction {
     place: Place,
-    /// `None` once it has ended.
+    /// `None` while a statement is at it, and once it has ended. A statement that nobody waits for any more ends the
+    /// transaction: it is rolled back.
     open: Mutex<Option<Open>>,
 }
 
 impl Transaction {
-    async fn run<T>(&self, run: impl AsyncFnOnce(&mut Lease) -> Result<T, sqlx::Error>) -> Result<T, DbErr> {
-        let mut open = self.open.lock().await;
-        let open = open.as_mut().ok_or_else(ended)?;
-        let result = run(&mut open.checkout.lease).await;
-        if let Err(error) = &result {
-            open.failed = true;
-            // The stale plan is gone for whoever tries the whole transaction again.
-            open.checkout.lease.forget_stale_plans(error).await;
-        }
-        self.place.noted(result.map_err(query_error)).await
+    async fn run<E: Exchange>(&self, statement: Statement) -> Result<E::Answer, DbErr> {
+        self.with(|mut open| async move {
+            let result = open.run::<E>(&statement).await;
+            (open, result)
+        })
+        .await
+    }
+
+    async fn batch(&self, sql: String) -> Result<(), DbErr> {
+        self.with(|mut open| async move {
+            let result = open.batch(&sql).await;
+            (open, result)
+        })
+        .await
+    }
+
+    async fn with<T, Work>(&self, work: impl FnOnce(Open) -> Work) -> Result<T, DbErr>
+    where
+        T: Send + 'static,
+        Work: Future<Output = (Open, Result<T, DbErr>)> + Send + 'static,
+    {
+        let mut place = self.open.lock().await;
+        let open = place.take().ok_or_else(ended)?;
+        let (open, result) = to_the_end(work(open)).await?;
+        *place = Some(open);
+        drop(place);
+        self.place.noted(result).await
     }
 
     async fn commit(self) -> Result<(), DbErr> {
-        let mut guard = self.open.lock().await;
-        let open = guard.as_mut().ok_or_else(ended)?;
-        if open.failed {
-            return Err(DbErr::Custom(
-                "a statement of this transaction failed, so it was rolled back".into(),
-            ));
-        }
-        // A commit cut short leaves the lease unfinished: the connection is closed, never reused.
-        let result = open.checkout.lease.batch("COMMIT").await.map_err(query_error);
-        if open.checkout.lease.is_usable() {
-            *guard = None;
-        }
-        result
+        let open = self.open.lock().await.take().ok_or_else(ended)?;
+        to_the_end(open.commit()).await.flatten()
     }
 }
 
 fn ended() -> DbErr {
     connection_error(sqlx::Error::Protocol("the transaction has ended".into()))
-}
-
-impl Drop for Transaction {
-    /// Rolls back in the background, so that the connection goes back clean. If an exchange was cut short, or if there
-    /// is no runtime to do it in, the connection is closed, which rolls back too.
-    fn drop(&mut self) {
-        let Some(mut open) = self.open.get_mut().take() else { return };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) if open.checkout.lease.is_usable() => {
-                runtime.spawn(async move {
-                    // A failure leaves the lease unfinished; dropping it closes the connection.
-                    let rollback = open.checkout.lease.batch("ROLLBACK");
-                    if !matches!(tokio::time::timeout(ROLLBACK_DEADLINE, rollback).await, Ok(Ok(()))) {
-                        open.checkout.lease.abandon();
-                    }
-                });
-            }
-            _ => open.checkout.lease.abandon(),
-        }
-    }
 }
 
 /// A tenant's database, as a handle: a statement checks a connection out, binds it and gives it back. Nothing is held
@@ -326,7 +442,7 @@ impl CatalogTx {
 
     /// Several statements in one round trip; for the DDL of this crate.
     pub(crate) async fn batch(&self, sql: &str) -> Result<(), DbErr> {
-        self.transaction.run(async |lease| lease.batch(sql).await).await
+        self.transaction.batch(sql.to_owned()).await
     }
 }
 
@@ -336,40 +452,34 @@ fn refuse_unprepared() -> DbErr {
 }
 
 macro_rules! connection_trait {
-    ($type:ty, $self:ident, |$statement:ident, $run:ident| $exchange:expr) => {
+    ($type:ty, $inner:ident) => {
         #[async_trait]
         impl ConnectionTrait for $type {
             fn get_database_backend(&self) -> DbBackend {
                 DbBackend::Postgres
             }
 
-            async fn execute_raw(&$self, $statement: Statement) -> Result<ExecResult, DbErr> {
-                let $run = async |lease: &mut Lease, statement: &Statement| lease.execute(statement).await;
-                $exchange.await.map(Into::into)
+            async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+                self.$inner.run::<Execute>(statement).await.map(Into::into)
             }
 
             async fn execute_unprepared(&self, _: &str) -> Result<ExecResult, DbErr> {
                 Err(refuse_unprepared())
             }
 
-            async fn query_one_raw(&$self, $statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-                let $run = async |lease: &mut Lease, statement: &Statement| lease.fetch(statement).await;
-                Ok($exchange.await?.into_iter().next().map(Into::into))
+            async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+                Ok(self.query_all_raw(statement).await?.into_iter().next())
             }
 
-            async fn query_all_raw(&$self, $statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-                let $run = async |lease: &mut Lease, statement: &Statement| lease.fetch(statement).await;
-                Ok($exchange.await?.into_iter().map(Into::into).collect())
+            async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+                let rows = self.$inner.run::<Fetch>(statement).await?;
+                Ok(rows.into_iter().map(Into::into).collect())
             }
         }
     };
 }
 
-connection_trait!(TenantDb, self, |statement, run| self.place.run(&statement, run));
-connection_trait!(CatalogDb, self, |statement, run| self.place.run(&statement, run));
-connection_trait!(TenantTx, self, |statement, run| {
-    self.transaction.run(async |lease| run(lease, &statement).await)
-});
-connection_trait!(CatalogTx, self, |statement, run| {
-    self.transaction.run(async |lease| run(lease, &statement).await)
-});
+connection_trait!(TenantDb, place);
+connection_trait!(CatalogDb, place);
+connection_trait!(TenantTx, transaction);
+connection_trait!(CatalogTx, transaction);

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     connection::Login,
-    pool::{Lease, Pool, PoolFigures, PoolOptions},
+    pool::{Lease, Permit, Pool, PoolFigures, PoolOptions},
     resolution::Tenant,
 };
 
@@ -38,17 +38,23 @@ impl Lanes {
         Self { lanes: logins.into_iter().map(lane).collect(), wait: options.wait }
     }
 
-    /// A connection of the tenant's lane, bound to the tenant.
-    pub(crate) async fn checkout(&self, tenant: &Tenant) -> Result<(Lease, Share), DbErr> {
-        let lane = self
-            .lanes
-            .get(usize::from(tenant.lane))
-            .ok_or_else(|| DbErr::Custom(format!("there is no lane {}", tenant.lane)))?;
+    /// Waits for the tenant's share of its lane, and for one of the lane's connections.
+    pub(crate) async fn admit(&self, tenant: &Tenant) -> Result<(Share, Permit), DbErr> {
+        let lane = self.lane_of(tenant)?;
         let share = tokio::time::timeout(self.wait, Shares::acquire(&lane.shares, tenant.id))
             .await
             .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?;
-        let lease = lane.pool.checkout(&tenant.binding).await?;
-        Ok((lease, share))
+        Ok((share, lane.pool.permit().await?))
+    }
+
+    /// A connection of the tenant's lane, bound to the tenant.
+    pub(crate) async fn checkout(&self, tenant: &Tenant, permit: Permit) -> Result<Lease, DbErr> {
+        self.lane_of(tenant)?.pool.checkout(permit, &tenant.binding).await
+    }
+
+    fn lane_of(&self, tenant: &Tenant) -> Result<&Lane, DbErr> {
+        let lane = self.lanes.get(usize::from(tenant.lane));
+        lane.ok_or_else(|| DbErr::Custom(format!("there is no lane {}", tenant.lane)))
     }
 
     pub(crate) fn figures(&self) -> Vec<PoolFigures> {

@@ -165,8 +165,7 @@ impl Pool {
     ///
     /// A pooled connection may have died since its last use. Where binding finds that out, it is tried again with the
     /// next one, and at last with a new one.
-    pub(crate) async fn checkout(&self, binding: &Arc<str>) -> Result<Lease, DbErr> {
-        let permit = self.permit().await?;
+    pub(crate) async fn checkout(&self, permit: Permit, binding: &Arc<str>) -> Result<Lease, DbErr> {
         loop {
             let taken = self.shared.take(binding);
             let used_before = taken.is_some();
@@ -186,13 +185,14 @@ impl Pool {
         }
     }
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, DbErr> {
+    /// Waits for the right to check out a connection.
+    pub(crate) async fn permit(&self) -> Result<Permit, DbErr> {
         let acquire = Arc::clone(&self.shared.permits).acquire_owned();
         let waiting = Waiting::of(&self.shared);
         let permit = tokio::time::timeout(self.shared.options.wait, acquire).await;
         drop(waiting);
         match permit {
-            Ok(Ok(permit)) => Ok(permit),
+            Ok(Ok(permit)) => Ok(Permit(permit)),
             Ok(Err(_closed)) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)),
             Err(_late) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::Timeout)),
         }
@@ -302,13 +302,19 @@ impl Drop for Loan {
     }
 }
 
+/// The right to check out a connection.
+#[derive(Debug)]
+pub(crate) struct Permit(
+    #[expect(dead_code, reason = "held, and given back when dropped")] OwnedSemaphorePermit,
+);
+
 /// A bound connection, and the right to have it. Fields are dropped in order: whoever gets the permit finds the
 /// connection among the idle ones.
 #[derive(Debug)]
 pub(crate) struct Lease {
     loan: Loan,
     remembered: bool,
-    _permit: OwnedSemaphorePermit,
+    _permit: Permit,
 }
 
 impl Lease {
