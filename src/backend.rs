@@ -33,6 +33,11 @@ pub enum BackendError {
     /// The file with the master key.
     #[error("cannot read or write {0}: {1}")]
     MasterKey(String, io::Error),
+    /// The database was set up with a key that is not there any more.
+    #[error(
+        "{0} is missing, and the database beside it opens with that key only: put it back, or choose another data directory"
+    )]
+    MasterKeyLost(String),
     /// The settings name no master key, and the database is not the embedded one.
     #[error("TENANTRY_MASTER_KEY is not set")]
     NoMasterKey,
@@ -83,13 +88,20 @@ impl Backend {
                     Use::Exclusive => Cluster::start(&options).await?,
                     Use::Shared | Use::AsItIs => Cluster::start_or_attach(&options).await?,
                 };
+                let superuser = cluster.superuser_url("postgres");
                 let key = match &config.master_key {
                     Some(key) => key.key().clone(),
-                    None => master_key_in(data_dir)?,
+                    None => {
+                        let file = data_dir.join(MASTER_KEY_FILE);
+                        // The login's password comes from the key: where there is one, there was the other.
+                        if !file.exists() && tenants::has_login(&superuser, OWNER).await? {
+                            return Err(BackendError::MasterKeyLost(file.display().to_string()));
+                        }
+                        master_key_in(data_dir)?
+                    }
                 };
                 let password = owner_password(&key);
                 if usage != Use::AsItIs {
-                    let superuser = cluster.superuser_url("postgres");
                     tenants::create_database(&superuser, DATABASE, OWNER, &password).await?;
                 }
                 let url = cluster.url(OWNER, &password, DATABASE);
@@ -176,6 +188,14 @@ impl Backend {
             tokens,
             site,
         }))
+    }
+
+    /// Waits until the embedded cluster is gone although nobody has stopped it; for ever where it is not that or not ours.
+    pub async fn ended(&self) -> BackendError {
+        match &self.cluster {
+            Some(cluster) => cluster.ended().await.into(),
+            None => std::future::pending().await,
+        }
     }
 
     /// Stops the embedded cluster, where it is that and ours.

@@ -2,10 +2,10 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
 };
 use poem::{
     Endpoint as _, Request,
@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long the head of a request may take to arrive, and a connection may wait for its next request.
-const HEAD_DEADLINE: Duration = Duration::from_mins(1);
+const HEAD_DEADLINE: Duration = Duration::from_secs(30);
 /// How long to wait when no connection can be accepted, most often because there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -32,7 +32,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The address is taken, or not ours.
-    #[error("cannot listen on {0}: {1}")]
+    #[error("cannot listen on {0}: {1}. TENANTRY_LISTEN names another address; port 0 takes any free one")]
     Listen(SocketAddr, io::Error),
     /// The API cannot be put together: a defect.
     #[error(transparent)]
@@ -76,9 +76,10 @@ impl Server {
         drain: Duration,
     ) -> Result<(), ServerError> {
         let endpoint = Arc::new(app::endpoint(app, proxies)?);
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
-        http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_DEADLINE);
+        // HTTP/1.1 alone: HTTP/2 is for clients behind TLS, which ends at a proxy; and telling the two apart would wait
+        // without a deadline for a client that sends nothing.
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
         let address = self.address;
         let open = GracefulShutdown::new();
         let mut stop = pin!(stop);
@@ -103,7 +104,7 @@ impl Server {
                 let endpoint = Arc::clone(&endpoint);
                 async move { Ok::<hyper::Response<_>, Infallible>(endpoint.get_response(request).await.into()) }
             });
-            let connection = http.serve_connection(TokioIo::new(stream), service).into_owned();
+            let connection = http.serve_connection(TokioIo::new(stream), service);
             let connection = open.watch(connection);
             tokio::spawn(async move {
                 // Its end ends what it was at: a client that hangs up is not served any further.

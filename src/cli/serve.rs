@@ -35,9 +35,16 @@ async fn serve_on(
     let app = backend.app(config, context.clock.clone()).await?;
     context.output.answer(&Started::of(config, backend), ToString::to_string)?;
     let proxies = TrustedProxies::new(config.trusted_proxies.iter().copied());
+    let mut ended = None;
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            error = backend.ended() => ended = Some(error),
+        }
+    };
     server.run(&app, proxies, stop, config.shutdown_timeout).await?;
     app.tenancy.close();
-    Ok(())
+    ended.map_or(Ok(()), |error| Err(error.into()))
 }
 
 /// What a start says.

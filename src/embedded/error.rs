@@ -133,6 +133,13 @@ pub enum Error {
         output: String,
     },
 
+    /// It is gone although nobody has stopped it.
+    #[error("the embedded PostgreSQL has ended by itself; its log is {}. Start again: nothing that was committed is lost", log.display())]
+    Ended {
+        /// The server's log.
+        log: PathBuf,
+    },
+
     /// PostgreSQL exited instead of getting ready.
     #[error("PostgreSQL did not start; the end of its log, {}:\n{tail}", log.display())]
     DidNotStart {

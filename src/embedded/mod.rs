@@ -43,6 +43,8 @@ const SUPERUSER: &str = "postgres";
 /// How long another process gets to have the cluster ready: it may have to download PostgreSQL first.
 const ATTACH_DEADLINE: Duration = Duration::from_mins(2);
 const ATTACH_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How often it is looked whether the server is still there.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// A free port may be taken by somebody else before PostgreSQL gets to it.
 const PORT_ATTEMPTS: u32 = 3;
 
@@ -107,6 +109,8 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Running {
     log_keeper: tokio::task::JoinHandle<()>,
+    /// The server's process id.
+    postmaster: i32,
     server: Server,
     home: Home,
     site: Site,
@@ -170,7 +174,7 @@ impl Cluster {
         Connection::new(endpoint.clone(), version, postmaster).write(&home)?;
         tracing::info!(%version, pid = postmaster, "PostgreSQL is ready");
         let log_keeper = server.log().keep_small(&site.identity);
-        let running = Some(Running { log_keeper, server, home, site, _lock: lock });
+        let running = Some(Running { log_keeper, postmaster, server, home, site, _lock: lock });
         Ok(Self { endpoint, password, version, running })
     }
 
@@ -198,6 +202,22 @@ impl Cluster {
         self.version
     }
 
+    /// Waits until the server is gone although nobody has stopped it: killed, or out of memory. For one that another
+    /// process runs, that is for ever: that process will notice. The error says where its log is.
+    pub async fn ended(&self) -> Error {
+        let Some(Running { postmaster, server, .. }) = &self.running else {
+            return std::future::pending().await;
+        };
+        let alive = || {
+            let pid = rustix::process::Pid::from_raw(*postmaster);
+            pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+        };
+        while alive() {
+            tokio::time::sleep(WATCH_INTERVAL).await;
+        }
+        Error::Ended { log: server.log().path().to_owned() }
+    }
+
     /// Stops it and waits until it has stopped; open transactions are rolled back. One that another process runs is
     /// left alone.
     ///
@@ -205,7 +225,7 @@ impl Cluster {
     /// Where it does not stop within a minute or so.
     pub async fn stop(mut self) -> Result<(), Error> {
         let Some(running) = self.running.take() else { return Ok(()) };
-        let Running { log_keeper, server, home, site, _lock } = running;
+        let Running { log_keeper, server, home, site, _lock, .. } = running;
         log_keeper.abort();
         // Before the server: nobody shall attach to one that is on its way down.
         Connection::take(&home)?;

@@ -149,8 +149,8 @@ fn sqlstate_fault(code: &str, constraint: Option<&str>, message: &str) -> Fault 
         "22023" if message.starts_with("role ") => Fault::TenantChanged,
         "40001" | "40P01" => Fault::Retry,
         "57014" | "55P03" | "25P03" => Fault::TimedOut,
-        // too_many_connections, and what a server says while it starts, stops or fails over.
-        "53300" | "57P01" | "57P02" | "57P03" => Fault::Unavailable,
+        // No room, and what a server says while it starts, stops or fails over, or to a login it does not know yet.
+        "53300" | "53400" | "57P01" | "57P02" | "57P03" | "28000" | "28P01" | "3D000" => Fault::Unavailable,
         _ if code.starts_with("08") => Fault::Unavailable,
         _ => Fault::Other,
     }

@@ -73,11 +73,33 @@ pub async fn create_database(
     if !exists(&mut connection, "SELECT FROM pg_database WHERE datname = $1", database).await? {
         run(&mut connection, format!(r#"CREATE DATABASE "{database}" OWNER "{owner}""#)).await?;
     }
+    // Whoever may log in may connect to these too, and would have more rights there than here.
+    run(&mut connection, "REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC".to_owned()).await?;
     let mut inside = PgConnection::connect_with(&options.clone().database(database)).await?;
     harden(&mut inside).await?;
+    // A DO block could SET ROLE. The owner writes the catalog's functions in it.
+    run(
+        &mut inside,
+        format!(
+            r#"REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC; GRANT USAGE ON LANGUAGE plpgsql TO "{owner}""#
+        ),
+    )
+    .await?;
     inside.close().await?;
     connection.close().await?;
     Ok(())
+}
+
+/// Whether a cluster of our own has this login already.
+///
+/// # Errors
+/// Those of the database.
+pub async fn has_login(superuser: &SecretString, login: &str) -> Result<bool, Error> {
+    let Login(options) = connect_options(superuser)?;
+    let mut connection = PgConnection::connect_with(&options).await?;
+    let found = exists(&mut connection, "SELECT FROM pg_roles WHERE rolname = $1", login).await?;
+    connection.close().await?;
+    Ok(found)
 }
 
 /// Takes from PUBLIC what tenants' roles must not have. Returns what this login has no right to take.
@@ -121,7 +143,8 @@ pub(crate) async fn migrate_catalog(
     lanes: u16,
     now: DateTime<Utc>,
 ) -> Result<MigrationReport, Error> {
-    let options = connect_options(owner)?.0.options([("search_path", CATALOG_SCHEMA)]);
+    let login = connect_options(owner)?;
+    let options = login.0.clone().options([("search_path", CATALOG_SCHEMA)]);
     let mut connection = PgConnection::connect_with(&options).await?;
     check_server(&connection)?;
     // Held until this connection closes, killed or not.
@@ -137,7 +160,7 @@ pub(crate) async fn migrate_catalog(
     let catalog = applied(&mut connection).await?.into_iter().filter(|name| !before.contains(name)).collect();
 
     let installation = Installation::create_or_load(&mut connection, master, lanes, now).await?;
-    installation.create_roles(&mut connection).await?;
+    installation.create_roles(&mut connection, &login).await?;
     let not_hardened = harden(&mut connection).await?;
     connection.close().await?;
     Ok(MigrationReport { catalog, tenants: 0, not_hardened })
@@ -301,13 +324,13 @@ impl Installation {
     }
 
     /// The roles and what they may do. Derived state: it can be made again from the catalog at any time.
-    async fn create_roles(&self, connection: &mut PgConnection) -> Result<(), Error> {
+    async fn create_roles(&self, connection: &mut PgConnection, owner: &Login) -> Result<(), Error> {
         let (group, catalog) = (self.roles.tenants(), self.roles.catalog());
         self.create_role(connection, &group, "NOLOGIN").await?;
-        self.create_login(connection, &catalog, "INHERIT").await?;
+        self.create_login(connection, owner, &catalog, "INHERIT").await?;
         for lane in 0..self.lanes {
             // NOINHERIT: or an unbound connection could read every tenant of the lane.
-            self.create_login(connection, &self.roles.lane(lane), "NOINHERIT").await?;
+            self.create_login(connection, owner, &self.roles.lane(lane), "NOINHERIT").await?;
         }
         run(
             connection,
@@ -324,11 +347,22 @@ impl Installation {
     async fn create_login(
         &self,
         connection: &mut PgConnection,
+        owner: &Login,
         role: &str,
         attributes: &str,
     ) -> Result<(), Error> {
         let verifier = scram_verifier(&self.keys.login_password(role));
-        self.create_role(connection, role, &format!("LOGIN {attributes} PASSWORD '{verifier}'")).await
+        let attributes = format!("LOGIN {attributes} PASSWORD '{verifier}'");
+        self.create_role(connection, role, &attributes).await?;
+        // The role may be there from before, with another password: after a restore onto another cluster, say.
+        match PgConnection::connect_with(&self.login(owner, role).0).await {
+            Ok(login) => login.close().await?,
+            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("28P01") => {
+                run(connection, format!(r#"ALTER ROLE "{role}" {attributes}"#)).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
     }
 
     async fn create_role(

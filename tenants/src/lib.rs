@@ -36,7 +36,7 @@ mod tenancy;
 pub use db::{CatalogDb, CatalogTx, Job, TenantDb, TenantTx};
 pub use error::{Error, Fault, fault};
 pub use fleet::TenantSummary;
-pub use install::{MigrationReport, Pending, create_database};
+pub use install::{MigrationReport, Pending, create_database, has_login};
 pub use keys::{DataKey, SecretKey};
 pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, SlugError};
 pub use pool::{PoolFigures, PoolOptions};
