@@ -9,7 +9,7 @@ mod tokens;
 
 pub use api::AuthApi;
 pub(crate) use api::no_store;
-pub use caller::Caller;
+pub use caller::{AdminCaller, Caller, OwnerCaller};
 pub use gate::TenantGate;
 pub use service::{LoginOut, SignedIn, sign_in};
 pub use sessions::Device;
