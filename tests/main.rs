@@ -16,7 +16,11 @@ mod migrations;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
+mod refresh;
+#[cfg(test)]
 mod resolution;
+#[cfg(test)]
+mod session_list;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
