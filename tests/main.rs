@@ -26,4 +26,6 @@ mod sessions;
 #[cfg(test)]
 mod sign_up;
 #[cfg(test)]
+mod tenant;
+#[cfg(test)]
 mod users;

@@ -192,16 +192,17 @@ fn newest_hash(rows: &[Value], user: &User) -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_lasts_thirty_days_after_each_refresh_and_ninety_days_at_most() {
+    /// In microseconds.
+    const MONTH: u64 = 30 * 24 * 60 * 60 * 1_000_000;
     let app = TestApp::start().await;
     let acme = app.sign_up("acme").await;
     let idle = acme.sign_in(&app).await;
-    let moment = Duration::from_micros(1);
-    app.clock.advance(30 * DAY - moment);
+    app.clock.advance(Duration::from_micros(MONTH - 1));
     let used = refreshed(&acme.owner).await;
-    app.clock.advance(moment);
+    app.clock.advance(Duration::from_micros(1));
     assert_not_valid(&idle.refresh().send().await, "thirty days after the login");
 
-    app.clock.advance(30 * DAY - 2 * moment);
+    app.clock.advance(Duration::from_micros(MONTH - 2));
     let used = refreshed(&used).await;
     app.clock.advance(10 * DAY);
     let tokens = used.refresh().expect(200).await;
@@ -209,7 +210,7 @@ async fn a_session_lasts_thirty_days_after_each_refresh_and_ninety_days_at_most(
     app.clock.advance(20 * DAY);
     let last = refreshed(&used.with(&tokens)).await;
     assert_eq!(last.me().await.status, 200);
-    app.clock.advance(2 * moment);
+    app.clock.advance(Duration::from_micros(2));
     assert_not_valid(&last.refresh().send().await, "ninety days after the login");
     assert_not_valid(&last.me().await, "ninety days after the login");
 }
