@@ -1,11 +1,11 @@
 //! New tokens for old ones, and what becomes of those that are used again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use data_encoding::BASE64URL_NOPAD;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Executor as _, Row as _};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
 
 use crate::support::{Organization, Person, TestApp, User, assert_not_valid};
 
@@ -69,6 +69,49 @@ async fn twenty_refreshes_at_once_give_one_successor() {
     let rows = rows(&app, &acme).await;
     assert_eq!((rows.len(), &rows[0]["generation"]), (1, &json!(1)), "one rotation for all of them");
     refreshed(&acme.owner.with(&answers[0])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_that_was_overtaken_does_not_bring_the_past_back() {
+    let app = TestApp::start().await;
+    let acme = app.sign_up("acme").await;
+    let schema = acme.schema();
+    let mut superuser = app.superuser().await;
+    // Kept twice: as it is before any refresh, and as it is after two of them.
+    superuser
+        .execute(AssertSqlSafe(format!(
+            r#"CREATE TABLE public.before AS SELECT * FROM "{schema}".sessions; SET search_path TO "{schema}""#
+        )))
+        .await
+        .unwrap();
+    let newest = refreshed(&refreshed(&acme.owner).await).await;
+    let set = |from: &str| {
+        AssertSqlSafe(format!(
+            "UPDATE sessions s SET generation = f.generation, refresh_hash = f.refresh_hash FROM public.{from} f"
+        ))
+    };
+    superuser.execute("CREATE TABLE public.after AS SELECT * FROM sessions").await.unwrap();
+    superuser.execute(set("before")).await.unwrap();
+
+    superuser.execute("BEGIN").await.unwrap();
+    superuser.execute(set("after")).await.unwrap();
+    let late = tokio::spawn(acme.owner.refresh().send());
+    let mut watcher = app.superuser().await;
+    until_one_waits(&mut watcher).await;
+    superuser.execute("COMMIT").await.unwrap();
+    assert_not_valid(&late.await.unwrap(), "two successors were used while it waited");
+    assert_not_valid(&newest.me().await, "its session has ended");
+}
+
+/// Waits until a statement waits for a lock, and fails where that takes unreasonably long.
+async fn until_one_waits(watcher: &mut PgConnection) {
+    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                           AND datname = current_database()";
+    let end = Instant::now() + Duration::from_secs(20);
+    while watcher.fetch_one(WAITING).await.unwrap().get::<i64, _>(0) == 0 {
+        assert!(Instant::now() < end, "it never came to that");
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
