@@ -16,10 +16,16 @@ mod migrations;
 #[cfg(test)]
 mod openapi;
 #[cfg(test)]
+mod refresh;
+#[cfg(test)]
 mod resolution;
+#[cfg(test)]
+mod session_list;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod sign_up;
+#[cfg(test)]
+mod tenant;
 #[cfg(test)]
 mod users;

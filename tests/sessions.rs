@@ -15,7 +15,7 @@ use tenantry::{
 };
 use tenants::DataKey;
 
-use crate::support::{Answer, Organization, PASSWORD, Person, Request, TestApp, User};
+use crate::support::{Organization, PASSWORD, Person, Request, TestApp, assert_not_valid};
 
 /// How long an access token lasts, in seconds.
 const ACCESS: u64 = 10 * 60;
@@ -29,30 +29,6 @@ fn login(app: &TestApp, organization: &Organization, body: &Value) -> Request {
 fn verify(app: &TestApp, organization: &Organization, token: &str) -> Request {
     let host = organization.host(app);
     app.request("POST", "/api/token/verify/").host(&host).json(&json!({"token": token}))
-}
-
-/// Changes a user behind the service's back.
-async fn change(app: &TestApp, organization: &Organization, user: &User, set: &str) {
-    let sql = format!(r#"UPDATE "{}".users SET {set} WHERE pk = '{}'"#, organization.schema(), user.pk);
-    let done = app.superuser().await.execute(AssertSqlSafe(sql)).await.unwrap();
-    assert_eq!(done.rows_affected(), 1);
-}
-
-async fn me(user: &User) -> Answer {
-    user.request("GET", "/api/current_user/").send().await
-}
-
-fn assert_not_valid(answer: &Answer, what: &str) {
-    assert_eq!(answer.status, 401, "{what}: {}", answer.text);
-    assert_eq!(answer.header("www-authenticate"), "Bearer", "{what}");
-    assert_eq!(
-        answer.problem(),
-        json!({
-            "type": "about:blank", "title": "Unauthorized", "status": 401, "code": "token_not_valid",
-            "detail": "Given token not valid for any token type",
-        }),
-        "{what}"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +61,7 @@ async fn a_login_answers_with_tokens_and_the_user() {
             })
         );
         let refresh = BASE64URL_NOPAD.decode(answer["refresh"].as_str().unwrap().as_bytes()).unwrap();
-        assert_eq!(refresh.len(), 32, "256 bits that nobody guesses");
+        assert_eq!(refresh.len(), 16 + 4 + 32, "session, generation, and 256 bits that nobody guesses");
         let token = answer["token"].as_str().unwrap();
         let request = app.request("GET", "/api/current_user/").bearer(token);
         assert_eq!(request.expect(200).await["pk"], json!(acme.owner.pk));
@@ -117,7 +93,7 @@ async fn a_login_that_is_wrong_in_any_way_gives_the_same_bytes() {
     let acme = app.sign_up("acme").await;
     app.sign_up("beta").await;
     let gone = acme.add_user(&app, Person::named("gone")).await;
-    change(&app, &acme, &gone, "is_active = false").await;
+    acme.change(&app, &gone, "is_active = false").await;
     let long = |n: usize| "x".repeat(n);
     for body in [
         json!({"username": "acme-owner", "password": "wrong password"}),
@@ -195,20 +171,20 @@ async fn a_logout_ends_this_session_at_the_next_request() {
     let other_process = app.beside().await;
     let acme = app.sign_up("acme").await;
     let (one, other) = (acme.sign_in(&app).await, acme.sign_in(&app).await);
-    assert_eq!(me(&one.at(&other_process)).await.status, 200);
+    assert_eq!(one.at(&other_process).me().await.status, 200);
 
     let answer = one.request("POST", "/api/logout/").expect(200).await;
     assert_eq!(answer, json!({"detail": "Successfully logged out."}));
-    assert_not_valid(&me(&one).await, "after the logout");
-    assert_not_valid(&me(&one.at(&other_process)).await, "after the logout, at another process");
+    assert_not_valid(&one.me().await, "after the logout");
+    assert_not_valid(&one.at(&other_process).me().await, "after the logout, at another process");
     assert_not_valid(&one.request("POST", "/api/logout/").send().await, "a second logout");
     assert_not_valid(&verify(&app, &acme, &one.token).send().await, "verified after the logout");
     for body in [json!({}), json!({"everywhere": false})] {
         let session = acme.sign_in(&app).await;
         session.request("POST", "/api/logout/").json(&body).expect(200).await;
-        assert_not_valid(&me(&session).await, "after the logout");
+        assert_not_valid(&session.me().await, "after the logout");
     }
-    assert_eq!(me(&other).await.status, 200);
+    assert_eq!(other.me().await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,15 +196,15 @@ async fn a_logout_everywhere_ends_all_sessions_of_this_user_and_of_nobody_else()
     let answer = one.request("POST", "/api/logout/").json(&json!({"everywhere": true})).expect(200).await;
     assert_eq!(answer, json!({"detail": "Successfully logged out."}));
     for session in [&one, &other, &acme.owner] {
-        assert_not_valid(&me(session).await, "after the logout");
+        assert_not_valid(&session.me().await, "after the logout");
     }
-    assert_eq!(me(&ann).await.status, 200);
+    assert_eq!(ann.me().await.status, 200);
     // And there is a way back in.
-    assert_eq!(me(&acme.log_in(&app).await).await.status, 200);
+    assert_eq!(acme.log_in(&app).await.me().await.status, 200);
 
     let wrong = ann.request("POST", "/api/logout/").json(&json!({"everywhere": "yes"})).send().await;
     assert_eq!(wrong.json()["everywhere"], json!(["Must be a valid boolean."]));
-    assert_eq!(me(&ann).await.status, 200);
+    assert_eq!(ann.me().await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,11 +229,11 @@ async fn a_token_ends_after_ten_minutes_and_a_session_after_thirty_days() {
     let app = TestApp::start().await;
     let acme = app.sign_up("acme").await;
     app.clock.advance(Duration::from_secs(ACCESS - 1));
-    assert_eq!(me(&acme.owner).await.status, 200);
+    assert_eq!(acme.owner.me().await.status, 200);
     app.clock.advance(Duration::from_secs(1));
-    assert_not_valid(&me(&acme.owner).await, "ten minutes later");
+    assert_not_valid(&acme.owner.me().await, "ten minutes later");
     // A process that has never seen it says the same.
-    assert_not_valid(&me(&acme.owner.at(&app.beside().await)).await, "at another process");
+    assert_not_valid(&acme.owner.at(&app.beside().await).me().await, "at another process");
 
     // A new token for the same session, as a refresh would give it.
     let claims: Claims = claims_of(&acme.owner.token);
@@ -446,18 +422,18 @@ async fn what_is_changed_about_a_user_counts_from_the_next_request() {
     let acme = app.sign_up("acme").await;
     let ann = acme.add_user(&app, Person::named("ann")).await;
     assert_eq!(ann.get("/api/current_user/").await["role"], "member");
-    change(&app, &acme, &ann, "role = 'admin'").await;
+    acme.change(&app, &ann, "role = 'admin'").await;
     assert_eq!(ann.get("/api/current_user/").await["role"], "admin");
 
-    change(&app, &acme, &ann, "is_active = false").await;
-    assert_not_valid(&me(&ann).await, "deactivated");
+    acme.change(&app, &ann, "is_active = false").await;
+    assert_not_valid(&ann.me().await, "deactivated");
     assert_not_valid(&verify(&app, &acme, &ann.token).send().await, "deactivated");
-    change(&app, &acme, &ann, "is_active = true").await;
-    assert_eq!(me(&ann).await.status, 200);
+    acme.change(&app, &ann, "is_active = true").await;
+    assert_eq!(ann.me().await.status, 200);
 
     let sql = format!(r#"DELETE FROM "{}".users WHERE pk = '{}'"#, acme.schema(), ann.pk);
     app.superuser().await.execute(AssertSqlSafe(sql)).await.unwrap();
-    assert_not_valid(&me(&ann).await, "deleted");
+    assert_not_valid(&ann.me().await, "deleted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

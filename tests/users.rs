@@ -449,17 +449,3 @@ async fn an_answer_that_is_known_already_is_not_sent_again() {
     let after = get(&ann, "/api/current_user/", before.header("etag")).await;
     assert_eq!((after.status, &after.json()["first_name"]), (200, &json!("Ann")));
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_shows_itself_to_its_people() {
-    let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
-    let ann = acme.add_user(&app, Person::named("ann")).await;
-    assert_eq!(
-        ann.get("/api/tenant/").await,
-        json!({
-            "id": acme.id, "slug": "acme", "name": "ACME", "sign_up_policy": "invite_only",
-            "allowed_email_domains": [], "allow_impersonation": true, "created_at": "2026-01-02T03:04:05.678901Z",
-        })
-    );
-}

@@ -1,15 +1,17 @@
 //! Signing in and out.
 
+use chrono::{DateTime, Utc};
 use data_encoding::BASE64URL_NOPAD;
 use poem::web::Data;
-use poem_openapi::{OpenApi, payload::Response};
+use poem_openapi::{OpenApi, param::Path, payload::Response};
 use tenants::TenantDb;
+use uuid::Uuid;
 
-use super::{Caller, Device, LoginOut, service, sessions};
+use super::{Caller, Device, LoginOut, TokensOut, service, sessions};
 use crate::{
     app::Tag,
     error::ServiceError,
-    http::{Body, Json, OptionalBody, Problem, Text},
+    http::{Body, Json, Listing, NoContent, OptionalBody, Page, PageQuery, Problem, Text},
     state::App,
     users::{
         Login,
@@ -42,6 +44,32 @@ crate::input! {
     pub struct TokenIn {
         /// An access token.
         pub token: Text<1, 4096>,
+    }
+}
+
+crate::input! {
+    /// A token to be used.
+    pub struct RefreshIn {
+        /// The refresh token.
+        pub refresh: Text<1, 4096>,
+    }
+}
+
+crate::output! {
+    /// Where the user is signed in.
+    pub struct SessionOut {
+        /// The session's id.
+        pub id: Uuid,
+        /// When the user signed in.
+        pub created_at: DateTime<Utc>,
+        /// When tokens were last drawn, by the login or a refresh. It is up to ten minutes behind while somebody works.
+        pub last_used_at: DateTime<Utc>,
+        /// The address from which they were drawn.
+        pub ip: String,
+        /// What the client called itself then.
+        pub user_agent: String,
+        /// Whether this request belongs to it.
+        pub current: bool,
     }
 }
 
@@ -80,6 +108,15 @@ crate::output! {
         /// Always `EdDSA`.
         pub alg: &'static str,
     }
+}
+
+/// The list of sessions.
+pub struct Sessions;
+
+impl Listing for Sessions {
+    const FIELDS: &'static [&'static str] = &["created_at"];
+    const DEFAULT: &'static str = "-created_at";
+    const SEARCH: Option<&'static str> = None;
 }
 
 /// The endpoints of this slice.
@@ -131,6 +168,22 @@ impl AuthApi {
         Ok(Json(DetailOut { detail: "Successfully logged out.".into() }))
     }
 
+    /// Draw new tokens
+    ///
+    /// Each use of a refresh token gives another one. Within ten seconds, and while that one is unused, the same token
+    /// gives it again: an answer was lost, or two tabs refreshed at once. Used later, it ends the session. A session that
+    /// is not refreshed ends after 30 days, and any session 90 days after its login.
+    #[oai(path = "/api/token/refresh", method = "post", operation_id = "refreshToken")]
+    async fn refresh(
+        &self,
+        Data(db): Data<&TenantDb>,
+        device: Device,
+        body: Body<RefreshIn>,
+    ) -> Result<Response<Json<TokensOut>>, Problem> {
+        let tokens = service::refresh(&self.0, db, &body.0.refresh, &device).await?;
+        Ok(no_store(Json(tokens.ok_or_else(Problem::token_not_valid)?)))
+    }
+
     /// Check an access token
     ///
     /// Answers with an empty object if the token is valid here and now, its session included.
@@ -146,6 +199,43 @@ impl AuthApi {
         let account = sessions::account_of(db, claims.sid, claims.sub, self.0.clock.now()).await;
         account.map_err(ServiceError::from)?.ok_or_else(Problem::token_not_valid)?;
         Ok(Json(EmptyOut {}))
+    }
+
+    /// Where the signed-in user is signed in
+    #[oai(path = "/api/sessions", method = "get", operation_id = "listSessions")]
+    async fn list(
+        &self,
+        caller: Caller,
+        Data(db): Data<&TenantDb>,
+        query: PageQuery<Sessions>,
+    ) -> Result<Json<Page<SessionOut>>, Problem> {
+        let (user, now) = (caller.account.pk, self.0.clock.now());
+        let window = query.window(sessions::count(db, user, now).await.map_err(ServiceError::from)?)?;
+        let rows = sessions::list(db, user, now, query.order(), &window).await.map_err(ServiceError::from)?;
+        let sessions = rows.into_iter().map(|row| SessionOut {
+            id: row.id,
+            created_at: row.created_at,
+            last_used_at: row.last_used_at,
+            ip: row.ip,
+            user_agent: row.user_agent,
+            current: row.id == caller.session,
+        });
+        Ok(Json(query.page(&window, sessions.collect())))
+    }
+
+    /// End a session
+    ///
+    /// One of the signed-in user's own, this one too, from the next request on.
+    #[oai(path = "/api/sessions/:id", method = "delete", operation_id = "endSession")]
+    async fn end(
+        &self,
+        caller: Caller,
+        Data(db): Data<&TenantDb>,
+        /// The session's id.
+        id: Path<Uuid>,
+    ) -> Result<NoContent, Problem> {
+        let ended = sessions::end_own(db, id.0, caller.account.pk, self.0.clock.now()).await;
+        if ended.map_err(ServiceError::from)? { Ok(NoContent) } else { Err(Problem::not_found()) }
     }
 
     /// The keys that verify access tokens

@@ -3,14 +3,15 @@
 pub mod api;
 mod caller;
 mod gate;
+mod refresh;
 mod service;
 mod sessions;
 mod tokens;
 
 pub use api::AuthApi;
 pub(crate) use api::no_store;
-pub use caller::Caller;
+pub use caller::{AdminCaller, Caller, OwnerCaller};
 pub use gate::TenantGate;
-pub use service::{LoginOut, SignedIn, sign_in};
+pub use service::{LoginOut, TokensOut, sign_in};
 pub use sessions::Device;
 pub use tokens::{Claims, PublicKey, Subject, TokenError, Tokens};

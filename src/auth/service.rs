@@ -1,7 +1,6 @@
 //! The rules of signing in.
 
-use chrono::{DateTime, Utc};
-use data_encoding::BASE64URL_NOPAD;
+use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ConnectionTrait;
 use secrecy::SecretString;
 use tenants::{DataKey, TenantDb};
@@ -9,7 +8,8 @@ use uuid::Uuid;
 
 use super::{
     Device, Subject,
-    sessions::{self, NewSession, REFRESH_LIFETIME},
+    refresh::{Chain, RefreshToken, Standing},
+    sessions::{self, NewSession},
 };
 use crate::{
     error::ServiceError,
@@ -17,6 +17,10 @@ use crate::{
     state::App,
     users::{self, Account, Login, UserBrief},
 };
+
+/// For how long a refresh token that was used gives the same successor again: an answer was lost, or two tabs refreshed
+/// at once. The contract's.
+const GRACE: TimeDelta = TimeDelta::seconds(10);
 
 crate::output! {
     /// Tokens for a new session, and whose it is.
@@ -34,20 +38,21 @@ crate::output! {
     }
 }
 
-/// The tokens of a new session.
-#[derive(Debug)]
-pub struct SignedIn {
-    /// The access token.
-    pub token: String,
-    /// When it ends.
-    pub token_expiration: DateTime<Utc>,
-    /// The refresh token.
-    pub refresh: String,
-    /// When it ends.
-    pub refresh_expiration: DateTime<Utc>,
+crate::output! {
+    /// The tokens of a session.
+    pub struct TokensOut {
+        /// The access token, to be sent as `Authorization: Bearer …`.
+        pub token: String,
+        /// When the access token ends.
+        pub token_expiration: DateTime<Utc>,
+        /// The refresh token; it can be used once.
+        pub refresh: String,
+        /// When the refresh token ends, unless it is used before.
+        pub refresh_expiration: DateTime<Utc>,
+    }
 }
 
-impl SignedIn {
+impl TokensOut {
     /// The contract's login answer.
     #[must_use]
     pub fn answer(self, account: &Account) -> LoginOut {
@@ -71,15 +76,58 @@ pub async fn sign_in(
     tenant: Uuid,
     account: &Account,
     device: &Device,
-) -> Result<SignedIn, ServiceError> {
+) -> Result<TokensOut, ServiceError> {
     let now = app.clock.now();
     let session = app.clock.uuid_v7();
-    let refresh = BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>());
-    let refresh_hash = app.tenancy.key(DataKey::Refresh).mac(refresh.as_bytes());
+    let refresh = RefreshToken::first(session);
+    let refresh_hash = Chain { key: app.tenancy.key(DataKey::Refresh), tenant }.hash(&refresh);
     let subject = Subject { user: account.pk, tenant, session, role: account.role };
     let (token, token_expiration) = app.tokens.issue(&subject)?;
-    sessions::create(db, NewSession { id: session, user: account.pk, refresh_hash, device, now }).await?;
-    Ok(SignedIn { token, token_expiration, refresh, refresh_expiration: now + REFRESH_LIFETIME })
+    let new = NewSession { id: session, user: account.pk, refresh_hash, device, now };
+    let refresh_expiration = sessions::create(db, new).await?;
+    Ok(TokensOut { token, token_expiration, refresh: refresh.encode(), refresh_expiration })
+}
+
+/// Draws new tokens for the session of a refresh token; `None` if that is not valid.
+///
+/// A token that was used before ends its session: either it or its successor is in the wrong hands, and nobody can tell
+/// which. But for [`GRACE`] after its first use it gives the successor once more, unless that was used.
+pub(super) async fn refresh(
+    app: &App,
+    db: &TenantDb,
+    presented: &str,
+    device: &Device,
+) -> Result<Option<TokensOut>, ServiceError> {
+    let Some(presented) = RefreshToken::parse(presented) else { return Ok(None) };
+    let chain = Chain { key: app.tenancy.key(DataKey::Refresh), tenant: db.tenant().id };
+    let Some(successor) = chain.successor(&presented) else { return Ok(None) };
+    let now = app.clock.now();
+    let tx = db.begin().await?;
+    let Some(session) = sessions::lock(&tx, presented.session, now).await? else { return Ok(None) };
+    let refresh_expiration = match chain.standing(&presented, session.generation, &session.refresh_hash) {
+        Standing::Current => {
+            let expiration = sessions::rotate(&tx, &session, chain.hash(&successor), device, now).await?;
+            tx.commit().await?;
+            expiration
+        }
+        Standing::Previous if now - session.rotated_at <= GRACE => session.expires_at,
+        Standing::Previous | Standing::Spent => {
+            sessions::end(&tx, session.id).await?;
+            tx.commit().await?;
+            let (generation, current) = (presented.generation, session.generation);
+            tracing::warn!(
+                tenant = %db.tenant().id, session = %session.id, user = %session.user_pk, generation, current,
+                "a refresh token was used again, so its session has ended"
+            );
+            return Ok(None);
+        }
+        // Knowing a session's id is no right to end it.
+        Standing::Forged => return Ok(None),
+    };
+    let subject =
+        Subject { user: session.user_pk, tenant: db.tenant().id, session: session.id, role: session.role };
+    let (token, token_expiration) = app.tokens.issue(&subject)?;
+    Ok(Some(TokensOut { token, token_expiration, refresh: successor.encode(), refresh_expiration }))
 }
 
 /// Signs somebody in by password. Whatever is wrong, the answer is the same, and takes as long.
@@ -99,13 +147,29 @@ pub(crate) async fn login(
     let matches = app.hasher.verify(password, hash).await.map_err(ServiceError::from)?;
     match found {
         Some(found) if matches && found.is_active => {
-            let account = users::find(db, found.pk).await.map_err(ServiceError::from)?;
-            // Gone between the two queries: as wrong as before.
-            let account = account.ok_or_else(wrong_credentials)?;
-            Ok(sign_in(app, db, db.tenant().id, &account, device).await?.answer(&account))
+            let signed_in = sign_in_again(app, db, found.pk, device).await?;
+            // Gone while the password was hashed: as wrong as before.
+            let (account, tokens) = signed_in.ok_or_else(wrong_credentials)?;
+            Ok(tokens.answer(&account))
         }
         _ => Err(wrong_credentials()),
     }
+}
+
+/// Makes one more session for a user who may have many. `None` if the user is gone, or may not sign in.
+async fn sign_in_again(
+    app: &App,
+    db: &TenantDb,
+    user: Uuid,
+    device: &Device,
+) -> Result<Option<(Account, TokensOut)>, ServiceError> {
+    let tx = db.begin().await?;
+    let account = users::find(&tx, user).await?.filter(|account| account.is_active);
+    let Some(account) = account else { return Ok(None) };
+    sessions::make_room(&tx, user, app.clock.now()).await?;
+    let tokens = sign_in(app, &tx, db.tenant().id, &account, device).await?;
+    tx.commit().await?;
+    Ok(Some((account, tokens)))
 }
 
 fn wrong_credentials() -> Problem {

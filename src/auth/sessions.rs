@@ -3,19 +3,29 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use poem::{FromRequest, Request, RequestBody, http::header::USER_AGENT};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, JoinType, QueryFilter, QuerySelect,
-    RelationTrait,
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, DerivePartialModel, EntityTrait, JoinType,
+    Order as Direction, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationTrait,
+    Select, sea_query::LockType,
 };
+use tenants::TenantTx;
 use uuid::Uuid;
 
 use crate::{
     entity::{sessions, users},
-    http::ClientAddr,
+    http::{
+        ClientAddr,
+        page::{Order, Window},
+    },
     users::Account,
 };
 
 /// How long a refresh token is valid, and a session that nobody uses. The contract's.
-pub(crate) const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(30);
+const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(30);
+/// How long a session lasts however much it is used: then the password is asked for again. OWASP ASVS 5.0 (7.3.2) wants
+/// such an end and leaves its length to the risk; a quarter of a year is three times what an unused session lasts.
+const SESSION_LIFETIME: TimeDelta = TimeDelta::days(90);
+/// How many sessions a user has at once: more devices than anybody has, few enough that their rows weigh nothing.
+const MAX_SESSIONS: u64 = 100;
 /// How much is kept of what a client says of itself, in characters.
 const USER_AGENT_LEN: usize = 200;
 
@@ -38,30 +48,149 @@ impl<'a> FromRequest<'a> for Device {
 
 /// A session to be made.
 #[derive(Debug)]
-pub(crate) struct NewSession<'a> {
-    pub(crate) id: Uuid,
-    pub(crate) user: Uuid,
-    pub(crate) refresh_hash: [u8; 32],
-    pub(crate) device: &'a Device,
-    pub(crate) now: DateTime<Utc>,
+pub(super) struct NewSession<'a> {
+    pub(super) id: Uuid,
+    pub(super) user: Uuid,
+    pub(super) refresh_hash: [u8; 32],
+    pub(super) device: &'a Device,
+    pub(super) now: DateTime<Utc>,
 }
 
-pub(crate) async fn create(db: &impl ConnectionTrait, new: NewSession<'_>) -> Result<(), DbErr> {
+/// Writes a session, and says when it ends unless it is used before.
+pub(super) async fn create(db: &impl ConnectionTrait, new: NewSession<'_>) -> Result<DateTime<Utc>, DbErr> {
+    let expires_at = new.now + REFRESH_LIFETIME;
     let row = sessions::ActiveModel {
         id: Set(new.id),
         user_pk: Set(new.user),
         refresh_hash: Set(new.refresh_hash.to_vec()),
+        generation: Set(0),
+        rotated_at: Set(new.now),
         ip: Set(new.device.ip.clone()),
         user_agent: Set(new.device.user_agent.clone()),
         created_at: Set(new.now),
         last_used_at: Set(new.now),
-        expires_at: Set(new.now + REFRESH_LIFETIME),
+        expires_at: Set(expires_at),
     };
-    sessions::Entity::insert(row).exec_without_returning(db).await.map(|_| ())
+    sessions::Entity::insert(row).exec_without_returning(db).await?;
+    Ok(expires_at)
+}
+
+/// Deletes the user's sessions that have ended by themselves and, so that one more is not too many, those that were not
+/// used for the longest time.
+pub(super) async fn make_room(
+    db: &impl ConnectionTrait,
+    user: Uuid,
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    let stay = of_user(user, now)
+        .select_only()
+        .column(sessions::Column::Id)
+        .order_by_desc(sessions::Column::LastUsedAt)
+        .order_by_desc(sessions::Column::Id)
+        .limit(MAX_SESSIONS - 1);
+    sessions::Entity::delete_many()
+        .filter(sessions::Column::UserPk.eq(user))
+        .filter(sessions::Column::Id.not_in_subquery(stay.into_query()))
+        .exec(db)
+        .await
+        .map(|_| ())
+}
+
+/// A session as a refresh has to know it.
+#[derive(Clone, Debug, DerivePartialModel)]
+#[sea_orm(entity = "sessions::Entity")]
+pub(super) struct Locked {
+    pub(super) id: Uuid,
+    pub(super) user_pk: Uuid,
+    pub(super) refresh_hash: Vec<u8>,
+    pub(super) generation: i64,
+    pub(super) rotated_at: DateTime<Utc>,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) expires_at: DateTime<Utc>,
+    /// What its user may do.
+    #[sea_orm(from_expr = "users::Column::Role")]
+    pub(super) role: users::Role,
+}
+
+/// A session that has not ended, of a user who may sign in; nobody else changes it before this transaction ends.
+pub(super) async fn lock(tx: &TenantTx, session: Uuid, now: DateTime<Utc>) -> Result<Option<Locked>, DbErr> {
+    let mut select = sessions::Entity::find_by_id(session)
+        .join(JoinType::InnerJoin, sessions::Relation::Users.def())
+        .filter(sessions::Column::ExpiresAt.gt(now))
+        .filter(users::Column::IsActive.eq(true));
+    // Not the user's row, which the refreshes of all his devices would wait for.
+    QueryTrait::query(&mut select).lock_with_tables(LockType::Update, [sessions::Entity]);
+    select.into_partial_model::<Locked>().one(tx).await
+}
+
+/// Notes that a refresh token was used and which hash its successor has. Says when that one ends.
+pub(super) async fn rotate(
+    tx: &TenantTx,
+    session: &Locked,
+    refresh_hash: [u8; 32],
+    device: &Device,
+    now: DateTime<Utc>,
+) -> Result<DateTime<Utc>, DbErr> {
+    let expires_at = (now + REFRESH_LIFETIME).min(session.created_at + SESSION_LIFETIME);
+    let row = sessions::ActiveModel {
+        refresh_hash: Set(refresh_hash.to_vec()),
+        generation: Set(session.generation + 1),
+        rotated_at: Set(now),
+        ip: Set(device.ip.clone()),
+        user_agent: Set(device.user_agent.clone()),
+        last_used_at: Set(now),
+        expires_at: Set(expires_at),
+        ..Default::default()
+    };
+    let this = sessions::Column::Id.eq(session.id);
+    sessions::Entity::update_many().set(row).filter(this).exec(tx).await?;
+    Ok(expires_at)
+}
+
+/// The sessions of a user that have not ended.
+fn of_user(user: Uuid, now: DateTime<Utc>) -> Select<sessions::Entity> {
+    sessions::Entity::find()
+        .filter(sessions::Column::UserPk.eq(user))
+        .filter(sessions::Column::ExpiresAt.gt(now))
+}
+
+/// A session as its user sees it.
+#[derive(Clone, Debug, DerivePartialModel)]
+#[sea_orm(entity = "sessions::Entity")]
+pub(super) struct Shown {
+    pub(super) id: Uuid,
+    pub(super) ip: String,
+    pub(super) user_agent: String,
+    pub(super) created_at: DateTime<Utc>,
+    pub(super) last_used_at: DateTime<Utc>,
+}
+
+pub(super) async fn count(db: &impl ConnectionTrait, user: Uuid, now: DateTime<Utc>) -> Result<u64, DbErr> {
+    of_user(user, now).count(db).await
+}
+
+pub(super) async fn list(
+    db: &impl ConnectionTrait,
+    user: Uuid,
+    now: DateTime<Utc>,
+    order: &[Order],
+    window: &Window,
+) -> Result<Vec<Shown>, DbErr> {
+    // The one field there is to order by; ties, as everywhere, in its direction.
+    let descending = order.first().is_some_and(|order| order.descending);
+    let direction = if descending { Direction::Desc } else { Direction::Asc };
+    of_user(user, now)
+        .order_by(sessions::Column::CreatedAt, direction.clone())
+        .order_by(sessions::Column::Id, direction)
+        .offset(window.offset)
+        .limit(window.limit)
+        .into_partial_model::<Shown>()
+        .all(db)
+        .await
 }
 
 /// The user of a session that has not ended: one indexed query.
-pub(crate) async fn account_of(
+pub(super) async fn account_of(
     db: &impl ConnectionTrait,
     session: Uuid,
     user: Uuid,
@@ -78,10 +207,25 @@ pub(crate) async fn account_of(
         .await
 }
 
-pub(crate) async fn end(db: &impl ConnectionTrait, session: Uuid) -> Result<(), DbErr> {
+/// Ends a session of this user. Whether there was one.
+pub(super) async fn end_own(
+    db: &impl ConnectionTrait,
+    session: Uuid,
+    user: Uuid,
+    now: DateTime<Utc>,
+) -> Result<bool, DbErr> {
+    sessions::Entity::delete_by_id(session)
+        .filter(sessions::Column::UserPk.eq(user))
+        .filter(sessions::Column::ExpiresAt.gt(now))
+        .exec(db)
+        .await
+        .map(|deleted| deleted.rows_affected > 0)
+}
+
+pub(super) async fn end(db: &impl ConnectionTrait, session: Uuid) -> Result<(), DbErr> {
     sessions::Entity::delete_by_id(session).exec(db).await.map(|_| ())
 }
 
-pub(crate) async fn end_all(db: &impl ConnectionTrait, user: Uuid) -> Result<(), DbErr> {
+pub(super) async fn end_all(db: &impl ConnectionTrait, user: Uuid) -> Result<(), DbErr> {
     sessions::Entity::delete_many().filter(sessions::Column::UserPk.eq(user)).exec(db).await.map(|_| ())
 }

@@ -11,17 +11,22 @@ pub struct Model {
     pub id: Uuid,
     /// Whose it is.
     pub user_pk: Uuid,
-    /// The keyed hash of the refresh token.
+    /// The keyed hash of the current refresh token's secret.
     pub refresh_hash: Vec<u8>,
-    /// From where it was made.
+    /// How often the refresh token was rotated.
+    pub generation: i64,
+    /// When it was rotated last; or, if it never was, when the session was made.
+    pub rotated_at: DateTimeUtc,
+    /// From where a token was last drawn from it.
     pub ip: String,
-    /// With what it was made; shortened.
+    /// With what a token was last drawn from it; shortened.
     pub user_agent: String,
     /// When it was made.
     pub created_at: DateTimeUtc,
-    /// When a token was last drawn from it.
+    /// When a token was last drawn from it, by a login or a refresh: not at every request, which would make a write of
+    /// every read. While somebody works it is behind by no more than an access token lasts, ten minutes.
     pub last_used_at: DateTimeUtc,
-    /// When it ends by itself: with its refresh token.
+    /// When it ends by itself: with its refresh token, and never later than the absolute lifetime of a session.
     pub expires_at: DateTimeUtc,
 }
 

@@ -91,8 +91,7 @@ impl Document {
             }
         }
         for path in &mut paths {
-            let needs_tenant = is_tenanted(&path.path);
-            path.operations.iter_mut().for_each(|operation| finish(operation, needs_tenant));
+            path.operations.iter_mut().for_each(|operation| finish(operation, &path.path));
         }
         Self { info, paths, registry }
     }
@@ -139,7 +138,7 @@ impl Document {
             if declared != path_parameters(operation) {
                 gap("the parameters in its path are not those it takes");
             }
-            for error in errors(operation, is_tenanted(path)) {
+            for error in errors(operation, path) {
                 if !has(operation, error.status) {
                     gap(&format!("says nothing about {}", error.status));
                 }
@@ -164,9 +163,9 @@ impl Document {
 }
 
 /// Adds what an operation does not say of itself.
-fn finish(operation: &mut MetaOperation, needs_tenant: bool) {
+fn finish(operation: &mut MetaOperation, path: &str) {
     query::unfold(operation);
-    if needs_tenant {
+    if is_tenanted(path) {
         operation.params.push(tenant_header());
     }
     for response in &mut operation.responses.responses {
@@ -174,7 +173,7 @@ fn finish(operation: &mut MetaOperation, needs_tenant: bool) {
             response.description = if response.status == Some(201) { "Created." } else { "Done." };
         }
     }
-    for error in errors(operation, needs_tenant) {
+    for error in errors(operation, path) {
         if !has(operation, error.status) {
             operation.responses.responses.push(error.meta());
         }
@@ -192,13 +191,16 @@ fn has(operation: &MetaOperation, status: u16) -> bool {
 }
 
 /// The errors an operation can answer, by what it takes.
-fn errors(operation: &MetaOperation, needs_tenant: bool) -> Vec<&'static ErrorAnswer> {
+fn errors(operation: &MetaOperation, path: &str) -> Vec<&'static ErrorAnswer> {
+    let needs_tenant = is_tenanted(path);
+    // These need no credentials, for the token they are about is in their body.
+    let about_token = path.starts_with("/api/token/");
     let body = operation.request.is_some();
     let credentials = !operation.security.is_empty();
     let takes = |place: MetaParamIn| operation.params.iter().any(|param| param.in_type == place);
     let writes = operation.method != Method::GET;
     let applies = |status: u16| match status {
-        401 => credentials,
+        401 => credentials || about_token,
         403 => credentials || needs_tenant,
         404 => needs_tenant || takes(MetaParamIn::Path) || takes(MetaParamIn::Query),
         408 | 413 | 415 => body,

@@ -1,5 +1,8 @@
 //! Inputs: structs whose fields know their own bounds, read with all errors at once in Django REST framework's words.
 
+mod choice;
+mod list;
+
 use std::{borrow::Cow, ops::Deref};
 
 use chrono::{DateTime, SubsecRound as _, Utc};
@@ -11,6 +14,9 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::{error::Sentence, field_errors::FieldErrors};
+
+pub use choice::choice;
+pub use list::List;
 
 /// What is wrong with one field.
 pub type Wrong = Vec<Sentence>;

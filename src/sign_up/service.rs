@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::error::SignUpError;
 use crate::{
-    auth::{Device, SignedIn, sign_in},
+    auth::{Device, TokensOut, sign_in},
     entity::users::Role,
     error::ServiceError,
     state::App,
@@ -64,7 +64,7 @@ pub(super) async fn sign_up(
     app: &App,
     new: NewOrganization,
     device: &Device,
-) -> Result<(Organization, SignedIn), SignUpError> {
+) -> Result<(Organization, TokensOut), SignUpError> {
     let prepared = prepare(app, new).await?;
     let session = sign_in(app, &prepared.provisioning, prepared.id, &prepared.owner, device).await?;
     Ok((prepared.commit().await?, session))

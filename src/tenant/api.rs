@@ -1,18 +1,28 @@
 //! The endpoints of the tenant itself.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use poem::web::Data;
 use poem_openapi::OpenApi;
-use tenants::TenantDb;
+use serde_json::Value;
+use tenants::{Tenant, TenantDb};
 use uuid::Uuid;
 
-use super::store;
+use super::{
+    email_domain::EmailDomain,
+    service,
+    store::{self, Changes},
+};
 use crate::{
     app::Tag,
-    auth::Caller,
-    entity::settings::SignUpPolicy,
+    auth::{AdminCaller, Caller},
+    entity::settings::{Model, SignUpPolicy},
     error::ServiceError,
-    http::{Json, Problem},
+    http::{
+        Body, Json, Problem, Text,
+        input::{Field, List, Wrong, choice},
+    },
 };
 
 crate::output! {
@@ -35,6 +45,45 @@ crate::output! {
     }
 }
 
+/// Each is a look-up when somebody signs up; a company has a handful.
+const MAX_DOMAINS: usize = 100;
+
+crate::input! {
+    /// What to change of the tenant. What is left out stays.
+    pub struct TenantPatch {
+        /// Another name for the organization.
+        pub name: Option<Text<1, 100>>,
+        /// Who may sign up from now on.
+        pub sign_up_policy: Option<SignUpPolicy>,
+        /// The domains whose people may sign up from now on, all of them.
+        pub allowed_email_domains: Option<List<EmailDomain, MAX_DOMAINS>>,
+        /// Whether operators may act as a user, to help.
+        pub allow_impersonation: Option<bool>,
+    }
+}
+
+impl Field for SignUpPolicy {
+    fn from_value(value: Value) -> Result<Self, Wrong> {
+        choice(value)
+    }
+}
+
+impl TenantOut {
+    fn new(tenant: &Tenant, settings: Option<Model>) -> Result<Self, Problem> {
+        let settings = settings.ok_or_else(|| Problem::internal("the tenant has no row of settings"))?;
+        Ok(Self {
+            id: tenant.id,
+            slug: tenant.slug.to_string(),
+            name: settings.name,
+            sign_up_policy: settings.sign_up_policy,
+            allowed_email_domains: serde_json::from_value(settings.allowed_email_domains)
+                .map_err(Problem::internal)?,
+            allow_impersonation: settings.allow_impersonation,
+            created_at: settings.created_at,
+        })
+    }
+}
+
 /// The endpoints of this slice.
 pub struct TenantApi;
 
@@ -44,17 +93,32 @@ impl TenantApi {
     #[oai(path = "/api/tenant", method = "get", operation_id = "getTenant")]
     async fn get(&self, _caller: Caller, Data(db): Data<&TenantDb>) -> Result<Json<TenantOut>, Problem> {
         let settings = store::settings(db).await.map_err(ServiceError::from)?;
-        let settings = settings.ok_or_else(|| Problem::internal("the tenant has no row of settings"))?;
-        let tenant = db.tenant();
-        Ok(Json(TenantOut {
-            id: tenant.id,
-            slug: tenant.slug.to_string(),
-            name: settings.name,
-            sign_up_policy: settings.sign_up_policy,
-            allowed_email_domains: serde_json::from_value(settings.allowed_email_domains)
-                .map_err(Problem::internal)?,
-            allow_impersonation: settings.allow_impersonation,
-            created_at: settings.created_at,
-        }))
+        Ok(Json(TenantOut::new(db.tenant(), settings)?))
     }
+
+    /// Change the tenant's settings
+    ///
+    /// For admins and owners.
+    #[oai(path = "/api/tenant", method = "patch", operation_id = "updateTenant")]
+    async fn update(
+        &self,
+        _admin: AdminCaller,
+        Data(db): Data<&TenantDb>,
+        Body(patch): Body<TenantPatch>,
+    ) -> Result<Json<TenantOut>, Problem> {
+        let changes = Changes {
+            name: patch.name.map(Text::into_string),
+            sign_up_policy: patch.sign_up_policy,
+            allowed_email_domains: patch.allowed_email_domains.map(|domains| once_each(domains.0)),
+            allow_impersonation: patch.allow_impersonation,
+        };
+        Ok(Json(TenantOut::new(db.tenant(), service::update(db, changes).await?)?))
+    }
+}
+
+/// The domains in the order in which they were given.
+fn once_each(domains: Vec<EmailDomain>) -> Vec<String> {
+    let mut known = HashSet::new();
+    let fresh = domains.into_iter().filter(|domain| known.insert(domain.clone()));
+    fresh.map(EmailDomain::into_string).collect()
 }

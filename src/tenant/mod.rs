@@ -1,6 +1,8 @@
 //! A tenant, as its own people see it.
 
 pub mod api;
+mod email_domain;
+mod service;
 mod store;
 
 pub use api::{TenantApi, TenantOut};

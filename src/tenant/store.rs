@@ -1,9 +1,13 @@
 //! The one row of settings.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue, ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait,
+    QueryFilter,
+};
+use tenants::TenantTx;
 
-use crate::entity::settings::{ActiveModel, Entity, Model};
+use crate::entity::settings::{ActiveModel, Column, Entity, Model, SignUpPolicy};
 
 const SINGLETON: i16 = 1;
 
@@ -27,4 +31,33 @@ pub async fn create_settings(
 
 pub(super) async fn settings(db: &impl ConnectionTrait) -> Result<Option<Model>, DbErr> {
     Entity::find_by_id(SINGLETON).one(db).await
+}
+
+/// What of the settings is to change.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    pub(super) name: Option<String>,
+    pub(super) sign_up_policy: Option<SignUpPolicy>,
+    pub(super) allowed_email_domains: Option<Vec<String>>,
+    pub(super) allow_impersonation: Option<bool>,
+}
+
+/// Changes the settings and returns them.
+pub(super) async fn update(tx: &TenantTx, changes: Changes) -> Result<Option<Model>, DbErr> {
+    let row = ActiveModel {
+        name: set(changes.name),
+        sign_up_policy: set(changes.sign_up_policy),
+        allowed_email_domains: set(changes.allowed_email_domains.map(Into::into)),
+        allow_impersonation: set(changes.allow_impersonation),
+        ..Default::default()
+    };
+    if !row.is_changed() {
+        return settings(tx).await;
+    }
+    let this = Column::Singleton.eq(SINGLETON);
+    Ok(Entity::update_many().set(row).filter(this).exec_with_returning(tx).await?.pop())
+}
+
+fn set<T: Into<sea_orm::Value>>(value: Option<T>) -> ActiveValue<T> {
+    value.map_or(ActiveValue::NotSet, Set)
 }

@@ -17,6 +17,8 @@ const MAX_USERNAME: usize = 150;
 /// RFC 5321 leaves this much for a path, without its angle brackets.
 const MAX_EMAIL: usize = 254;
 const MAX_LOCAL_PART: usize = 64;
+/// RFC 1035 leaves this much for a name in text.
+pub(crate) const MAX_DOMAIN: usize = 253;
 /// NIST SP 800-63B asks for at least 8, and to take at least 64.
 const MIN_PASSWORD: usize = 8;
 /// Hashing costs the same for any length; this bounds what is normalized.
@@ -184,7 +186,7 @@ fn is_atext(byte: u8) -> bool {
 }
 
 /// A domain as DNS has it; `None` if it can't have it.
-fn ascii_domain(domain: &str) -> Option<String> {
+pub(crate) fn ascii_domain(domain: &str) -> Option<String> {
     // What a URL's host may hold beside these (percent-encoding, addresses) is none of a mail domain's.
     if !domain.chars().all(|character| {
         !character.is_ascii() || character.is_ascii_alphanumeric() || "-.".contains(character)
@@ -201,7 +203,7 @@ fn ascii_domain(domain: &str) -> Option<String> {
     let top_level = ascii.rsplit('.').next().is_some_and(|top| top.len() >= 2);
     let dotted = ascii.contains('.') && top_level && ascii.split('.').all(label);
     // Django's validator has `localhost` on its list.
-    (ascii.len() <= 253 && (dotted || ascii == "localhost")).then_some(ascii)
+    (ascii.len() <= MAX_DOMAIN && (dotted || ascii == "localhost")).then_some(ascii)
 }
 
 impl Field for Email {

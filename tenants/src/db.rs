@@ -375,6 +375,19 @@ impl TenantTx {
         self.query_one_raw(statement).await.map(|_| ())
     }
 
+    /// Writes the tenant's name into the catalog, where operators see it, in this transaction.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn rename_tenant(&self, name: &str) -> Result<(), DbErr> {
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT tenantry.rename_tenant($1)",
+            [name.into()],
+        );
+        self.query_one_raw(statement).await.map(|_| ())
+    }
+
     /// Adds many addresses to the catalog's blind index, in this transaction.
     ///
     /// # Errors

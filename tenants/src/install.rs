@@ -337,7 +337,8 @@ impl Installation {
             format!(
                 r#"GRANT USAGE ON SCHEMA {CATALOG_SCHEMA} TO "{catalog}", "{group}";
                 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {CATALOG_SCHEMA} TO "{catalog}";
-                GRANT EXECUTE ON FUNCTION enqueue(text, jsonb, timestamptz, text), index_email(bytea, bytea) TO "{group}""#
+                GRANT EXECUTE ON FUNCTION enqueue(text, jsonb, timestamptz, text), index_email(bytea, bytea),
+                    rename_tenant(text) TO "{group}""#
             ),
         )
         .await?;

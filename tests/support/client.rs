@@ -9,6 +9,7 @@ use reqwest::{
 };
 use serde_json::{Value, json};
 
+use sqlx::{AssertSqlSafe, Executor as _};
 use tenantry::{
     auth::{self, Device},
     entity::users::Role,
@@ -122,6 +123,20 @@ impl Answer {
     }
 }
 
+/// The one answer to a token with whatever wrong with it.
+pub(crate) fn assert_not_valid(answer: &Answer, what: &str) {
+    assert_eq!(answer.status, 401, "{what}: {}", answer.text);
+    assert_eq!(answer.header("www-authenticate"), "Bearer", "{what}");
+    assert_eq!(
+        answer.problem(),
+        json!({
+            "type": "about:blank", "title": "Unauthorized", "status": 401, "code": "token_not_valid",
+            "detail": "Given token not valid for any token type",
+        }),
+        "{what}"
+    );
+}
+
 /// An organization and its owner.
 pub(crate) struct Organization {
     /// Its id.
@@ -163,6 +178,13 @@ impl Organization {
     pub(crate) async fn db(&self, app: &TestApp) -> TenantDb {
         let name = TenantName::Id(self.id.parse().unwrap());
         app.app.tenancy.database_of(app.app.tenancy.resolver().resolve(name).await.unwrap().unwrap())
+    }
+
+    /// Changes a user behind the service's back.
+    pub(crate) async fn change(&self, app: &TestApp, user: &User, set: &str) {
+        let sql = format!(r#"UPDATE "{}".users SET {set} WHERE pk = '{}'"#, self.schema(), user.pk);
+        let done = app.superuser().await.execute(AssertSqlSafe(sql)).await.unwrap();
+        assert_eq!(done.rows_affected(), 1);
     }
 
     /// Another session of the owner, by password.
@@ -248,6 +270,8 @@ pub(crate) struct User {
     pub(crate) username: String,
     /// The access token.
     pub(crate) token: String,
+    /// The refresh token.
+    pub(crate) refresh: String,
     host: String,
     client: Client,
     address: SocketAddr,
@@ -259,6 +283,7 @@ impl User {
             pk: text(&login["user"]["pk"]),
             username: text(&login["user"]["username"]),
             token: text(&login["token"]),
+            refresh: text(&login["refresh"]),
             host: format!("{slug}.localhost:{}", app.address.port()),
             client: app.client.clone(),
             address: app.address,
@@ -273,6 +298,28 @@ impl User {
     /// The same session, at another process.
     pub(crate) fn at(&self, app: &TestApp) -> Self {
         Self { address: app.address, ..self.clone() }
+    }
+
+    /// The same session with other tokens: those of this answer.
+    pub(crate) fn with(&self, tokens: &Value) -> Self {
+        Self { token: text(&tokens["token"]), refresh: text(&tokens["refresh"]), ..self.clone() }
+    }
+
+    /// A refresh with this user's refresh token, by nobody, to the host of his organization.
+    pub(crate) fn refresh(&self) -> Request {
+        self.refresh_with(&self.refresh)
+    }
+
+    /// A refresh with another token.
+    pub(crate) fn refresh_with(&self, refresh: &str) -> Request {
+        Request::new(&self.client, self.address, "POST", "/api/token/refresh/")
+            .host(&self.host)
+            .json(&json!({"refresh": refresh}))
+    }
+
+    /// Who the service says this is.
+    pub(crate) async fn me(&self) -> Answer {
+        self.request("GET", "/api/current_user/").send().await
     }
 
     /// What a GET answers, which has to be 200.

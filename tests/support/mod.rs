@@ -6,7 +6,7 @@ mod database;
 mod document;
 
 pub(crate) use app::{Options, TestApp};
-pub(crate) use client::{Answer, Organization, Person, Request, User};
+pub(crate) use client::{Answer, Organization, Person, Request, User, assert_not_valid};
 pub(crate) use database::{Database, superuser_of};
 pub(crate) use document::{Operation, operations};
 

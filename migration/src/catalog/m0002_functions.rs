@@ -10,7 +10,7 @@ use sea_orm_migration::prelude::*;
 #[derive(DeriveMigrationName)]
 pub(crate) struct Migration;
 
-const FUNCTIONS: [&str; 3] = [
+const FUNCTIONS: [&str; 4] = [
     r"CREATE FUNCTION bound_tenant() RETURNS uuid
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, tenantry, pg_temp AS $$
 DECLARE
@@ -46,6 +46,13 @@ BEGIN
         INSERT INTO email_index (email_hash, tenant_id) VALUES (new_hash, tenant) ON CONFLICT DO NOTHING;
     END IF;
 END $$",
+    r"CREATE FUNCTION rename_tenant(name text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, tenantry, pg_temp AS $$
+DECLARE
+    tenant uuid := bound_tenant();
+BEGIN
+    UPDATE tenants SET name = rename_tenant.name WHERE id = tenant;
+END $$",
 ];
 
 #[async_trait::async_trait]
@@ -58,7 +65,7 @@ impl MigrationTrait for Migration {
             .get_connection()
             .execute_unprepared(
                 "REVOKE EXECUTE ON FUNCTION bound_tenant(), enqueue(text, jsonb, timestamptz, text), \
-                 index_email(bytea, bytea) FROM PUBLIC",
+                 index_email(bytea, bytea), rename_tenant(text) FROM PUBLIC",
             )
             .await?;
         Ok(())

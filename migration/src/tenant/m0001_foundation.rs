@@ -3,7 +3,7 @@
 use sea_orm_migration::{
     prelude::*,
     schema::{
-        binary, boolean, integer, json_binary, small_integer, text, timestamp_with_time_zone,
+        big_integer, binary, boolean, integer, json_binary, small_integer, text, timestamp_with_time_zone,
         timestamp_with_time_zone_null, uuid,
     },
 };
@@ -87,19 +87,31 @@ fn users() -> TableCreateStatement {
         .to_owned()
 }
 
+/// A session is looked up by its id, which is in the token, and never by the hash of its secret. So what a rotation changes
+/// is in no index, and PostgreSQL writes none (a HOT update).
 fn sessions() -> TableCreateStatement {
     Table::create()
         .table(Sessions::Table)
         .col(uuid(Sessions::Id))
         .col(uuid(Sessions::UserPk))
         .col(binary(Sessions::RefreshHash))
+        .col(big_integer(Sessions::Generation))
+        .col(timestamp_with_time_zone(Sessions::RotatedAt))
         .col(text(Sessions::Ip))
         .col(text(Sessions::UserAgent))
         .col(timestamp_with_time_zone(Sessions::CreatedAt))
         .col(timestamp_with_time_zone(Sessions::LastUsedAt))
         .col(timestamp_with_time_zone(Sessions::ExpiresAt))
         .primary_key(Index::create().name("sessions_pkey").col(Sessions::Id).primary())
-        .index(Index::create().name("sessions_refresh_hash_key").col(Sessions::RefreshHash).unique())
+        .check(Check::named(
+            Alias::new("sessions_refresh_hash_check"),
+            Expr::cust("octet_length(refresh_hash)").eq(32),
+        ))
+        // 32 unsigned bits in the token.
+        .check(Check::named(
+            Alias::new("sessions_generation_check"),
+            Expr::col(Sessions::Generation).between(0_i64, i64::from(u32::MAX)),
+        ))
         .foreign_key(
             ForeignKey::create()
                 .name("sessions_user_pk_fkey")
@@ -147,6 +159,8 @@ enum Sessions {
     Id,
     UserPk,
     RefreshHash,
+    Generation,
+    RotatedAt,
     Ip,
     UserAgent,
     CreatedAt,
