@@ -89,16 +89,15 @@ impl Backend {
                     Use::Shared | Use::AsItIs => Cluster::start_or_attach(&options).await?,
                 };
                 let superuser = cluster.superuser_url("postgres");
-                let key = match &config.master_key {
-                    Some(key) => key.key().clone(),
-                    None => {
-                        let file = data_dir.join(MASTER_KEY_FILE);
-                        // The login's password comes from the key: where there is one, there was the other.
-                        if !file.exists() && tenants::has_login(&superuser, OWNER).await? {
-                            return Err(BackendError::MasterKeyLost(file.display().to_string()));
-                        }
-                        master_key_in(data_dir)?
+                let key = if let Some(key) = &config.master_key {
+                    key.key().clone()
+                } else {
+                    let file = data_dir.join(MASTER_KEY_FILE);
+                    // The login's password comes from the key: where there is one, there was the other.
+                    if !file.exists() && tenants::has_login(&superuser, OWNER).await? {
+                        return Err(BackendError::MasterKeyLost(file.display().to_string()));
                     }
+                    master_key_in(data_dir)?
                 };
                 let password = owner_password(&key);
                 if usage != Use::AsItIs {
