@@ -8,6 +8,8 @@ mod binding;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod conditional;
+#[cfg(test)]
 mod embedded;
 #[cfg(test)]
 mod isolation;

@@ -9,6 +9,7 @@
 //! - [`host`], [`bearer`], [`client`]: what a request says about itself.
 //! - [`body`], [`strict_json`], [`input`]: from bytes to a checked input, with all field errors at once.
 //! - [`output`], [`page`]: the answers.
+//! - [`conditional`]: tags of versions; what a client has already, or does not want to overwrite.
 //! - [`error`]: [`Problem`], the one shape of an error.
 //! - [`docs`], [`swagger`]: the finished OpenAPI document and its page.
 //! - [`health`]: is the process up, does the database answer.
@@ -16,7 +17,7 @@
 pub mod bearer;
 pub mod body;
 pub mod client;
-mod conditional;
+pub mod conditional;
 pub mod docs;
 pub mod edge;
 pub mod error;
@@ -38,6 +39,7 @@ mod tests;
 
 pub use body::{Body, OptionalBody};
 pub use client::{ClientAddr, TrustedProxies};
+pub use conditional::IfMatch;
 pub use docs::{Document, Info};
 pub use edge::{Admission, Edge, Gate, Limits, Origin, Viewer};
 pub use error::Problem;
