@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     app::{self, ApiError},
-    http::TrustedProxies,
+    http::Policy,
     state::App,
 };
 
@@ -71,11 +71,11 @@ impl Server {
     pub async fn run(
         self,
         app: &App,
-        proxies: TrustedProxies,
+        policy: Policy,
         stop: impl Future<Output = ()>,
         drain: Duration,
     ) -> Result<(), ServerError> {
-        let endpoint = Arc::new(app::endpoint(app, proxies)?);
+        let endpoint = Arc::new(app::endpoint(app, policy)?);
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
         http.http2().timer(TokioTimer::new()).keep_alive_interval(HEAD_DEADLINE);

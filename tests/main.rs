@@ -10,6 +10,8 @@ mod commands;
 #[cfg(test)]
 mod conditional;
 #[cfg(test)]
+mod cors;
+#[cfg(test)]
 mod embedded;
 #[cfg(test)]
 mod isolation;

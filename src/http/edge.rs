@@ -32,8 +32,9 @@ use super::{
     body::{BODY_BYTES, BODY_DEADLINE},
     client::TrustedProxies,
     conditional::Conditions,
+    cors::{Cors, Origins},
     error::Problem,
-    host::{self, Host},
+    host::{self, Authority, Host},
     rescue,
     routes::{Access, Route, Routes, stripped},
 };
@@ -108,6 +109,15 @@ impl Default for Limits {
     }
 }
 
+/// What the operator says about who calls.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// The proxies whose word on the client's address counts.
+    pub proxies: TrustedProxies,
+    /// The origins whose pages may call.
+    pub origins: Origins,
+}
+
 /// The outermost endpoint.
 pub struct Edge<G> {
     routes: Routes,
@@ -115,7 +125,7 @@ pub struct Edge<G> {
     gate: G,
     clock: Clock,
     limits: Limits,
-    proxies: TrustedProxies,
+    policy: Policy,
 }
 
 impl<G: Gate> Edge<G> {
@@ -126,7 +136,7 @@ impl<G: Gate> Edge<G> {
         E::Endpoint: 'static,
     {
         let service = service.into_endpoint().map_to_response().boxed();
-        Self { routes, service, gate, clock, limits: Limits::default(), proxies: TrustedProxies::default() }
+        Self { routes, service, gate, clock, limits: Limits::default(), policy: Policy::default() }
     }
 
     /// Other limits than the contract's.
@@ -135,22 +145,23 @@ impl<G: Gate> Edge<G> {
         Self { limits, ..self }
     }
 
-    /// The proxies to believe.
+    /// Whom to trust; without it, nobody.
     #[must_use]
-    pub fn trusted_proxies(self, proxies: TrustedProxies) -> Self {
-        Self { proxies, ..self }
+    pub fn policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
     }
 
     async fn answer(
         &self,
         request: Request,
         route: Option<&Route>,
+        authority: Result<Authority, Problem>,
         request_id: Uuid,
     ) -> Result<Response, Problem> {
         if header_bytes(request.headers()) > MAX_HEADER_BYTES {
             return Err(Problem::headers_too_large(MAX_HEADER_BYTES));
         }
-        let authority = host::of(&request)?;
+        let authority = authority?;
         if *request.method() == Method::OPTIONS && request.uri().path() == "*" {
             return Ok(options(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
         }
@@ -222,8 +233,8 @@ impl<G: Gate> Edge<G> {
         if self.limits != Limits::default() {
             request.extensions_mut().insert(self.limits);
         }
-        if !self.proxies.is_empty() {
-            request.extensions_mut().insert(self.proxies.clone());
+        if !self.policy.proxies.is_empty() {
+            request.extensions_mut().insert(self.policy.proxies.clone());
         }
         Ok(())
     }
@@ -240,8 +251,11 @@ impl<G: Gate> Endpoint for Edge<G> {
         let template = route.map_or("none", |route| route.template());
         let span =
             tracing::info_span!("request", method = method_name(&method), route = template, %request_id);
+        let authority = host::of(&request);
+        let cors = Cors::of(&request, &self.policy.origins, authority.as_ref().ok());
         let answering = async {
-            let answer = AssertUnwindSafe(self.answer(request, route, request_id)).catch_unwind().await;
+            let answer =
+                AssertUnwindSafe(self.answer(request, route, authority, request_id)).catch_unwind().await;
             let answer = answer.unwrap_or_else(|payload| Err(rescue::panic(payload.as_ref())));
             let mut id = Uuid::encode_buffer();
             let id = request_id.hyphenated().encode_lower(&mut id);
@@ -255,6 +269,7 @@ impl<G: Gate> Endpoint for Edge<G> {
             if method == Method::HEAD {
                 drop_body(&mut response).await;
             }
+            cors.apply(&mut response);
             finish(response.headers_mut(), id);
             let status = response.status().as_u16();
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);

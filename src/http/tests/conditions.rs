@@ -25,7 +25,7 @@ async fn a_get_has_a_tag_over_tenant_user_and_body() {
     let server = serve().await;
     let first = server.ann("GET", THING, "").await;
     assert_eq!(first.header("cache-control"), "private, no-cache");
-    assert_eq!(first.header("vary"), "Authorization, X-Tenant");
+    assert_eq!(first.header("vary"), "Authorization, X-Tenant, Origin");
     let tag = first.header("etag");
     assert!(tag.starts_with('"') && tag.ends_with('"'), "a strong tag: {tag}");
     assert_eq!(server.ann("GET", THING, "").await.header("etag"), tag);
@@ -56,7 +56,7 @@ async fn what_the_client_has_already_is_not_sent_again() {
             assert_eq!((again.status, again.body.len()), (304, 0), "{method} {list}");
             assert_eq!(again.header("etag"), tag);
             assert_eq!(again.header("cache-control"), "private, no-cache");
-            assert_eq!(again.header("vary"), "Authorization, X-Tenant");
+            assert_eq!(again.header("vary"), "Authorization, X-Tenant, Origin");
             assert_eq!(again.header("x-request-id").len(), 36);
             for name in ["content-type", "content-length", "transfer-encoding"] {
                 assert!(again.headers(name).is_empty(), "{method} {list}: {name}");

@@ -21,8 +21,8 @@ use crate::{
     clock::Clock,
     http::{
         Access, Admission, Body, ClientAddr, Created, Document, Edge, Gate, Host, IfMatch, Info, Json,
-        Limits, Listing, NoContent, OptionalBody, Origin, Page, PageQuery, Problem, Routes, Text,
-        TrustedProxies, Viewer,
+        Limits, Listing, NoContent, OptionalBody, Origin, Origins, Page, PageQuery, Policy, Problem, Routes,
+        Text, TrustedProxies, Viewer,
         bearer::Bearer,
         docs,
         health::{HealthApi, Readiness},
@@ -331,11 +331,12 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) database: bool,
     pub(super) proxies: &'static [&'static str],
+    pub(super) origins: &'static [&'static str],
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { limits: Limits::default(), database: true, proxies: &[] }
+        Self { limits: Limits::default(), database: true, proxies: &[], origins: &[] }
     }
 }
 
@@ -362,8 +363,9 @@ pub(super) fn edge(settings: &Settings) -> impl Endpoint<Output = Response> + us
     let routes = routes.mount("/teapot", &[Method::GET], Access::PUBLIC, teapot).expect("a route");
     let service = OpenApiService::new((Api, HealthApi(Database(settings.database))), "", "");
     let proxies = settings.proxies.iter().map(|network| network.parse().expect("a network"));
+    let origins = settings.origins.iter().map(|origin| (*origin).to_owned());
     let clock = Clock::fixed(DateTime::from_timestamp(1_700_000_000, 0).expect("a time"));
     Edge::new(routes, service, Directory, clock)
         .limits(settings.limits)
-        .trusted_proxies(TrustedProxies::new(proxies))
+        .policy(Policy { proxies: TrustedProxies::new(proxies), origins: Origins::new("http", origins) })
 }
