@@ -45,6 +45,8 @@ use crate::clock::Clock;
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 const X_TENANT: HeaderName = HeaderName::from_static("x-tenant");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 /// Lets requests in: finds the tenant, checks the credentials.
 pub trait Gate: Send + Sync + 'static {
@@ -344,6 +346,10 @@ fn finish(headers: &mut HeaderMap, request_id: &str) {
     for (name, value) in [
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
+        // Neither a page that embeds an answer without asking nor one that opens it gets hold of anything. What is
+        // fetched as `cors` has it is not concerned.
+        (CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+        (CROSS_ORIGIN_OPENER_POLICY, "same-origin"),
         // An error depends on who asks and when, and what a POST answers may hold tokens.
         (CACHE_CONTROL, "no-store"),
         // Nothing here is a page but those that bring a policy of their own.

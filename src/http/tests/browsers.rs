@@ -167,3 +167,34 @@ async fn what_depends_on_the_page_says_so() {
         }
     }
 }
+
+#[tokio::test]
+async fn every_answer_tells_browsers_to_be_careful() {
+    let server = serve().await;
+    for (method, path) in [
+        ("GET", THING),
+        ("GET", "/nowhere"),
+        ("GET", "/api/fail/"),
+        ("GET", "/api/fail/?how=panic"),
+        ("GET", "/openapi.json"),
+        ("GET", "/docs"),
+        ("PUT", "/healthz"),
+        ("OPTIONS", "/api/things/"),
+        ("HEAD", "/healthz"),
+    ] {
+        let answer = server.ann(method, path, "").await;
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("cross-origin-opener-policy", "same-origin"),
+        ] {
+            assert_eq!(answer.header(name), value, "{method} {path}");
+        }
+        let policy = answer.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; "), "{method} {path}: {policy}");
+        assert!(policy.ends_with("frame-ancestors 'none'"), "{method} {path}: {policy}");
+        assert_eq!(answer.header("x-request-id").len(), 36, "{method} {path}");
+        assert!(answer.headers("server").is_empty(), "{method} {path}");
+    }
+}
