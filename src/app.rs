@@ -7,7 +7,7 @@ use crate::{
     auth::{AuthApi, TenantGate},
     error::ServiceError,
     http::{
-        Document, Edge, Info, Problem, Routes, TrustedProxies,
+        Document, Edge, Info, Policy, Problem, Routes,
         health::{HealthApi, Readiness},
         routes::RouteError,
         swagger::{self, SwaggerError},
@@ -75,9 +75,9 @@ pub fn routes() -> Result<Routes, ApiError> {
 ///
 /// # Errors
 /// A defect; see [`ApiError`].
-pub fn endpoint(app: &App, proxies: TrustedProxies) -> Result<impl Endpoint + use<>, ApiError> {
+pub fn endpoint(app: &App, policy: Policy) -> Result<impl Endpoint + use<>, ApiError> {
     let slices = OpenApiService::new(api(app), INFO.title, INFO.version).data(app.clone());
-    Ok(Edge::new(routes()?, slices, TenantGate(app.clone()), app.clock.clone()).trusted_proxies(proxies))
+    Ok(Edge::new(routes()?, slices, TenantGate(app.clone()), app.clock.clone()).policy(policy))
 }
 
 impl Readiness for App {

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     app::{self, ApiError},
-    http::TrustedProxies,
+    http::Policy,
     state::App,
 };
 
@@ -71,11 +71,11 @@ impl Server {
     pub async fn run(
         self,
         app: &App,
-        proxies: TrustedProxies,
+        policy: Policy,
         stop: impl Future<Output = ()>,
         drain: Duration,
     ) -> Result<(), ServerError> {
-        let endpoint = Arc::new(app::endpoint(app, proxies)?);
+        let endpoint = Arc::new(app::endpoint(app, policy)?);
         // HTTP/1.1 alone: HTTP/2 is for clients behind TLS, which ends at a proxy; and telling the two apart would wait
         // without a deadline for a client that sends nothing.
         let mut http = http1::Builder::new();

@@ -8,6 +8,10 @@ mod binding;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod conditional;
+#[cfg(test)]
+mod cors;
+#[cfg(test)]
 mod embedded;
 #[cfg(test)]
 mod isolation;

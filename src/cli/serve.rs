@@ -7,7 +7,7 @@ use super::{
 use crate::{
     backend::{Backend, Use},
     config::Config,
-    http::TrustedProxies,
+    http::{Origins, Policy, TrustedProxies},
     server::{Server, stop_signal},
 };
 
@@ -34,7 +34,6 @@ async fn serve_on(
 ) -> Result<(), Failure> {
     let app = backend.app(config, context.clock.clone()).await?;
     context.output.answer(&Started::of(config, backend), ToString::to_string)?;
-    let proxies = TrustedProxies::new(config.trusted_proxies.iter().copied());
     let mut ended = None;
     let stop = async {
         tokio::select! {
@@ -42,9 +41,17 @@ async fn serve_on(
             error = backend.ended() => ended = Some(error),
         }
     };
-    server.run(&app, proxies, stop, config.shutdown_timeout).await?;
+    server.run(&app, policy(config), stop, config.shutdown_timeout).await?;
     app.tenancy.close();
     ended.map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn policy(config: &Config) -> Policy {
+    let origins = config.cors_origins.iter().map(|origin| origin.as_str().to_owned());
+    Policy {
+        proxies: TrustedProxies::new(config.trusted_proxies.iter().copied()),
+        origins: Origins::new(config.public_url().scheme(), origins),
+    }
 }
 
 /// What a start says.

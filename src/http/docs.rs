@@ -13,7 +13,7 @@ use poem::http::Method;
 use poem_openapi::{
     ApiResponse as _, OpenApi,
     registry::{
-        MetaOperation, MetaOperationParam, MetaParamIn, MetaPath, MetaSchema, MetaSchemaRef,
+        MetaMediaType, MetaOperation, MetaOperationParam, MetaParamIn, MetaPath, MetaSchema, MetaSchemaRef,
         MetaSecurityScheme, Registry,
     },
 };
@@ -22,6 +22,7 @@ use serde::Serialize;
 use self::errors::{ERRORS, ErrorAnswer};
 
 use super::{
+    conditional,
     error::Problem,
     query,
     routes::{canonical, is_tenanted},
@@ -151,8 +152,23 @@ impl Document {
             {
                 gap("says nothing about success");
             }
+            let Some(get) = self.get(path) else { continue };
+            if [Method::PUT, Method::PATCH, Method::DELETE].contains(&operation.method)
+                && !conditional::takes_if_match(operation)
+            {
+                gap("takes no If-Match");
+            }
+            if operation.method == Method::PATCH && shown(operation) != shown(get) {
+                gap("does not answer what GET does");
+            }
         }
         gaps
+    }
+
+    fn get(&self, path: &str) -> Option<&MetaOperation> {
+        self.operations()
+            .find(|(known, operation)| *known == path && operation.method == Method::GET)
+            .map(|it| it.1)
     }
 
     fn operations(&self) -> impl Iterator<Item = (&str, &MetaOperation)> {
@@ -165,6 +181,7 @@ impl Document {
 /// Adds what an operation does not say of itself.
 fn finish(operation: &mut MetaOperation, path: &str) {
     query::unfold(operation);
+    conditional::describe(operation);
     if is_tenanted(path) {
         operation.params.push(tenant_header());
     }
@@ -186,6 +203,12 @@ fn path_parameters(operation: &MetaOperation) -> Vec<&str> {
     in_path.map(|param| param.name.as_str()).collect()
 }
 
+/// What an operation answers 200 with.
+fn shown(operation: &MetaOperation) -> Option<&[MetaMediaType]> {
+    let ok = operation.responses.responses.iter().find(|response| response.status == Some(200));
+    ok.map(|response| response.content.as_slice())
+}
+
 fn has(operation: &MetaOperation, status: u16) -> bool {
     operation.responses.responses.iter().any(|response| response.status == Some(status))
 }
@@ -205,6 +228,7 @@ fn errors(operation: &MetaOperation, path: &str) -> Vec<&'static ErrorAnswer> {
         404 => needs_tenant || takes(MetaParamIn::Path) || takes(MetaParamIn::Query),
         408 | 413 | 415 => body,
         409 => writes && (credentials || body),
+        412 => conditional::takes_if_match(operation),
         _ => true,
     };
     ERRORS.iter().filter(|error| applies(error.status)).collect()

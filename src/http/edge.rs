@@ -32,8 +32,9 @@ use super::{
     body::{BODY_BYTES, BODY_DEADLINE},
     client::TrustedProxies,
     conditional::Conditions,
+    cors::{Cors, Origins},
     error::Problem,
-    host::{self, Host},
+    host::{self, Authority, Host},
     rescue,
     routes::{Access, Route, Routes, stripped},
 };
@@ -44,6 +45,8 @@ use crate::clock::Clock;
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 const X_TENANT: HeaderName = HeaderName::from_static("x-tenant");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 /// Lets requests in: finds the tenant, checks the credentials.
 pub trait Gate: Send + Sync + 'static {
@@ -108,6 +111,15 @@ impl Default for Limits {
     }
 }
 
+/// What the operator says about who calls.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// The proxies whose word on the client's address counts.
+    pub proxies: TrustedProxies,
+    /// The origins whose pages may call.
+    pub origins: Origins,
+}
+
 /// The outermost endpoint.
 pub struct Edge<G> {
     routes: Routes,
@@ -115,7 +127,7 @@ pub struct Edge<G> {
     gate: G,
     clock: Clock,
     limits: Limits,
-    proxies: TrustedProxies,
+    policy: Policy,
 }
 
 impl<G: Gate> Edge<G> {
@@ -126,7 +138,7 @@ impl<G: Gate> Edge<G> {
         E::Endpoint: 'static,
     {
         let service = service.into_endpoint().map_to_response().boxed();
-        Self { routes, service, gate, clock, limits: Limits::default(), proxies: TrustedProxies::default() }
+        Self { routes, service, gate, clock, limits: Limits::default(), policy: Policy::default() }
     }
 
     /// Other limits than the contract's.
@@ -135,22 +147,23 @@ impl<G: Gate> Edge<G> {
         Self { limits, ..self }
     }
 
-    /// The proxies to believe.
+    /// Whom to trust; without it, nobody.
     #[must_use]
-    pub fn trusted_proxies(self, proxies: TrustedProxies) -> Self {
-        Self { proxies, ..self }
+    pub fn policy(self, policy: Policy) -> Self {
+        Self { policy, ..self }
     }
 
     async fn answer(
         &self,
         request: Request,
         route: Option<&Route>,
+        authority: Result<Authority, Problem>,
         request_id: Uuid,
     ) -> Result<Response, Problem> {
         if header_bytes(request.headers()) > MAX_HEADER_BYTES {
             return Err(Problem::headers_too_large(MAX_HEADER_BYTES));
         }
-        let authority = host::of(&request)?;
+        let authority = authority?;
         if *request.method() == Method::OPTIONS && request.uri().path() == "*" {
             return Ok(options(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
         }
@@ -222,8 +235,8 @@ impl<G: Gate> Edge<G> {
         if self.limits != Limits::default() {
             request.extensions_mut().insert(self.limits);
         }
-        if !self.proxies.is_empty() {
-            request.extensions_mut().insert(self.proxies.clone());
+        if !self.policy.proxies.is_empty() {
+            request.extensions_mut().insert(self.policy.proxies.clone());
         }
         Ok(())
     }
@@ -240,8 +253,11 @@ impl<G: Gate> Endpoint for Edge<G> {
         let template = route.map_or("none", |route| route.template());
         let span =
             tracing::info_span!("request", method = method_name(&method), route = template, %request_id);
+        let authority = host::of(&request);
+        let cors = Cors::of(&request, &self.policy.origins, authority.as_ref().ok());
         let answering = async {
-            let answer = AssertUnwindSafe(self.answer(request, route, request_id)).catch_unwind().await;
+            let answer =
+                AssertUnwindSafe(self.answer(request, route, authority, request_id)).catch_unwind().await;
             let answer = answer.unwrap_or_else(|payload| Err(rescue::panic(payload.as_ref())));
             let mut id = Uuid::encode_buffer();
             let id = request_id.hyphenated().encode_lower(&mut id);
@@ -255,6 +271,7 @@ impl<G: Gate> Endpoint for Edge<G> {
             if method == Method::HEAD {
                 drop_body(&mut response).await;
             }
+            cors.apply(&mut response);
             finish(response.headers_mut(), id);
             let status = response.status().as_u16();
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -329,6 +346,10 @@ fn finish(headers: &mut HeaderMap, request_id: &str) {
     for (name, value) in [
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (REFERRER_POLICY, "no-referrer"),
+        // Neither a page that embeds an answer without asking nor one that opens it gets hold of anything. What is
+        // fetched as `cors` has it is not concerned.
+        (CROSS_ORIGIN_RESOURCE_POLICY, "same-origin"),
+        (CROSS_ORIGIN_OPENER_POLICY, "same-origin"),
         // An error depends on who asks and when, and what a POST answers may hold tokens.
         (CACHE_CONTROL, "no-store"),
         // Nothing here is a page but those that bring a policy of their own.

@@ -9,6 +9,8 @@
 //! - [`host`], [`bearer`], [`client`]: what a request says about itself.
 //! - [`body`], [`strict_json`], [`input`]: from bytes to a checked input, with all field errors at once.
 //! - [`output`], [`page`]: the answers.
+//! - [`conditional`]: tags of versions; what a client has already, or does not want to overwrite.
+//! - [`cors`]: which pages may call from a browser.
 //! - [`error`]: [`Problem`], the one shape of an error.
 //! - [`docs`], [`swagger`]: the finished OpenAPI document and its page.
 //! - [`health`]: is the process up, does the database answer.
@@ -16,7 +18,8 @@
 pub mod bearer;
 pub mod body;
 pub mod client;
-mod conditional;
+pub mod conditional;
+pub mod cors;
 pub mod docs;
 pub mod edge;
 pub mod error;
@@ -38,15 +41,17 @@ mod tests;
 
 pub use body::{Body, OptionalBody};
 pub use client::{ClientAddr, TrustedProxies};
+pub use conditional::IfMatch;
+pub use cors::Origins;
 pub use docs::{Document, Info};
-pub use edge::{Admission, Edge, Gate, Limits, Origin, Viewer};
+pub use edge::{Admission, Edge, Gate, Limits, Origin, Policy, Viewer};
 pub use error::Problem;
 pub use field_errors::FieldErrors;
 pub use host::Host;
 pub use input::{Field, Input, Text};
 pub use output::{Created, Json, NoContent};
 pub use page::{Listing, Page, PageQuery};
-pub use routes::{Access, Routes};
+pub use routes::{Access, Route, Routes};
 
 #[doc(hidden)]
 pub mod macros {

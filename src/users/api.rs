@@ -20,7 +20,7 @@ use crate::{
     auth::Caller,
     entity::users::Role,
     error::ServiceError,
-    http::{Body, Json, Listing, Page, PageQuery, Problem, Text},
+    http::{Body, IfMatch, Json, Listing, Page, PageQuery, Problem, Text},
 };
 
 crate::output! {
@@ -179,6 +179,7 @@ impl UsersApi {
         &self,
         caller: Caller,
         Data(db): Data<&TenantDb>,
+        if_match: IfMatch,
         Body(patch): Body<CurrentUserPatch>,
     ) -> Result<Json<CurrentUserOut>, Problem> {
         let changes = Changes {
@@ -188,9 +189,13 @@ impl UsersApi {
             locale: patch.locale.map(Locale::into_string),
             timezone: patch.timezone.map(|zone| zone.name().to_owned()),
         };
-        let account = store::update(db, caller.account.pk, changes).await?;
+        let tx = db.begin().await.map_err(ServiceError::from)?;
+        let current = store::lock(&tx, caller.account.pk).await.map_err(ServiceError::from)?;
         // Deleted since the token was checked.
-        let account = account.ok_or_else(Problem::token_not_valid)?;
+        let current = current.ok_or_else(Problem::token_not_valid)?;
+        if_match.check(&CurrentUserOut::from(&current))?;
+        let account = store::update(&tx, current, changes).await?;
+        tx.commit().await.map_err(ServiceError::from)?;
         Ok(Json((&account).into()))
     }
 

@@ -10,6 +10,7 @@ use sea_orm::{
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
     sea_query::{Expr, extension::postgres::PgExpr},
 };
+use tenants::TenantTx;
 use uuid::Uuid;
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     identity::{Email, Username},
 };
 use crate::{
-    entity::users::{ActiveModel, Column, Entity, Role},
+    entity::users::{ActiveModel, Column, Entity, Model, Role},
     http::page::Order,
 };
 
@@ -38,6 +39,25 @@ pub struct Account {
     pub timezone: String,
     pub comment_count: i32,
     pub date_joined: DateTime<Utc>,
+}
+
+impl From<Model> for Account {
+    fn from(row: Model) -> Self {
+        Self {
+            pk: row.pk,
+            username: row.username,
+            email: row.email,
+            first_name: row.first_name,
+            last_name: row.last_name,
+            role: row.role,
+            is_active: row.is_active,
+            email_verified_at: row.email_verified_at,
+            locale: row.locale,
+            timezone: row.timezone,
+            comment_count: row.comment_count,
+            date_joined: row.date_joined,
+        }
+    }
 }
 
 /// What a login is checked against.
@@ -98,21 +118,7 @@ impl NewUser {
 /// # Errors
 /// Another one has the username or the address, or those of the database.
 pub async fn insert(db: &impl ConnectionTrait, user: NewUser) -> Result<Account, UserError> {
-    let row = Entity::insert(user.into_row()).exec_with_returning(db).await?;
-    Ok(Account {
-        pk: row.pk,
-        username: row.username,
-        email: row.email,
-        first_name: row.first_name,
-        last_name: row.last_name,
-        role: row.role,
-        is_active: row.is_active,
-        email_verified_at: row.email_verified_at,
-        locale: row.locale,
-        timezone: row.timezone,
-        comment_count: row.comment_count,
-        date_joined: row.date_joined,
-    })
+    Ok(Entity::insert(user.into_row()).exec_with_returning(db).await?.into())
 }
 
 /// Writes many users at once, and leaves out those whose username or address is taken. Returns how many were written.
@@ -188,12 +194,13 @@ pub(super) struct Changes {
     pub(super) timezone: Option<String>,
 }
 
-/// Changes a profile. `None` if the user is gone.
-pub(super) async fn update(
-    db: &impl ConnectionTrait,
-    pk: Uuid,
-    changes: Changes,
-) -> Result<Option<Account>, UserError> {
+/// A user, whom nobody else changes before the end of this transaction.
+pub(super) async fn lock(tx: &TenantTx, pk: Uuid) -> Result<Option<Account>, DbErr> {
+    Entity::find_by_id(pk).lock_exclusive().into_partial_model::<Account>().one(tx).await
+}
+
+/// Changes the profile of a user that is locked, and returns what became of it.
+pub(super) async fn update(tx: &TenantTx, current: Account, changes: Changes) -> Result<Account, UserError> {
     let set = |value: Option<String>| value.map_or(sea_orm::ActiveValue::NotSet, Set);
     let row = ActiveModel {
         username_key: set(changes.username.as_ref().map(Username::key)),
@@ -204,10 +211,11 @@ pub(super) async fn update(
         timezone: set(changes.timezone),
         ..Default::default()
     };
-    if row.is_changed() {
-        Entity::update_many().set(row).filter(Column::Pk.eq(pk)).exec(db).await?;
+    if !row.is_changed() {
+        return Ok(current);
     }
-    Ok(find(db, pk).await.map_err(crate::error::ServiceError::from)?)
+    let row = ActiveModel { pk: Set(current.pk), ..row };
+    Ok(Entity::update(row).exec(tx).await?.into())
 }
 
 /// Which users a list shows.

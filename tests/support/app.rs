@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use tenantry::{
     auth::Tokens,
     clock::Clock,
-    http::TrustedProxies,
+    http::{Origins, Policy},
     password::Hasher,
     server::Server,
     state::{App, Parts, Site},
@@ -31,11 +31,18 @@ pub(crate) struct Options {
     pub(crate) tenant_sign_up: bool,
     /// Where it is from outside, if that is another place than where it listens.
     pub(crate) public_url: Option<Url>,
+    /// The origins whose pages may call it, beside its own.
+    pub(crate) cors_origins: &'static [&'static str],
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lane_pool_size: PoolOptions::default().size, tenant_sign_up: true, public_url: None }
+        Self {
+            lane_pool_size: PoolOptions::default().size,
+            tenant_sign_up: true,
+            public_url: None,
+            cors_origins: &[],
+        }
     }
 }
 
@@ -94,12 +101,14 @@ impl TestApp {
         });
         let (stop, stopped) = oneshot::channel::<()>();
         let service = app.clone();
+        let origins = options.cors_origins.iter().map(|origin| (*origin).to_owned());
+        let policy = Policy { origins: Origins::new("http", origins), ..Policy::default() };
         tokio::spawn(async move {
             let stopped = async {
                 // Dropping the sender is the signal.
                 stopped.await.ok();
             };
-            server.run(&service, TrustedProxies::default(), stopped, Duration::ZERO).await.unwrap();
+            server.run(&service, policy, stopped, Duration::ZERO).await.unwrap();
         });
         // The first test to come here does it; the others are told that it is done.
         rustls::crypto::ring::default_provider().install_default().ok();

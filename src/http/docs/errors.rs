@@ -25,7 +25,7 @@ const fn error(
     ErrorAnswer { status, name, description, example }
 }
 
-pub(super) static ERRORS: [ErrorAnswer; 12] = [
+pub(super) static ERRORS: [ErrorAnswer; 13] = [
     error(400, "BadRequest", "The request is malformed, names no organization or has wrong fields.", || {
         Problem::field("email", "Enter a valid email address.")
     }),
@@ -36,6 +36,7 @@ pub(super) static ERRORS: [ErrorAnswer; 12] = [
     error(409, "Conflict", "A conflict with the present state.", || {
         Problem::conflict("last_owner", "An organization needs an owner.")
     }),
+    error(412, "PreconditionFailed", "`If-Match` does not name what there is.", Problem::precondition_failed),
     error(413, "PayloadTooLarge", "The body is over 1 MiB.", || Problem::too_large(1 << 20)),
     error(415, "UnsupportedMediaType", "The body is not JSON in UTF-8.", || {
         Problem::unsupported_media_type("Unsupported media type \"text/plain\" in request.")

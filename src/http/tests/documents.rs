@@ -1,9 +1,10 @@
 //! The finished document and its page.
 
+use poem_openapi::OpenApi;
 use serde_json::{Value, json};
 
 use super::service::{document, serve};
-use crate::http::{Access, Routes};
+use crate::http::{Access, Document, Info, Json, NoContent, Routes};
 
 fn parsed() -> Value {
     serde_json::from_slice(&document().to_json().expect("JSON")).expect("JSON")
@@ -13,6 +14,50 @@ fn parsed() -> Value {
 fn nothing_is_missing_and_nothing_depends_on_chance() {
     assert_eq!(document().gaps(), Vec::<String>::new());
     assert_eq!(document().to_json().expect("JSON"), document().to_json().expect("JSON"));
+}
+
+/// Operations that forget what a change owes to what can be read.
+struct Careless;
+
+#[expect(clippy::unused_async, reason = "every operation of `OpenApi` is async")]
+#[OpenApi]
+impl Careless {
+    /// Read.
+    #[oai(path = "/api/it/", method = "get", operation_id = "read")]
+    async fn read(&self) -> Json<String> {
+        Json(String::new())
+    }
+
+    /// Change.
+    #[oai(path = "/api/it/", method = "patch", operation_id = "change")]
+    async fn change(&self) -> Json<bool> {
+        Json(true)
+    }
+
+    /// Remove.
+    #[oai(path = "/api/it/", method = "delete", operation_id = "remove")]
+    async fn remove(&self) -> NoContent {
+        NoContent
+    }
+
+    /// Remove what nobody can read.
+    #[oai(path = "/api/other/", method = "delete", operation_id = "removeOther")]
+    async fn remove_other(&self) -> NoContent {
+        NoContent
+    }
+}
+
+#[test]
+fn a_change_that_forgets_who_has_read_is_a_gap() {
+    let info = Info { title: "", description: "", version: "" };
+    assert_eq!(
+        Document::of::<Careless>(info).gaps(),
+        [
+            "PATCH /api/it/: takes no If-Match",
+            "PATCH /api/it/: does not answer what GET does",
+            "DELETE /api/it/: takes no If-Match",
+        ]
+    );
 }
 
 #[test]
@@ -58,6 +103,13 @@ fn an_operation_says_what_it_takes_and_how_it_fails() {
     assert_eq!(
         statuses(&operation("/api/things/", "post")).as_deref(),
         Some("201 400 401 403 404 408 409 413 415 429 431 500 503")
+    );
+    let rename = operation("/api/things/{id}/", "patch");
+    assert_eq!(statuses(&rename).as_deref(), Some("200 400 401 403 404 408 409 412 413 415 429 431 500 503"));
+    assert_eq!(names(&rename), Some(vec![json!("id"), json!("If-Match"), json!("X-Tenant")]));
+    assert_eq!(
+        (&rename["parameters"][1]["in"], &rename["parameters"][1]["required"]),
+        (&json!("header"), &json!(false))
     );
     assert_eq!(statuses(&operation("/healthz", "get")).as_deref(), Some("200 400 429 431 500 503"));
     assert_eq!(names(&operation("/healthz", "get")), None, "no tenant is looked for there");

@@ -20,9 +20,9 @@ use uuid::Uuid;
 use crate::{
     clock::Clock,
     http::{
-        Access, Admission, Body, ClientAddr, Created, Document, Edge, Gate, Host, Info, Json, Limits,
-        Listing, NoContent, OptionalBody, Origin, Page, PageQuery, Problem, Routes, Text, TrustedProxies,
-        Viewer,
+        Access, Admission, Body, ClientAddr, Created, Document, Edge, Gate, Host, IfMatch, Info, Json,
+        Limits, Listing, NoContent, OptionalBody, Origin, Origins, Page, PageQuery, Policy, Problem, Routes,
+        Text, TrustedProxies, Viewer,
         bearer::Bearer,
         docs,
         health::{HealthApi, Readiness},
@@ -138,6 +138,14 @@ input! {
     }
 }
 
+input! {
+    /// What to change of a thing.
+    pub(super) struct ThingPatch {
+        /// What it is to be called.
+        name: Option<Text<2, 20>>,
+    }
+}
+
 output! {
     /// A thing.
     pub(super) struct ThingOut {
@@ -161,6 +169,11 @@ impl Listing for Things {
 
 fn thing(number: u64) -> ThingOut {
     ThingOut { id: Uuid::from_u128(number.into()), name: format!("thing {number}"), about: None }
+}
+
+fn number_of(id: Uuid) -> Result<u64, Problem> {
+    let number = u64::try_from(id.as_u128()).ok().filter(|number| *number < THINGS);
+    number.ok_or_else(Problem::not_found)
 }
 
 struct Api;
@@ -192,8 +205,21 @@ impl Api {
     /// Read a thing.
     #[oai(path = "/api/things/:id/", method = "get", operation_id = "readThing")]
     async fn read(&self, _caller: Caller, Path(id): Path<Uuid>) -> Result<Json<ThingOut>, Problem> {
-        let number = u64::try_from(id.as_u128()).ok().filter(|number| *number < THINGS);
-        Ok(Json(thing(number.ok_or_else(Problem::not_found)?)))
+        Ok(Json(thing(number_of(id)?)))
+    }
+
+    /// Rename a thing. Nothing is kept, so every thing is always as it was.
+    #[oai(path = "/api/things/:id/", method = "patch", operation_id = "renameThing")]
+    async fn rename(
+        &self,
+        _caller: Caller,
+        Path(id): Path<Uuid>,
+        if_match: IfMatch,
+        Body(input): Body<ThingPatch>,
+    ) -> Result<Json<ThingOut>, Problem> {
+        let current = thing(number_of(id)?);
+        if_match.check(&current)?;
+        Ok(Json(ThingOut { name: input.name.map_or(current.name, Text::into_string), ..thing(0) }))
     }
 
     /// Remove a thing, which always comes too late.
@@ -201,8 +227,10 @@ impl Api {
     async fn remove(
         &self,
         _caller: Caller,
-        #[oai(name = "id")] _id: Path<Uuid>,
+        Path(id): Path<Uuid>,
+        if_match: IfMatch,
     ) -> Result<NoContent, Problem> {
+        if_match.check(&thing(number_of(id)?))?;
         Err(Problem::tenant_changed("permission denied for schema t_acme"))
     }
 
@@ -303,11 +331,12 @@ pub(super) struct Settings {
     pub(super) limits: Limits,
     pub(super) database: bool,
     pub(super) proxies: &'static [&'static str],
+    pub(super) origins: &'static [&'static str],
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { limits: Limits::default(), database: true, proxies: &[] }
+        Self { limits: Limits::default(), database: true, proxies: &[], origins: &[] }
     }
 }
 
@@ -334,8 +363,9 @@ pub(super) fn edge(settings: &Settings) -> impl Endpoint<Output = Response> + us
     let routes = routes.mount("/teapot", &[Method::GET], Access::PUBLIC, teapot).expect("a route");
     let service = OpenApiService::new((Api, HealthApi(Database(settings.database))), "", "");
     let proxies = settings.proxies.iter().map(|network| network.parse().expect("a network"));
+    let origins = settings.origins.iter().map(|origin| (*origin).to_owned());
     let clock = Clock::fixed(DateTime::from_timestamp(1_700_000_000, 0).expect("a time"));
     Edge::new(routes, service, Directory, clock)
         .limits(settings.limits)
-        .trusted_proxies(TrustedProxies::new(proxies))
+        .policy(Policy { proxies: TrustedProxies::new(proxies), origins: Origins::new("http", origins) })
 }
