@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod binding;
 #[cfg(test)]
+mod caches;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod embedded;

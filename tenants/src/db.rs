@@ -11,7 +11,8 @@ use crate::{
     connection::{Lease, Pool},
     error::{Fault, connection_error, fault, query_error},
     lanes::{Lanes, Share},
-    resolution::{Resolver, Tenant},
+    resolution::Tenant,
+    resolver::Resolver,
 };
 
 /// How long the rollback of a dropped transaction may take before its connection is closed instead.
@@ -46,7 +47,7 @@ impl Place {
                 pool.checkout(CATALOG_BINDING).await.map(|lease| Checkout { lease, _share: None })
             }
         };
-        self.noted(checkout).await
+        self.noted(checkout)
     }
 
     /// One statement outside a transaction. A plan gone stale is made anew, once: nothing has happened yet.
@@ -62,7 +63,7 @@ impl Place {
         {
             result = run(&mut checkout.lease, statement).await;
         }
-        self.noted(result.map_err(query_error)).await
+        self.noted(result.map_err(query_error))
     }
 
     async fn begin(&self) -> Result<Transaction, DbErr> {
@@ -72,12 +73,12 @@ impl Place {
     }
 
     /// The result itself; and where the database says that the tenant changed, what is cached of it is forgotten.
-    async fn noted<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
+    fn noted<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
         if let (Self::Tenant { resolver, tenant, .. }, Err(error)) = (self, &result)
             && fault(error) == Fault::TenantChanged
         {
             tracing::info!(tenant = %tenant.id, "the database refused a tenant's role; resolving the tenant again");
-            resolver.forget(tenant).await;
+            resolver.changed(tenant.id);
         }
         result
     }
@@ -109,7 +110,7 @@ impl Transaction {
             // The stale plan is gone for whoever tries the whole transaction again.
             open.checkout.lease.forget_stale_plans(error).await;
         }
-        self.place.noted(result.map_err(query_error)).await
+        self.place.noted(result.map_err(query_error))
     }
 
     async fn commit(self) -> Result<(), DbErr> {

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use sqlx::Row as _;
 use tenantry::embedded::{Cluster, Options};
 
-use super::support::{Serve, Workplace, eventually};
-use crate::support::superuser_of;
+use super::support::{Serve, Workplace};
+use crate::support::{eventually, superuser_of};
 
 const PASSWORD: &str = "correct horse battery";
 

@@ -13,7 +13,7 @@ use tenantry::{
     server::Server,
     state::{App, Parts, Site},
 };
-use tenants::{DataKey, PoolOptions, Tenancy};
+use tenants::{DataKey, PoolOptions, ResolverOptions, Tenancy};
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -29,11 +29,20 @@ pub(crate) struct Options {
     pub(crate) lane_pool_size: usize,
     /// Whether strangers may sign organizations up.
     pub(crate) tenant_sign_up: bool,
+    /// How much it remembers of names and tenants.
+    pub(crate) resolver: ResolverOptions,
+    /// Whether it hears what other processes change.
+    pub(crate) listens: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { lane_pool_size: PoolOptions::default().size, tenant_sign_up: true }
+        Self {
+            lane_pool_size: PoolOptions::default().size,
+            tenant_sign_up: true,
+            resolver: ResolverOptions::default(),
+            listens: true,
+        }
     }
 }
 
@@ -65,13 +74,22 @@ impl TestApp {
 
     /// The service once more, on the same database and clock: another process, as far as memory goes.
     pub(crate) async fn beside(&self) -> Self {
+        self.beside_with(Options::default()).await
+    }
+
+    /// As [`beside`](Self::beside), with options.
+    pub(crate) async fn beside_with(&self, options: Options) -> Self {
         let public_url = self.app.site.public_url.clone();
-        Self::on(self.database.clone(), self.clock.clone(), Options::default(), Some(public_url)).await
+        Self::on(self.database.clone(), self.clock.clone(), options, Some(public_url)).await
     }
 
     async fn on(mut database: Database, clock: Clock, options: Options, public_url: Option<Url>) -> Self {
         database.settings.lane_pool.size = options.lane_pool_size;
+        database.settings.resolver = options.resolver;
         let tenancy = Tenancy::open(&database.settings).await.unwrap();
+        if options.listens {
+            tenancy.listen();
+        }
         let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = server.address();
         let public_url =
