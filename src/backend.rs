@@ -162,8 +162,7 @@ impl Backend {
             base_domain: config.base_domain.as_str().to_owned(),
             public_url: config.public_url().clone(),
         };
-        let wrapping = tenancy.key(tenants::DataKey::Signing).clone();
-        let tokens = Tokens::load(tenancy.catalog().clone(), wrapping, clock.clone(), site.issuer()).await?;
+        let tokens = Tokens::load(&tenancy, clock.clone(), site.issuer()).await?;
         Ok(App::new(Parts {
             hasher: Hasher::new()?,
             tenant_sign_up: config.tenant_sign_up == TenantSignUp::Open,

@@ -14,6 +14,8 @@ mod embedded;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
+mod keys;
+#[cfg(test)]
 mod migrations;
 #[cfg(test)]
 mod openapi;

@@ -3,6 +3,8 @@
 pub mod api;
 mod caller;
 mod gate;
+mod keyring;
+mod rotation;
 mod service;
 mod sessions;
 mod tokens;
@@ -11,6 +13,8 @@ pub use api::AuthApi;
 pub(crate) use api::no_store;
 pub use caller::Caller;
 pub use gate::TenantGate;
+pub use keyring::{KeyError, PublicKey};
+pub use rotation::{KeyState, KeySummary, Rotation, Start};
 pub use service::{LoginOut, SignedIn, sign_in};
 pub use sessions::Device;
-pub use tokens::{Claims, PublicKey, Subject, TokenError, Tokens};
+pub use tokens::{Claims, Subject, TokenError, TokenFigures, Tokens};

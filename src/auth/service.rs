@@ -77,7 +77,7 @@ pub async fn sign_in(
     let refresh = BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>());
     let refresh_hash = app.tenancy.key(DataKey::Refresh).mac(refresh.as_bytes());
     let subject = Subject { user: account.pk, tenant, session, role: account.role };
-    let (token, token_expiration) = app.tokens.issue(&subject)?;
+    let (token, token_expiration) = app.tokens.issue(&subject).await?;
     sessions::create(db, NewSession { id: session, user: account.pk, refresh_hash, device, now }).await?;
     Ok(SignedIn { token, token_expiration, refresh, refresh_expiration: now + REFRESH_LIFETIME })
 }

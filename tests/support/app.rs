@@ -13,7 +13,7 @@ use tenantry::{
     server::Server,
     state::{App, Parts, Site},
 };
-use tenants::{DataKey, PoolOptions, ResolverOptions, Tenancy};
+use tenants::{PoolOptions, ResolverOptions, Tenancy};
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -95,9 +95,7 @@ impl TestApp {
         let public_url =
             public_url.unwrap_or_else(|| format!("http://localhost:{}", address.port()).parse().unwrap());
         let site = Site { base_domain: "localhost".into(), public_url };
-        let wrapping = tenancy.key(DataKey::Signing).clone();
-        let tokens =
-            Tokens::load(tenancy.catalog().clone(), wrapping, clock.clone(), site.issuer()).await.unwrap();
+        let tokens = Tokens::load(&tenancy, clock.clone(), site.issuer()).await.unwrap();
         let app = App::new(Parts {
             hasher: Hasher::new().unwrap(),
             tenant_sign_up: options.tenant_sign_up,
