@@ -3,7 +3,7 @@
 use std::{fs, io, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use secrecy::{ExposeSecret as _, SecretString};
-use tenants::{LANES, MigrationReport, Pending, PoolOptions, SecretKey, Settings, Tenancy};
+use tenants::{LANES, MigrationReport, Pending, PoolOptions, ResolverOptions, SecretKey, Settings, Tenancy};
 
 use crate::{
     auth::{TokenError, Tokens},
@@ -65,8 +65,6 @@ pub enum Use {
 pub struct Backend {
     /// How to open the installation in it.
     pub settings: Settings,
-    /// The URL for what needs a session of its own, such as migrations. Never through a pooler.
-    direct: SecretString,
     cluster: Option<Cluster>,
 }
 
@@ -109,15 +107,17 @@ impl Backend {
         };
         let settings = Settings {
             owner,
+            direct,
             master_key,
             statement_timeout: config.statement_timeout,
             lane_pool: PoolOptions {
                 size: usize::try_from(config.lane_pool_size).unwrap_or(usize::MAX),
                 ..PoolOptions::default()
             },
+            resolver: ResolverOptions::default(),
             lanes: LANES,
         };
-        Ok(Self { settings, direct, cluster })
+        Ok(Self { settings, cluster })
     }
 
     /// Whether there is anything to open that opening would not make: the embedded database may never have been started.
@@ -140,7 +140,7 @@ impl Backend {
     /// # Errors
     /// Those of the database.
     pub async fn migrate(&self, clock: &Clock) -> Result<MigrationReport, BackendError> {
-        Ok(Tenancy::migrate(&self.direct_settings(), clock.now()).await?)
+        Ok(Tenancy::migrate(&self.settings, clock.now()).await?)
     }
 
     /// What [`migrate`](Self::migrate) would do. Changes nothing.
@@ -148,11 +148,7 @@ impl Backend {
     /// # Errors
     /// Those of the database.
     pub async fn pending(&self) -> Result<Pending, BackendError> {
-        Ok(Tenancy::pending(&self.direct_settings()).await?)
-    }
-
-    fn direct_settings(&self) -> Settings {
-        Settings { owner: self.direct.clone(), ..self.settings.clone() }
+        Ok(Tenancy::pending(&self.settings).await?)
     }
 
     /// Opens the installation. The embedded one is brought up to date first; somebody's own is migrated when its
@@ -177,8 +173,7 @@ impl Backend {
             base_domain: config.base_domain.as_str().to_owned(),
             public_url: config.public_url().clone(),
         };
-        let wrapping = tenancy.key(tenants::DataKey::Signing).clone();
-        let tokens = Tokens::load(tenancy.catalog().clone(), wrapping, clock.clone(), site.issuer()).await?;
+        let tokens = Tokens::load(&tenancy, clock.clone(), site.issuer()).await?;
         Ok(App::new(Parts {
             hasher: Hasher::new()?,
             tenant_sign_up: config.tenant_sign_up == TenantSignUp::Open,

@@ -5,7 +5,11 @@ use std::time::Duration;
 use sea_orm::DbErr;
 use tenants::{Fault, fault};
 
-use crate::{auth::TokenError, http::Problem, password::HasherError};
+use crate::{
+    auth::{KeyError, TokenError},
+    http::Problem,
+    password::HasherError,
+};
 
 /// How long a client should wait before it tries again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -31,7 +35,7 @@ impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
         let database = match &error {
             ServiceError::Database(error)
-            | ServiceError::Token(TokenError::Database(error))
+            | ServiceError::Token(TokenError::Keys(KeyError::Database(error)))
             | ServiceError::Tenancy(tenants::Error::Database(error)) => Some(fault(error)),
             ServiceError::Hasher(HasherError::Busy) => Some(Fault::Busy),
             _ => None,

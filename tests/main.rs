@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod binding;
 #[cfg(test)]
+mod caches;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod conditional;
@@ -15,6 +17,8 @@ mod cors;
 mod embedded;
 #[cfg(test)]
 mod isolation;
+#[cfg(test)]
+mod keys;
 #[cfg(test)]
 mod migrations;
 #[cfg(test)]

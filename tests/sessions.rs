@@ -75,7 +75,7 @@ async fn a_token_says_what_the_contract_promises() {
     let mut parts = acme.owner.token.split('.').map(|part| BASE64URL_NOPAD.decode(part.as_bytes()).unwrap());
     let header: Value = serde_json::from_slice(&parts.next().unwrap()).unwrap();
     let claims: Value = serde_json::from_slice(&parts.next().unwrap()).unwrap();
-    let kid = &app.app.tokens.public_keys()[0].kid;
+    let kid = &app.app.tokens.public_keys().await.unwrap()[0].kid;
     assert_eq!(header, json!({"typ": "JWT", "alg": "EdDSA", "kid": kid}));
     assert_eq!(
         claims,
@@ -240,9 +240,9 @@ async fn a_token_ends_after_ten_minutes_and_a_session_after_thirty_days() {
     let subject = Subject { user: claims.sub, tenant: claims.tenant, session: claims.sid, role: Role::Owner };
     let with = |token: String| app.request("GET", "/api/current_user/").bearer(&token);
     app.clock.advance(Duration::from_secs(SESSION - ACCESS - 1));
-    assert_eq!(with(app.app.tokens.issue(&subject).unwrap().0).send().await.status, 200);
+    assert_eq!(with(app.app.tokens.issue(&subject).await.unwrap().0).send().await.status, 200);
     app.clock.advance(Duration::from_secs(1));
-    let late = with(app.app.tokens.issue(&subject).unwrap().0).send().await;
+    let late = with(app.app.tokens.issue(&subject).await.unwrap().0).send().await;
     assert_not_valid(&late, "thirty days later");
 }
 
@@ -379,7 +379,7 @@ async fn a_token_is_believed_only_as_the_service_makes_it() {
         let header = BASE64URL_NOPAD.encode(json!({"alg": alg, "kid": kid}).to_string().as_bytes());
         assert_not_valid(&get(&format!("{header}.{payload}.")).await, alg);
     }
-    let public = app.app.tokens.public_keys().remove(0).bytes;
+    let public = app.app.tokens.public_keys().await.unwrap().remove(0).bytes;
     let x = BASE64URL_NOPAD.encode(&public).into_bytes();
     for secret in [public, x] {
         let header = Header { kid: Some(kid.clone()), ..Header::new(Algorithm::HS256) };

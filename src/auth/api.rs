@@ -7,7 +7,7 @@ use poem_openapi::{OpenApi, param::Path, payload::Response};
 use tenants::TenantDb;
 use uuid::Uuid;
 
-use super::{Caller, Device, LoginOut, TokensOut, service, sessions};
+use super::{Caller, Device, LoginOut, TokensOut, keyring::JWKS_MAX_AGE, service, sessions};
 use crate::{
     app::Tag,
     error::ServiceError,
@@ -122,7 +122,6 @@ impl Listing for Sessions {
 /// The endpoints of this slice.
 pub struct AuthApi(pub App);
 
-#[expect(clippy::unused_async, reason = "operations are async, whether they wait for anything or not")]
 #[OpenApi(tag = "Tag::Session")]
 impl AuthApi {
     /// Sign in
@@ -240,16 +239,18 @@ impl AuthApi {
 
     /// The keys that verify access tokens
     #[oai(path = "/.well-known/jwks.json", method = "get", operation_id = "jwks")]
-    async fn jwks(&self) -> Response<Json<KeySetOut>> {
-        let keys = self.0.tokens.public_keys().into_iter().map(|key| KeyOut {
-            kty: "OKP",
-            crv: "Ed25519",
-            x: BASE64URL_NOPAD.encode(&key.bytes),
-            kid: key.kid,
-            alg: "EdDSA",
-        });
+    async fn jwks(&self) -> Result<Response<Json<KeySetOut>>, Problem> {
+        let keys =
+            self.0.tokens.public_keys().await.map_err(ServiceError::from)?.into_iter().map(|key| KeyOut {
+                kty: "OKP",
+                crv: "Ed25519",
+                x: BASE64URL_NOPAD.encode(&key.bytes),
+                kid: key.kid,
+                alg: "EdDSA",
+            });
         let keys = keys.collect();
-        Response::new(Json(KeySetOut { keys })).header("cache-control", "public, max-age=300")
+        let caching = format!("public, max-age={}", JWKS_MAX_AGE.num_seconds());
+        Ok(Response::new(Json(KeySetOut { keys })).header("cache-control", caching))
     }
 }
 

@@ -82,7 +82,7 @@ pub async fn sign_in(
     let refresh = RefreshToken::first(session);
     let refresh_hash = Chain { key: app.tenancy.key(DataKey::Refresh), tenant }.hash(&refresh);
     let subject = Subject { user: account.pk, tenant, session, role: account.role };
-    let (token, token_expiration) = app.tokens.issue(&subject)?;
+    let (token, token_expiration) = app.tokens.issue(&subject).await?;
     let new = NewSession { id: session, user: account.pk, refresh_hash, device, now };
     let refresh_expiration = sessions::create(db, new).await?;
     Ok(TokensOut { token, token_expiration, refresh: refresh.encode(), refresh_expiration })
@@ -126,7 +126,7 @@ pub(super) async fn refresh(
     };
     let subject =
         Subject { user: session.user_pk, tenant: db.tenant().id, session: session.id, role: session.role };
-    let (token, token_expiration) = app.tokens.issue(&subject)?;
+    let (token, token_expiration) = app.tokens.issue(&subject).await?;
     Ok(Some(TokensOut { token, token_expiration, refresh: successor.encode(), refresh_expiration }))
 }
 

@@ -1,27 +1,29 @@
 //! Access tokens: signed with Ed25519 keys from the catalog, checked against the contract and RFC 8725.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use data_encoding::BASE64URL_NOPAD;
-use jsonwebtoken::{
-    Algorithm, DecodingKey, EncodingKey, Header, Validation,
-    jwk::{AlgorithmParameters, Jwk, ThumbprintHash},
-};
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, EntityTrait, QueryFilter, QueryOrder};
+use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tenants::{CatalogDb, SecretKey, entity::signing_keys};
+use tenants::{CatalogDb, DataKey, SecretKey, Signals, Tenancy};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use super::{
+    keyring::{KeyError, Keyring, PublicKey},
+    rotation,
+};
 use crate::{clock::Clock, entity::users::Role};
 
 /// How long an access token is valid. The contract's.
-const ACCESS_LIFETIME: TimeDelta = TimeDelta::minutes(10);
+pub(super) const ACCESS_LIFETIME: TimeDelta = TimeDelta::minutes(10);
 /// For whom access tokens are.
 const AUDIENCE: &str = "tenantry";
 /// Keeps an access token from being taken for a token of another kind.
@@ -59,12 +61,12 @@ pub struct Claims {
 /// Why there is no token, or no key.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// The catalog could not be asked.
+    /// The keys cannot be had.
     #[error(transparent)]
-    Database(#[from] sea_orm::DbErr),
-    /// A key does not open or does not parse.
-    #[error("a signing key cannot be used: {0}")]
-    Key(String),
+    Keys(#[from] KeyError),
+    /// The token cannot be signed.
+    #[error("a token cannot be signed: {0}")]
+    Signing(#[from] jsonwebtoken::errors::Error),
 }
 
 /// Whose token is to be made.
@@ -87,31 +89,35 @@ struct Verified {
     claims: Claims,
 }
 
-/// The public half of a signing key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PublicKey {
-    /// The key's id: its thumbprint (RFC 7638), in base64url.
-    pub kid: String,
-    /// The 32 bytes of the key.
-    pub bytes: Vec<u8>,
-}
-
-struct Keyring {
-    signing: (Header, EncodingKey),
-    verifying: HashMap<String, (DecodingKey, PublicKey)>,
-    loaded_at: DateTime<Utc>,
+/// What was done with access tokens since the process began, and what is held now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenFigures {
+    /// Tokens taken from memory.
+    pub hits: u64,
+    /// Signatures checked.
+    pub checked: u64,
+    /// Times the keys were asked for in the catalog.
+    pub loads: u64,
+    /// Tokens remembered.
+    pub remembered: u64,
 }
 
 /// Makes and checks access tokens.
 pub struct Tokens {
-    catalog: CatalogDb,
-    wrapping: SecretKey,
-    clock: Clock,
+    pub(super) catalog: CatalogDb,
+    pub(super) wrapping: SecretKey,
+    pub(super) clock: Clock,
+    signals: Signals,
     issuer: String,
     validation: Validation,
     keyring: RwLock<Arc<Keyring>>,
-    /// By the SHA-256 of a token, so that the memory of the process holds no token.
+    /// Held while the keys are loaded: by one at a time. In it, when and why that failed last.
+    loading: Mutex<Option<(Instant, KeyError)>>,
+    /// By the SHA-256 of a token, so that the memory of the process holds no token. Only valid ones come in here.
     verified: moka::sync::Cache<[u8; 32], Arc<Verified>>,
+    hits: AtomicU64,
+    checked: AtomicU64,
+    loads: AtomicU64,
 }
 
 impl std::fmt::Debug for Tokens {
@@ -125,21 +131,15 @@ impl Tokens {
     ///
     /// # Errors
     /// The catalog could not be asked, or a key does not open.
-    pub async fn load(
-        catalog: CatalogDb,
-        wrapping: SecretKey,
-        clock: Clock,
-        issuer: String,
-    ) -> Result<Self, TokenError> {
-        let now = clock.now();
-        let keyring = if let Some(keyring) = Keyring::load(&catalog, &wrapping, now).await? {
+    pub async fn load(tenancy: &Tenancy, clock: Clock, issuer: String) -> Result<Self, TokenError> {
+        let (catalog, signals) = (tenancy.catalog().clone(), tenancy.signals().clone());
+        let wrapping = tenancy.key(DataKey::Signing).clone();
+        let load = async || Keyring::load(&catalog, &wrapping, signals.signing_keys(), clock.now()).await;
+        let keyring = if let Some(keyring) = load().await? {
             keyring
         } else {
-            // Two processes may both do this: then there are two keys, which is as good.
-            create_key(&catalog, &wrapping, now).await?;
-            Keyring::load(&catalog, &wrapping, now)
-                .await?
-                .ok_or_else(|| TokenError::Key("it is gone right after it was made".into()))?
+            rotation::make_first(&catalog, &wrapping, &clock).await?;
+            load().await?.ok_or_else(no_key)?
         };
         let mut validation = Validation::new(Algorithm::EdDSA);
         validation.set_issuer(&[&issuer]);
@@ -155,18 +155,23 @@ impl Tokens {
             catalog,
             wrapping,
             clock,
+            signals,
             issuer,
             validation,
             keyring: RwLock::new(Arc::new(keyring)),
+            loading: Mutex::default(),
             verified,
+            hits: AtomicU64::new(0),
+            checked: AtomicU64::new(0),
+            loads: AtomicU64::new(0),
         })
     }
 
     /// A new access token, and when it ends.
     ///
     /// # Errors
-    /// The token cannot be signed.
-    pub fn issue(&self, subject: &Subject) -> Result<(String, DateTime<Utc>), TokenError> {
+    /// The keys may have changed and the catalog could not be asked for them, or the token cannot be signed.
+    pub async fn issue(&self, subject: &Subject) -> Result<(String, DateTime<Utc>), TokenError> {
         let now = self.clock.now();
         let claims = Claims {
             iss: self.issuer.clone(),
@@ -180,10 +185,9 @@ impl Tokens {
             exp: (now + ACCESS_LIFETIME).timestamp(),
             jti: self.clock.uuid_v7(),
         };
-        let keyring = self.keyring();
-        let (header, key) = &keyring.signing;
-        let token =
-            jsonwebtoken::encode(header, &claims, key).map_err(|error| TokenError::Key(error.to_string()))?;
+        let keyring = self.keyring().await?;
+        let key = keyring.signing(now).ok_or_else(no_key)?;
+        let token = jsonwebtoken::encode(&key.header, &claims, &key.encoding)?;
         let expiration = DateTime::from_timestamp(claims.exp, 0).unwrap_or(now);
         Ok((token, expiration))
     }
@@ -191,12 +195,14 @@ impl Tokens {
     /// What a valid token says; `None` for any other.
     ///
     /// # Errors
-    /// The token's key is unknown here and the catalog could not be asked for it.
+    /// The token's key is unknown here, or the keys may have changed, and the catalog could not be asked.
     pub async fn verify(&self, token: &str) -> Result<Option<Claims>, TokenError> {
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let now = self.clock.now();
         if let Some(verified) = self.verified.get(&digest)
-            && self.keyring().verifying.contains_key(&verified.kid)
+            && self.keyring().await?.verifying(&verified.kid, now).is_some()
         {
+            self.hits.fetch_add(1, Ordering::Relaxed);
             return Ok(self.in_time(&verified.claims).then(|| verified.claims.clone()));
         }
         // What is critical must be understood (RFC 7515, 4.1.11), and jsonwebtoken does not look at it.
@@ -205,9 +211,12 @@ impl Tokens {
         else {
             return Ok(None);
         };
-        let Some(keyring) = self.keyring_with(&kid).await? else { return Ok(None) };
-        let Some((key, _)) = keyring.verifying.get(&kid) else { return Ok(None) };
-        let Ok(data) = jsonwebtoken::decode::<Claims>(token, key, &self.validation) else { return Ok(None) };
+        let keyring = self.keyring_with(&kid).await?;
+        let Some(key) = keyring.verifying(&kid, now) else { return Ok(None) };
+        self.checked.fetch_add(1, Ordering::Relaxed);
+        let Ok(data) = jsonwebtoken::decode::<Claims>(token, &key.decoding, &self.validation) else {
+            return Ok(None);
+        };
         if data.claims.typ != ACCESS || !self.in_time(&data.claims) {
             return Ok(None);
         }
@@ -215,95 +224,91 @@ impl Tokens {
         Ok(Some(data.claims))
     }
 
-    /// The public keys that verify, ordered by their ids.
+    /// The public keys to publish, ordered by their ids.
+    ///
+    /// # Errors
+    /// The keys may have changed and the catalog could not be asked for them.
+    pub async fn public_keys(&self) -> Result<Vec<PublicKey>, TokenError> {
+        Ok(self.keyring().await?.public_keys(self.clock.now()))
+    }
+
+    /// What was done and is held.
     #[must_use]
-    pub fn public_keys(&self) -> Vec<PublicKey> {
-        let keyring = self.keyring();
-        let mut keys: Vec<_> = keyring.verifying.values().map(|(_, key)| key.clone()).collect();
-        keys.sort_by(|one, other| one.kid.cmp(&other.kid));
-        keys
+    pub fn figures(&self) -> TokenFigures {
+        // What is counted as held is else behind by what moka has yet to do.
+        self.verified.run_pending_tasks();
+        TokenFigures {
+            hits: self.hits.load(Ordering::Relaxed),
+            checked: self.checked.load(Ordering::Relaxed),
+            loads: self.loads.load(Ordering::Relaxed),
+            remembered: self.verified.entry_count(),
+        }
     }
 
     fn in_time(&self, claims: &Claims) -> bool {
         claims.exp > self.clock.now().timestamp()
     }
 
-    fn keyring(&self) -> Arc<Keyring> {
+    fn held(&self) -> Arc<Keyring> {
         Arc::clone(&self.keyring.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The keyring, loaded anew where this key is not in it: another process may have made it.
-    async fn keyring_with(&self, kid: &str) -> Result<Option<Arc<Keyring>>, TokenError> {
-        let keyring = self.keyring();
-        let now = self.clock.now();
-        if keyring.verifying.contains_key(kid) || now - keyring.loaded_at < RELOAD_INTERVAL {
-            return Ok(Some(keyring));
+    /// Whether it was loaded just now. A clock that was set back makes nothing young.
+    fn is_young(&self, keyring: &Keyring) -> bool {
+        (self.clock.now() - keyring.loaded_at).abs() < RELOAD_INTERVAL
+    }
+
+    /// The keys, as far as they can be believed: loaded anew after an announcement, and every second while none would
+    /// be heard.
+    async fn keyring(&self) -> Result<Arc<Keyring>, KeyError> {
+        let is_current = |keyring: &Keyring| {
+            keyring.revision == self.signals.signing_keys()
+                && (self.signals.is_listening() || self.is_young(keyring))
+        };
+        let held = self.held();
+        if is_current(&held) { Ok(held) } else { self.reload(is_current).await }
+    }
+
+    /// The keys, loaded anew where this one is not among them: another process may have made it.
+    async fn keyring_with(&self, kid: &str) -> Result<Arc<Keyring>, KeyError> {
+        let is_enough =
+            |keyring: &Keyring| keyring.verifying(kid, self.clock.now()).is_some() || self.is_young(keyring);
+        let held = self.keyring().await?;
+        if is_enough(&held) { Ok(held) } else { self.reload(is_enough).await }
+    }
+
+    /// Loads the keys, unless another has done so while this one waited for its turn. A failure is told to all who come
+    /// within the interval, so that a catalog that is away is not asked by everybody in turn.
+    async fn reload(&self, is_enough: impl Fn(&Keyring) -> bool) -> Result<Arc<Keyring>, KeyError> {
+        let mut failed = self.loading.lock().await;
+        let held = self.held();
+        if is_enough(&held) {
+            return Ok(held);
         }
-        let Some(fresh) = Keyring::load(&self.catalog, &self.wrapping, now).await? else { return Ok(None) };
-        let fresh = Arc::new(fresh);
-        *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
-        Ok(Some(fresh))
+        if let Some((at, error)) = &*failed
+            && TimeDelta::from_std(at.elapsed()).is_ok_and(|age| age < RELOAD_INTERVAL)
+        {
+            return Err(error.clone());
+        }
+        self.loads.fetch_add(1, Ordering::Relaxed);
+        // Looked at first: what is announced during the load may not be in it.
+        let revision = self.signals.signing_keys();
+        let loaded = Keyring::load(&self.catalog, &self.wrapping, revision, self.clock.now()).await;
+        match loaded.and_then(|keyring| keyring.ok_or_else(no_key)) {
+            Ok(keyring) => {
+                *failed = None;
+                let keyring = Arc::new(keyring);
+                *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keyring);
+                Ok(keyring)
+            }
+            Err(error) => {
+                *failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
     }
 }
 
-impl Keyring {
-    async fn load(
-        catalog: &CatalogDb,
-        wrapping: &SecretKey,
-        now: DateTime<Utc>,
-    ) -> Result<Option<Self>, TokenError> {
-        let rows = signing_keys::Entity::find()
-            .filter(signing_keys::Column::RetiredAt.is_null())
-            .order_by_desc(signing_keys::Column::CreatedAt)
-            .order_by_desc(signing_keys::Column::Kid)
-            .all(catalog)
-            .await?;
-        let mut signing = None;
-        let mut verifying = HashMap::new();
-        for row in rows {
-            let seed = wrapping
-                .open(&row.kid, &row.wrapped_seed)
-                .map_err(|error| TokenError::Key(error.to_string()))?;
-            let (key, public) = key_pair(&seed)?;
-            if public.kid != row.kid {
-                return Err(TokenError::Key(format!("{} is another key than its id says", row.kid)));
-            }
-            if signing.is_none() {
-                let header = Header { kid: Some(row.kid.clone()), ..Header::new(Algorithm::EdDSA) };
-                signing = Some((header, key));
-            }
-            verifying.insert(row.kid, (DecodingKey::from_ed_der(&public.bytes), public));
-        }
-        Ok(signing.map(|signing| Self { signing, verifying, loaded_at: now }))
-    }
-}
-
-async fn create_key(catalog: &CatalogDb, wrapping: &SecretKey, now: DateTime<Utc>) -> Result<(), TokenError> {
-    let seed: [u8; 32] = rand::random();
-    let (_, PublicKey { kid, bytes }) = key_pair(&seed)?;
-    let wrapped_seed = wrapping.seal(&kid, &seed).map_err(|error| TokenError::Key(error.to_string()))?;
-    let row = signing_keys::ActiveModel {
-        kid: Set(kid),
-        public_key: Set(bytes),
-        wrapped_seed: Set(wrapped_seed),
-        created_at: Set(now),
-        retired_at: Set(None),
-    };
-    row.insert(catalog).await?;
-    Ok(())
-}
-
-/// The key pair of a seed (RFC 8032).
-fn key_pair(seed: &[u8]) -> Result<(EncodingKey, PublicKey), TokenError> {
-    /// What stands before the seed in PKCS #8: version 0, the algorithm 1.3.101.112, and two octet strings (RFC 8410).
-    const PKCS8: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
-    let key = EncodingKey::from_ed_der(&[&PKCS8[..], seed].concat());
-    let failed = |error: &dyn std::fmt::Display| TokenError::Key(error.to_string());
-    let jwk = Jwk::from_encoding_key(&key, Algorithm::EdDSA).map_err(|error| failed(&error))?;
-    let AlgorithmParameters::OctetKeyPair(parameters) = &jwk.algorithm else {
-        return Err(failed(&"not an octet key pair"));
-    };
-    let bytes = BASE64URL_NOPAD.decode(parameters.x.as_bytes()).map_err(|error| failed(&error))?;
-    let kid = jwk.thumbprint(ThumbprintHash::SHA256).map_err(|error| failed(&error))?;
-    Ok((key, PublicKey { kid, bytes }))
+fn no_key() -> KeyError {
+    KeyError::Unusable("there is none".into())
 }

@@ -3,6 +3,7 @@
 mod api;
 mod arguments;
 mod doctor;
+mod keys;
 mod migrate;
 mod operator;
 pub mod output;
@@ -104,6 +105,9 @@ pub enum Command {
     /// Manage the people who may use the admin API
     #[command(subcommand)]
     Operator(Operator),
+    /// Rotate and list the keys that sign access tokens
+    #[command(subcommand)]
+    Keys(Keys),
     /// Print the OpenAPI document
     Openapi,
     /// List every route with its methods
@@ -216,6 +220,26 @@ pub struct OperatorCreate {
     pub email: String,
 }
 
+/// What can be done with the signing keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Keys {
+    /// Make a new signing key; the old one verifies until its tokens have expired
+    Rotate(KeysRotate),
+    /// List the signing keys
+    List,
+}
+
+/// The arguments of `keys rotate`.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeysRotate {
+    /// Sign with it at once. Without this it is published first, for as long as others may keep the published keys.
+    #[arg(
+        long,
+        help = "Sign with it at once, before everybody who checks tokens has had the time to fetch it"
+    )]
+    pub now: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -261,6 +285,9 @@ mod tests {
             command,
             Command::Tenant(Tenant::Seed(TenantSeed { slug: "acme".parse().unwrap(), users: 100 }))
         );
+
+        let (_, command) = parse("tenantry keys rotate --now").unwrap();
+        assert_eq!(command, Command::Keys(Keys::Rotate(KeysRotate { now: true })));
 
         let (_, command) = parse("tenantry migrate --check").unwrap();
         assert_eq!(command, Command::Migrate(Migrate { check: true }));

@@ -7,7 +7,7 @@ use tenants::Tenancy;
 use super::{
     Cli, Command, Global, api,
     arguments::WrongArguments,
-    doctor, migrate, operator,
+    doctor, keys, migrate, operator,
     output::{Exit, Output},
     serve, tenant,
 };
@@ -125,6 +125,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Migrate(arguments) => migrate::migrate(context, arguments).await,
         Command::Tenant(command) => tenant::tenant(context, command).await,
         Command::Operator(command) => operator::operator(context, command).await,
+        Command::Keys(command) => keys::keys(context, command).await,
         Command::Openapi => api::openapi(context),
         Command::Routes => api::routes(context),
         Command::Doctor => doctor::doctor(context).await,

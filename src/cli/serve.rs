@@ -33,6 +33,7 @@ async fn serve_on(
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let app = backend.app(config, context.clock.clone()).await?;
+    app.tenancy.listen();
     context.output.answer(&Started::of(config, backend), ToString::to_string)?;
     let mut ended = None;
     let stop = async {

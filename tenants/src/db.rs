@@ -13,7 +13,8 @@ use crate::{
     error::{Fault, connection_error, fault, is_answer, query_error},
     lanes::{Lanes, Share},
     pool::{Lease, Permit, Pool},
-    resolution::{Resolver, Tenant},
+    resolution::Tenant,
+    resolver::Resolver,
 };
 
 /// How long the rollback of a dropped transaction may take before its connection is closed instead.
@@ -115,7 +116,7 @@ impl Place {
     async fn run<E: Exchange>(&self, statement: Statement) -> Result<E::Answer, DbErr> {
         let (place, admission) = (self.clone(), self.admit().await?);
         let result = to_the_end(async move { place.exchange::<E>(admission, &statement).await }).await;
-        self.noted(result.flatten()).await
+        self.noted(result.flatten())
     }
 
     /// A plan gone stale is made anew, once: nothing has happened yet. A query whose connection turns out to be dead is
@@ -147,7 +148,7 @@ impl Place {
     async fn begin(&self) -> Result<Transaction, DbErr> {
         let (place, admission) = (self.clone(), self.admit().await?);
         let open = to_the_end(async move { place.open(admission).await }).await;
-        let open = self.noted(open.flatten()).await?;
+        let open = self.noted(open.flatten())?;
         Ok(Transaction { place: self.clone(), open: Mutex::new(Some(open)) })
     }
 
@@ -167,12 +168,12 @@ impl Place {
     }
 
     /// The result itself; and where the database says that the tenant changed, what is cached of it is forgotten.
-    async fn noted<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
+    fn noted<T>(&self, result: Result<T, DbErr>) -> Result<T, DbErr> {
         if let (Self::Tenant { resolver, tenant, .. }, Err(error)) = (self, &result)
             && fault(error) == Fault::TenantChanged
         {
             tracing::info!(tenant = %tenant.id, "the database refused a tenant's role; resolving the tenant again");
-            resolver.forget(tenant).await;
+            resolver.changed(tenant.id);
         }
         result
     }
@@ -280,7 +281,7 @@ impl Transaction {
         let (open, result) = to_the_end(work(open)).await?;
         *place = Some(open);
         drop(place);
-        self.place.noted(result).await
+        self.place.noted(result)
     }
 
     async fn commit(self) -> Result<(), DbErr> {

@@ -5,10 +5,8 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement};
 use uuid::Uuid;
 
 use crate::{
-    Error, SchemaName, Slug, Tenancy,
-    db::CatalogTx,
-    render::current_version,
-    resolution::{Status, TenantName},
+    Error, SchemaName, Slug, Tenancy, db::CatalogTx, listener::Change, render::current_version,
+    resolution::Status,
 };
 
 /// A tenant as operators see it in a list.
@@ -74,11 +72,12 @@ impl Tenancy {
             .try_get::<String>("", "schema_name")?
             .parse()
             .map_err(|_| Error::Damaged("a tenant's schema name".into()))?;
-        transaction.batch(&grant.replace("{s}", schema.as_str())).await?;
+        let id = schema.tenant().ok_or_else(|| Error::Damaged("a tenant's schema name".into()))?;
+        let grant = grant.replace("{s}", schema.as_str());
+        transaction.batch(&format!("{grant}; {}", Change::Tenant(id).announcement())).await?;
         transaction.commit().await?;
-        if let Some(tenant) = self.resolver().resolve(TenantName::Slug(slug.clone())).await? {
-            self.resolver().forget(&tenant).await;
-        }
+        // The announcement comes here too, but a moment later.
+        self.resolver().changed(id);
         Ok(())
     }
 
@@ -116,7 +115,10 @@ impl Tenancy {
         let transaction = self.owner().begin().await?;
         let Some((id, schema, version)) = next_behind(&transaction).await? else { return Ok(false) };
         let batch = self.migrations().batch(&schema, version);
-        transaction.batch(&format!(r#"SET LOCAL search_path TO "{schema}", pg_temp; {batch}"#)).await?;
+        let announcement = Change::Tenant(id).announcement();
+        transaction
+            .batch(&format!(r#"SET LOCAL search_path TO "{schema}", pg_temp; {batch}; {announcement}"#))
+            .await?;
         let statement = Statement::from_sql_and_values(
             DbBackend::Postgres,
             "UPDATE tenantry.tenants SET schema_version = $2 WHERE id = $1",
@@ -124,9 +126,7 @@ impl Tenancy {
         );
         transaction.execute_raw(statement).await?;
         transaction.commit().await?;
-        if let Some(tenant) = self.resolver().resolve(TenantName::Id(id)).await? {
-            self.resolver().forget(&tenant).await;
-        }
+        self.resolver().changed(id);
         Ok(true)
     }
 }

@@ -11,6 +11,7 @@
 //! | make a tenant | [`Tenancy::provision`], [`Provisioning`] |
 //! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
 //! | find out what is wrong with an installation | [`doctor`] |
+//! | hear what other processes change in the catalog | [`Tenancy::listen`], [`Signals`] |
 //! | know what a database error means | [`fault`], [`Fault`] |
 //!
 //! That one tenant cannot read another holds three times over: by these types; by the binding, without which
@@ -23,14 +24,17 @@ pub mod doctor;
 pub mod entity;
 mod error;
 mod fleet;
+mod flights;
 mod install;
 mod keys;
 mod lanes;
+mod listener;
 mod names;
 mod pool;
 mod provisioning;
 mod render;
 mod resolution;
+mod resolver;
 mod tenancy;
 
 pub use db::{CatalogDb, CatalogTx, Job, TenantDb, TenantTx};
@@ -38,8 +42,10 @@ pub use error::{Error, Fault, fault};
 pub use fleet::TenantSummary;
 pub use install::{MigrationReport, Pending, create_database, has_login};
 pub use keys::{DataKey, SecretKey};
+pub use listener::Signals;
 pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, SlugError};
 pub use pool::{PoolFigures, PoolOptions};
 pub use provisioning::{NewTenant, Provisioning, SlugChoice};
-pub use resolution::{Resolver, Status, Tenant, TenantName, served_versions};
+pub use resolution::{Status, Tenant, TenantName, served_versions};
+pub use resolver::{Resolver, ResolverFigures, ResolverOptions};
 pub use tenancy::{LANES, Settings, Tenancy};

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::{
     Error, Job, SchemaName, Slug, Tenancy,
     db::CatalogTx,
+    listener::Change,
     render::current_version,
     resolution::{Tenant, TenantName},
 };
@@ -72,9 +73,11 @@ impl Tenancy {
         let lane_role = self.roles().lane(lane);
         let group = self.roles().tenants();
         let migrations = self.migrations().batch(&schema, 0);
+        let announcement = Change::Tenant(new.id).announcement();
         transaction
             .batch(&format!(
-                r#"SET LOCAL citus.enable_schema_based_sharding = on;
+                r#"{announcement};
+                SET LOCAL citus.enable_schema_based_sharding = on;
                 CREATE SCHEMA "{schema}";
                 SET LOCAL citus.enable_schema_based_sharding = off;
                 CREATE ROLE "{schema}" NOLOGIN;
@@ -198,10 +201,11 @@ impl Provisioning {
     /// # Errors
     /// Those of the database.
     pub async fn commit(self) -> Result<Arc<Tenant>, Error> {
-        let Self { tenancy, transaction, id, slug } = self;
+        let Self { tenancy, transaction, id, .. } = self;
         transaction.commit().await?;
-        // Somebody may have asked for the name a moment ago, and been told that there is none.
-        tenancy.resolver().forget_name(&TenantName::Slug(slug)).await;
+        // Somebody may have asked for the name a moment ago, and been told that there is none. The announcement comes
+        // here too, but a moment later.
+        tenancy.resolver().changed(id);
         tenancy
             .resolver()
             .resolve(TenantName::Id(id))

@@ -1,25 +1,11 @@
-//! From a name in a request to a tenant: one query in the catalog at most, and then a bounded cache.
+//! What the catalog says of a tenant, and by what requests name it.
 
-use std::{
-    ops::RangeInclusive,
-    str::FromStr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{ops::RangeInclusive, str::FromStr, sync::Arc, time::Duration};
 
-use moka::{Expiry, future::Cache};
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement, Value};
+use sea_orm::{DbBackend, DbErr, QueryResult, Statement, Value};
 use uuid::Uuid;
 
-use crate::{Error, SchemaName, Slug, db::CatalogDb, render};
-
-/// The most names that are remembered, known and unknown ones together.
-const CAPACITY: u64 = 50_000;
-/// How long a known name is remembered, while its tenant is open. What ends a tenant's access does not wait for this: the database refuses.
-const KNOWN_FOR: Duration = Duration::from_mins(1);
-/// How long an unknown name is, or a tenant that is not served: short, because another process may make the one or
-/// resume the other at any moment.
-const UNKNOWN_FOR: Duration = Duration::from_secs(2);
+use crate::{Error, SchemaName, Slug, render};
 
 /// What an organization's account is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +69,16 @@ impl Tenant {
         served_versions().contains(&self.schema_version)
     }
 
-    fn from_row(row: &QueryResult, statement_timeout: Duration) -> Result<Self, DbErr> {
+    /// Whether this is one of its names.
+    pub(crate) fn is_called(&self, name: &TenantName) -> bool {
+        match name {
+            TenantName::Slug(slug) => self.slug == *slug,
+            TenantName::Domain(domain) => self.domains.contains(domain),
+            TenantName::Id(id) => self.id == *id,
+        }
+    }
+
+    pub(crate) fn from_row(row: &QueryResult, statement_timeout: Duration) -> Result<Self, DbErr> {
         let damaged = |error: &dyn std::fmt::Display| DbErr::Type(error.to_string());
         let text = |column: &str| row.try_get::<String>("", column);
         let schema: SchemaName = text("schema_name")?.parse().map_err(|error| damaged(&error))?;
@@ -134,7 +129,8 @@ pub enum TenantName {
 }
 
 impl TenantName {
-    fn statement(&self) -> Statement {
+    /// The question in the catalog.
+    pub(crate) fn statement(&self) -> Statement {
         let (condition, value): (_, Value) = match self {
             Self::Slug(slug) => ("t.slug = $1", slug.as_str().into()),
             Self::Domain(domain) => (
@@ -150,91 +146,5 @@ impl TenantName {
              FROM tenants t WHERE {condition}"
         );
         Statement::from_sql_and_values(DbBackend::Postgres, sql, [value])
-    }
-}
-
-/// Finds tenants by name, and remembers what it found and what it did not.
-#[derive(Clone, Debug)]
-pub struct Resolver {
-    /// Behind a pointer, because a tenant's handle on the database holds a resolver in turn.
-    catalog: Arc<CatalogDb>,
-    /// For tenants that have no limit of their own.
-    statement_timeout: Duration,
-    cache: Cache<TenantName, Option<Arc<Tenant>>>,
-}
-
-/// How long an answer is remembered. An answer that takes the place of an expired one is new to moka or an update of
-/// it, depending on whether the old one was swept out already; its lifetime must not depend on that.
-struct Lifetimes;
-
-impl Lifetimes {
-    fn of(tenant: Option<&Arc<Tenant>>) -> Duration {
-        match tenant {
-            Some(tenant) if tenant.status == Status::Active && tenant.is_served() => KNOWN_FOR,
-            // A tenant that is closed may be opened at any moment, by another process, and nothing in the database would
-            // refuse to go on taking it for closed.
-            Some(_) => Duration::ZERO,
-            None => UNKNOWN_FOR,
-        }
-    }
-}
-
-impl Expiry<TenantName, Option<Arc<Tenant>>> for Lifetimes {
-    fn expire_after_create(
-        &self,
-        _: &TenantName,
-        tenant: &Option<Arc<Tenant>>,
-        _: Instant,
-    ) -> Option<Duration> {
-        Some(Self::of(tenant.as_ref()))
-    }
-
-    fn expire_after_update(
-        &self,
-        _: &TenantName,
-        tenant: &Option<Arc<Tenant>>,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
-        Some(Self::of(tenant.as_ref()))
-    }
-}
-
-impl Resolver {
-    pub(crate) fn new(catalog: CatalogDb, statement_timeout: Duration) -> Self {
-        Self {
-            catalog: Arc::new(catalog),
-            statement_timeout,
-            cache: Cache::builder().max_capacity(CAPACITY).expire_after(Lifetimes).build(),
-        }
-    }
-
-    /// The tenant of this name, whatever its status. However many ask for one name at once, the catalog is asked once.
-    ///
-    /// # Errors
-    /// The catalog could not be asked; that is not remembered.
-    pub async fn resolve(&self, name: TenantName) -> Result<Option<Arc<Tenant>>, DbErr> {
-        if let Some(found) = self.cache.get(&name).await {
-            return Ok(found);
-        }
-        let statement = name.statement();
-        let load = async {
-            let row = self.catalog.query_one_raw(statement).await?;
-            row.map(|row| Tenant::from_row(&row, self.statement_timeout).map(Arc::new)).transpose()
-        };
-        self.cache.try_get_with(name, load).await.map_err(|error: Arc<DbErr>| (*error).clone())
-    }
-
-    /// Forgets everything remembered of this tenant. The next request asks the catalog.
-    pub async fn forget(&self, tenant: &Tenant) {
-        let names = [TenantName::Id(tenant.id), TenantName::Slug(tenant.slug.clone())];
-        for name in names.into_iter().chain(tenant.domains.iter().cloned().map(TenantName::Domain)) {
-            self.cache.invalidate(&name).await;
-        }
-    }
-
-    /// Forgets that there was no tenant of this name.
-    pub async fn forget_name(&self, name: &TenantName) {
-        self.cache.invalidate(name).await;
     }
 }

@@ -1,17 +1,22 @@
 //! The open installation: what the server holds of it while it runs.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use secrecy::SecretString;
 
 use crate::{
-    CatalogDb, DataKey, Error, PoolFigures, PoolOptions, Resolver, SecretKey, TenantDb,
+    CatalogDb, DataKey, Error, PoolFigures, PoolOptions, Resolver, ResolverOptions, SecretKey, Signals,
+    TenantDb,
     connection::Login,
     install::{self, Installation, MigrationReport, Pending},
     keys::DataKeys,
     lanes::Lanes,
+    listener::{self, Listening},
     names::RoleNames,
     pool::Pool,
     render::TenantMigrations,
@@ -30,12 +35,16 @@ pub const LANES: u16 = 8;
 pub struct Settings {
     /// The URL of the database, as the login that owns it.
     pub owner: SecretString,
+    /// The same, never through a pooler: for migrations, and to listen.
+    pub direct: SecretString,
     /// The key that wraps all others.
     pub master_key: SecretKey,
     /// How long a statement of a tenant may take that has no limit of its own.
     pub statement_timeout: Duration,
     /// How each lane's pool behaves.
     pub lane_pool: PoolOptions,
+    /// How much is remembered of names and tenants.
+    pub resolver: ResolverOptions,
     /// The number of lanes, where this makes a new installation. An existing one keeps its own.
     pub lanes: u16,
 }
@@ -53,6 +62,10 @@ struct Inner {
     lanes: Arc<Lanes>,
     lane_count: u16,
     resolver: Resolver,
+    signals: Signals,
+    /// Whose connection listens.
+    listener_login: Login,
+    listening: Mutex<Option<Listening>>,
     keys: DataKeys,
     roles: RoleNames,
     migrations: TenantMigrations,
@@ -65,9 +78,10 @@ impl Tenancy {
     /// # Errors
     /// [`Error::WrongMasterKey`], or those of the database.
     pub async fn migrate(settings: &Settings, now: DateTime<Utc>) -> Result<MigrationReport, Error> {
+        let settings = Settings { owner: settings.direct.clone(), ..settings.clone() };
         let mut report =
             install::migrate_catalog(&settings.owner, &settings.master_key, settings.lanes, now).await?;
-        let tenancy = Self::open(settings).await?;
+        let tenancy = Self::open(&settings).await?;
         report.tenants = tenancy.migrate_tenants().await?;
         tenancy.close();
         Ok(report)
@@ -78,7 +92,7 @@ impl Tenancy {
     /// # Errors
     /// [`Error::CatalogAhead`], or those of the database.
     pub async fn pending(settings: &Settings) -> Result<Pending, Error> {
-        install::pending(&settings.owner).await
+        install::pending(&settings.direct).await
     }
 
     /// Opens an installation. Connections are opened when they are needed.
@@ -97,10 +111,20 @@ impl Tenancy {
             (0..installation.lanes).map(|lane| installation.login(&login, &installation.roles.lane(lane)));
         let lanes = Lanes::new(lane_logins, &settings.lane_pool);
         let catalog_db = CatalogDb::new(catalog.clone());
+        let direct = install::connect_options(&settings.direct)?;
+        let signals = Signals::default();
         Ok(Self {
             inner: Arc::new(Inner {
                 owner: CatalogDb::new(owner.clone()),
-                resolver: Resolver::new(catalog_db.clone(), settings.statement_timeout),
+                resolver: Resolver::new(
+                    catalog_db.clone(),
+                    settings.statement_timeout,
+                    signals.clone(),
+                    &settings.resolver,
+                ),
+                signals,
+                listener_login: installation.login(&direct, &installation.roles.catalog()),
+                listening: Mutex::default(),
                 catalog: catalog_db,
                 lanes: Arc::new(lanes),
                 lane_count: installation.lanes,
@@ -121,8 +145,29 @@ impl Tenancy {
         self.catalog().query_one_raw(statement).await.map(|_| ())
     }
 
+    /// Listens from now on for what other processes change, on a connection of its own. For a process that goes on:
+    /// one that does not listen remembers nothing for longer than a moment.
+    pub fn listen(&self) {
+        let mut listening = self.listening();
+        if listening.is_none() {
+            let Inner { listener_login, signals, resolver, .. } = &*self.inner;
+            *listening = Some(listener::listen(listener_login.clone(), signals.clone(), resolver.clone()));
+        }
+    }
+
+    fn listening(&self) -> std::sync::MutexGuard<'_, Option<Listening>> {
+        self.inner.listening.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is heard of other processes, for those that remember something of the catalog.
+    #[must_use]
+    pub fn signals(&self) -> &Signals {
+        &self.inner.signals
+    }
+
     /// Closes every pool. What is checked out closes when it comes back.
     pub fn close(&self) {
+        drop(self.listening().take());
         self.inner.lanes.close();
         self.inner.pools.iter().for_each(Pool::close);
     }

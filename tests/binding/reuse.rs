@@ -86,7 +86,7 @@ async fn a_statement_that_takes_too_long_ends_and_leaves_its_connection_in_order
         .await
         .unwrap();
     let tenant = tenant(&app, &one).await;
-    app.app.tenancy.resolver().forget(&tenant).await;
+    app.app.tenancy.resolver().changed(tenant.id);
     let db = database(&app, &one).await;
     assert_eq!(fault(&ask(&db, "SELECT pg_sleep(20)").await.unwrap_err()), Fault::TimedOut);
     let schema = tenant.schema.to_string();

@@ -7,7 +7,6 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -153,15 +152,5 @@ impl Drop for Serve {
         // Of one that has ended there is nothing left to kill; PostgreSQL stops with it.
         self.child.kill().ok();
         self.child.wait().ok();
-    }
-}
-
-/// Tries until it holds, for half a minute.
-pub(super) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let mut interval = tokio::time::interval(Duration::from_millis(50));
-    while !holds().await {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
-        interval.tick().await;
     }
 }

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use sqlx::Row as _;
 use tenantry::embedded::{Cluster, Options};
 
-use super::support::{Serve, Workplace, eventually};
-use crate::support::superuser_of;
+use super::support::{Serve, Workplace};
+use crate::support::{eventually, superuser_of};
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -20,6 +20,7 @@ async fn an_operator_manages_tenants_beside_a_running_service() {
     let user = seed(&place, &serve).await;
     suspend_and_resume(&place, &serve, &user).await;
     create_operators(&place).await;
+    rotate_keys(&place, &serve).await;
 
     let error = place.run("serve");
     assert!(error.stderr.contains(&format!(" is in use by process {}: ", serve.pid())), "{error:?}");
@@ -103,6 +104,30 @@ async fn suspend_and_resume(place: &Workplace, serve: &Serve, token: &str) {
     assert_eq!(resumed, json!({"slug": "acme", "status": "active"}));
     eventually("the session goes on", async || me().await.status == 200).await;
     assert_eq!(place.run("tenant suspend nowhere").failure(1), "error: there is no tenant `nowhere`\n");
+}
+
+async fn rotate_keys(place: &Workplace, serve: &Serve) {
+    let published = async || {
+        let keys = serve.request("acme", "GET", "/.well-known/jwks.json").expect(200).await;
+        keys["keys"].as_array().unwrap().len()
+    };
+    assert_eq!(published().await, 1);
+    let rotated = place.run("keys rotate --json").json();
+    assert_eq!((&rotated["is_new"], &rotated["key"]["state"]), (&json!(true), &json!("next")));
+    eventually("the service publishes the new key", async || published().await == 2).await;
+    let again = place.run("keys rotate").ok();
+    let kid = rotated["key"]["kid"].as_str().unwrap();
+    let expected = format!("A rotation is under way already, with the key {kid}.\nIt is published now and ");
+    assert!(again.starts_with(&expected), "{again}");
+
+    let now = place.run("keys rotate --now").ok();
+    assert!(now.starts_with("Made the key ") && now.contains(", which signs from now on.\n"), "{now}");
+    let table = place.run("keys list").ok();
+    let states = table.lines().map(|line| line.split_whitespace().nth(1).unwrap());
+    assert_eq!(states.collect::<Vec<_>>(), ["STATE", "signing", "verifying"], "{table}");
+    let list = place.run("keys list --json").json();
+    assert_eq!(list[0]["verifies_until"], Value::Null);
+    assert!(list[1]["verifies_until"].is_string() && list[0].get("wrapped_seed").is_none());
 }
 
 async fn create_operators(place: &Workplace) {

@@ -13,7 +13,7 @@ use tenantry::{
     server::Server,
     state::{App, Parts, Site},
 };
-use tenants::{DataKey, PoolOptions, Tenancy};
+use tenants::{PoolOptions, ResolverOptions, Tenancy};
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -33,6 +33,10 @@ pub(crate) struct Options {
     pub(crate) public_url: Option<Url>,
     /// The origins whose pages may call it, beside its own.
     pub(crate) cors_origins: &'static [&'static str],
+    /// How much it remembers of names and tenants.
+    pub(crate) resolver: ResolverOptions,
+    /// Whether it hears what other processes change.
+    pub(crate) listens: bool,
 }
 
 impl Default for Options {
@@ -42,6 +46,8 @@ impl Default for Options {
             tenant_sign_up: true,
             public_url: None,
             cors_origins: &[],
+            resolver: ResolverOptions::default(),
+            listens: true,
         }
     }
 }
@@ -74,23 +80,29 @@ impl TestApp {
 
     /// The service once more, on the same database and clock: another process, as far as memory goes.
     pub(crate) async fn beside(&self) -> Self {
+        self.beside_with(Options::default()).await
+    }
+
+    /// As [`beside`](Self::beside), with options.
+    pub(crate) async fn beside_with(&self, options: Options) -> Self {
         let public_url = Some(self.app.site.public_url.clone());
-        Self::on(self.database.clone(), self.clock.clone(), Options { public_url, ..Options::default() })
-            .await
+        Self::on(self.database.clone(), self.clock.clone(), Options { public_url, ..options }).await
     }
 
     async fn on(mut database: Database, clock: Clock, options: Options) -> Self {
         database.settings.lane_pool.size = options.lane_pool_size;
+        database.settings.resolver = options.resolver;
         let tenancy = Tenancy::open(&database.settings).await.unwrap();
+        if options.listens {
+            tenancy.listen();
+        }
         let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = server.address();
         let public_url = options
             .public_url
             .unwrap_or_else(|| format!("http://localhost:{}", address.port()).parse().unwrap());
         let site = Site { base_domain: "localhost".into(), public_url };
-        let wrapping = tenancy.key(DataKey::Signing).clone();
-        let tokens =
-            Tokens::load(tenancy.catalog().clone(), wrapping, clock.clone(), site.issuer()).await.unwrap();
+        let tokens = Tokens::load(&tenancy, clock.clone(), site.issuer()).await.unwrap();
         let app = App::new(Parts {
             hasher: Hasher::new().unwrap(),
             tenant_sign_up: options.tenant_sign_up,

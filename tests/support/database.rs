@@ -16,7 +16,7 @@ use tenantry::{
     clock::Clock,
     embedded::{self, Cluster, Durability},
 };
-use tenants::{PoolOptions, SecretKey, Settings, Tenancy};
+use tenants::{PoolOptions, ResolverOptions, SecretKey, Settings, Tenancy};
 use tokio::sync::OnceCell;
 
 /// The login that owns every test's database.
@@ -92,11 +92,14 @@ fn remove_after_us(directory: &Path) -> ChildStdin {
 
 impl Shared {
     fn settings(&self, database: &str) -> Settings {
+        let owner = self.cluster.url(OWNER, &self.owner_password, database);
         Settings {
-            owner: self.cluster.url(OWNER, &self.owner_password, database),
+            direct: owner.clone(),
+            owner,
             master_key: SecretKey::from_bytes(*b"the master key of all the tests."),
             statement_timeout: Duration::from_secs(10),
             lane_pool: PoolOptions { wait: Duration::from_secs(30), ..PoolOptions::default() },
+            resolver: ResolverOptions::default(),
             lanes: LANES,
         }
     }

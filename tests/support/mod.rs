@@ -1,5 +1,7 @@
 //! What tests have in common: a private cluster a run, a database and a server a test, and users as clients.
 
+use std::time::{Duration, Instant};
+
 mod app;
 mod client;
 mod database;
@@ -12,3 +14,13 @@ pub(crate) use document::{Operation, operations};
 
 /// A password that is good enough for everybody here.
 pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// Tries until it holds, for half a minute.
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut interval = tokio::time::interval(Duration::from_millis(50));
+    while !holds().await {
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        interval.tick().await;
+    }
+}

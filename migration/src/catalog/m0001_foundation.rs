@@ -133,6 +133,7 @@ fn signing_keys() -> TableCreateStatement {
         .col(binary(SigningKeys::PublicKey))
         .col(binary(SigningKeys::WrappedSeed))
         .col(timestamp_with_time_zone(SigningKeys::CreatedAt))
+        .col(timestamp_with_time_zone(SigningKeys::SignsFrom))
         .col(timestamp_with_time_zone_null(SigningKeys::RetiredAt))
         .primary_key(&mut primary_key("signing_keys_pkey", SigningKeys::Kid))
         .to_owned()
@@ -269,6 +270,7 @@ enum SigningKeys {
     PublicKey,
     WrappedSeed,
     CreatedAt,
+    SignsFrom,
     RetiredAt,
 }
 

@@ -13,8 +13,10 @@ pub struct Model {
     pub public_key: Vec<u8>,
     /// The 32 bytes of the seed, sealed by the data key for signing.
     pub wrapped_seed: Vec<u8>,
-    /// When it was made. The newest one that is not retired signs.
+    /// When it was made, and published.
     pub created_at: DateTimeUtc,
+    /// From when on it signs, until another does.
+    pub signs_from: DateTimeUtc,
     /// From when on it verifies no more.
     pub retired_at: Option<DateTimeUtc>,
 }
