@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Executor as _, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 use tenantry::auth::{KeyState, Start};
 use uuid::Uuid;
 
@@ -122,9 +122,21 @@ async fn rotations_at_once_are_one() {
     let (app, other) = two_processes().await;
     let rotate = |app: &TestApp| {
         let app = app.app.clone();
-        async move { app.tokens.rotate(Start::WhenPublished).await.unwrap() }
+        tokio::spawn(async move { app.tokens.rotate(Start::WhenPublished).await.unwrap() })
     };
-    let rotations = futures_util::future::join_all([&app, &other, &app, &other].map(rotate)).await;
+    let mut superuser = app.superuser().await;
+    let mut start = superuser.begin().await.unwrap();
+    start.execute("LOCK TABLE tenantry.signing_keys IN EXCLUSIVE MODE").await.unwrap();
+    let rotations = [&app, &other, &app, &other].map(rotate);
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("all are at it", async || {
+        let row = app.superuser().await.fetch_one(waiting).await.unwrap();
+        row.get::<i64, _>(0) == 4
+    })
+    .await;
+    start.commit().await.unwrap();
+    let rotations = futures_util::future::try_join_all(rotations).await.unwrap();
     assert_eq!(rotations.iter().filter(|rotation| rotation.is_new).count(), 1, "{rotations:?}");
     assert!(rotations.iter().all(|rotation| rotation.key.kid == rotations[0].key.kid));
     assert_eq!(states(&app).await, [KeyState::Next, KeyState::Signing]);

@@ -27,6 +27,8 @@ use crate::{
 pub(crate) const OWNER_CONNECTIONS: usize = 2;
 /// How many the catalog's pool has.
 pub(crate) const CATALOG_CONNECTIONS: usize = 2;
+/// How many listen for changes.
+pub(crate) const LISTENER_CONNECTIONS: usize = 1;
 /// How many lanes a new installation gets.
 pub const LANES: u16 = 8;
 
