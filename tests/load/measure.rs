@@ -24,8 +24,10 @@ use crate::{
     sign_ups,
 };
 
-/// Before anything is measured: connections are opened, plans made, caches filled.
+/// Before each measurement: connections are opened, plans made, caches filled.
 const WARM_UP: Duration = Duration::from_secs(1);
+/// How old the tokens may be at the start of a measurement. They live for ten minutes.
+const TOKENS_AGE: Duration = Duration::from_mins(4);
 /// How many hashes each core makes to tell what one costs.
 const HASHES_PER_CORE: usize = 10;
 
@@ -87,12 +89,19 @@ impl Bench<'_> {
             let loaded = Loaded { case, requests: Arc::default(), rounds: Vec::new() };
             cases.push((loaded, script));
         }
+        let mut renewed: Option<Instant> = None;
         for round in 1..=rounds {
             say(&format!("{}: round {round} of {rounds}", report::tenants(tenants)));
-            self.seeder.renew_tokens(targets)?;
-            for (loaded, script) in &mut cases {
-                loaded.requests = loaded.case.requests(targets);
-                self.warm_up(loaded).await?;
+            for index in 0..cases.len() {
+                if renewed.is_none_or(|renewed| renewed.elapsed() > TOKENS_AGE) {
+                    self.seeder.renew_tokens(targets)?;
+                    renewed = Some(Instant::now());
+                    for (loaded, _) in &mut cases {
+                        loaded.requests = loaded.case.requests(targets);
+                        self.introduce(loaded).await?;
+                    }
+                }
+                let (loaded, script) = &mut cases[index];
                 let figures = self.round(loaded, script.as_ref()).await?;
                 loaded.rounds.push(figures);
             }
@@ -117,19 +126,16 @@ impl Bench<'_> {
         Script::new(&self.database.statements_of(request).await?)
     }
 
-    async fn warm_up(&self, loaded: &Loaded) -> Result<(), Failure> {
-        let address = self.service.address;
-        if !loaded.case.hashes() {
-            client::once(address, &loaded.requests).await?;
-        }
-        client::load(address, &loaded.requests, self.options.connections, WARM_UP).await?;
-        Ok(())
+    /// Sends each request once: tenants are resolved, and tokens verified, before anything is measured.
+    async fn introduce(&self, loaded: &Loaded) -> Result<(), Failure> {
+        if loaded.case.hashes() { Ok(()) } else { client::once(self.service.address, &loaded.requests).await }
     }
 
     async fn round(&self, loaded: &Loaded, script: Option<&(&PgBench, Script)>) -> Result<Figures, Failure> {
         let Options { connections, seconds, .. } = *self.options;
-        let before = self.processes.cpu()?;
         let duration = Duration::from_secs(seconds.into());
+        client::load(self.service.address, &loaded.requests, connections, WARM_UP).await?;
+        let before = self.processes.cpu()?;
         let load = client::load(self.service.address, &loaded.requests, connections, duration).await?;
         let Cpu { server, postgres } = self.processes.cpu()?.since(before);
         let per_request = |cpu: Duration| millis(cpu) / f64::from(load.requests);
