@@ -1,0 +1,50 @@
+//! What can be asked for.
+
+use clap::{Parser, value_parser};
+
+use crate::cases::Case;
+
+/// Measures what requests cost, with few tenants and with many.
+#[derive(Debug, Parser)]
+#[command(name = "load", bin_name = "cargo test --release --test load --")]
+pub(crate) struct Options {
+    /// With how many tenants to measure, one after the other; at most 10000.
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_value = "1,10,1000", value_parser = value_parser!(u32).range(1..=10_000))]
+    tenants: Vec<u32>,
+    /// How many users each tenant has.
+    #[arg(long, value_name = "N", default_value = "50", value_parser = value_parser!(u32).range(50..=1_000))]
+    pub(crate) users: u32,
+    /// How long one measurement takes.
+    #[arg(long, value_name = "N", default_value = "3", value_parser = value_parser!(u32).range(1..=60))]
+    pub(crate) seconds: u32,
+    /// How often everything is measured.
+    #[arg(long, value_name = "N", default_value = "3", value_parser = value_parser!(u32).range(1..=20))]
+    pub(crate) rounds: u32,
+    /// How many connections load the server, and pgbench's database.
+    #[arg(long, value_name = "N", default_value = "16", value_parser = value_parser!(u32).range(1..=64))]
+    pub(crate) connections: u32,
+    /// How many organizations sign up over HTTP, each time.
+    #[arg(long, value_name = "N", default_value = "50", value_parser = value_parser!(u32).range(0..=500))]
+    pub(crate) sign_ups: u32,
+    /// Measures only these.
+    #[arg(long, value_name = "CASE,…", value_delimiter = ',')]
+    only: Vec<Case>,
+    /// Prints JSON instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Options {
+    /// The numbers of tenants, fewest first: tenants are only added.
+    pub(crate) fn tenants(&self) -> Vec<u32> {
+        let mut tenants = self.tenants.clone();
+        tenants.sort_unstable();
+        tenants.dedup();
+        tenants
+    }
+
+    /// What is measured, in the order it is printed in.
+    pub(crate) fn cases(&self) -> Vec<Case> {
+        Case::ALL.into_iter().filter(|case| self.only.is_empty() || self.only.contains(case)).collect()
+    }
+}
