@@ -155,7 +155,7 @@ impl Resolver {
 
     /// Takes note that something about this tenant is another than before, its names perhaps: the next request asks
     /// the catalog. Any unknown name may be its name now.
-    pub(crate) fn changed(&self, tenant: Uuid) {
+    pub fn changed(&self, tenant: Uuid) {
         self.inner.next_change();
         self.inner.tenants.invalidate(&tenant);
     }
