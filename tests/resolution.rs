@@ -101,8 +101,13 @@ async fn the_host_of_the_public_url_names_no_tenant() {
         assert_eq!(refused(by_header).await, code((401, "not_authenticated")), "{host}");
     }
     assert_eq!(refused(tenant(&app).host("example.org")).await, code(NOT_FOUND));
-    // Tenants are under the base domain, which is another one here.
-    assert_eq!(refused(tenant(&app).host("acme.app.example.org")).await, code(NOT_FOUND));
+    // But links in mails lead under it, so there tenants are found as under the base domain.
+    assert_eq!(
+        slug_of(tenant(&app).host("acme.app.example.org").bearer(&acme.owner.token)).await,
+        "acme",
+        "under the public host"
+    );
+    assert_eq!(refused(tenant(&app).host("nobody.app.example.org")).await, code(NOT_FOUND));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,7 @@ use crate::{
     entity::settings::{Model, SignUpPolicy},
     error::ServiceError,
     http::{
-        Body, Json, Problem, Text,
+        Body, IfMatch, Json, Problem, Text,
         input::{Field, List, Wrong, choice},
     },
 };
@@ -104,6 +104,7 @@ impl TenantApi {
         &self,
         _admin: AdminCaller,
         Data(db): Data<&TenantDb>,
+        if_match: IfMatch,
         Body(patch): Body<TenantPatch>,
     ) -> Result<Json<TenantOut>, Problem> {
         let changes = Changes {
@@ -112,7 +113,12 @@ impl TenantApi {
             allowed_email_domains: patch.allowed_email_domains.map(|domains| once_each(domains.0)),
             allow_impersonation: patch.allow_impersonation,
         };
-        Ok(Json(TenantOut::new(db.tenant(), service::update(db, changes).await?)?))
+        let tx = db.begin().await.map_err(ServiceError::from)?;
+        let current = store::lock(&tx).await.map_err(ServiceError::from)?;
+        if_match.check(&TenantOut::new(db.tenant(), current)?)?;
+        let settings = service::update(&tx, changes).await?;
+        tx.commit().await.map_err(ServiceError::from)?;
+        Ok(Json(TenantOut::new(db.tenant(), settings)?))
     }
 }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveModelTrait, ActiveValue, ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait,
-    QueryFilter,
+    QueryFilter, QuerySelect,
 };
 use tenants::TenantTx;
 
@@ -31,6 +31,11 @@ pub async fn create_settings(
 
 pub(super) async fn settings(db: &impl ConnectionTrait) -> Result<Option<Model>, DbErr> {
     Entity::find_by_id(SINGLETON).one(db).await
+}
+
+/// The settings, which nobody else changes before the end of this transaction.
+pub(super) async fn lock(tx: &TenantTx) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(SINGLETON).lock_exclusive().one(tx).await
 }
 
 /// What of the settings is to change.

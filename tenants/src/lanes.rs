@@ -82,13 +82,13 @@ impl Shares {
 
     async fn acquire(shares: &Arc<Self>, tenant: Uuid) -> Share {
         // Made before the wait: a waiter that is dropped tidies up like one that got its turn.
-        let mut share = {
+        let mut share = Share { tenant, permit: None, shares: Arc::clone(shares) };
+        let semaphore = {
             let mut tenants = shares.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-            let semaphore = tenants.entry(tenant).or_insert_with(|| Arc::new(Semaphore::new(shares.each)));
-            Share { tenant, semaphore: Arc::clone(semaphore), permit: None, shares: Arc::clone(shares) }
+            Arc::clone(tenants.entry(tenant).or_insert_with(|| Arc::new(Semaphore::new(shares.each))))
         };
         // The semaphore is never closed, so this cannot fail.
-        share.permit = Arc::clone(&share.semaphore).acquire_owned().await.ok();
+        share.permit = semaphore.acquire_owned().await.ok();
         share
     }
 }
@@ -97,18 +97,17 @@ impl Shares {
 #[derive(Debug)]
 pub(crate) struct Share {
     tenant: Uuid,
-    semaphore: Arc<Semaphore>,
     permit: Option<OwnedSemaphorePermit>,
     shares: Arc<Shares>,
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        // The permit holds the semaphore too, so it goes first.
+        // Whoever holds or waits for a permit owns the semaphore too. Counted under the lock, after ours is given back:
+        // the last one to go sees that nobody but the map is left.
         drop(self.permit.take());
         let mut tenants = self.shares.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        // Two owners are the map and this share: nobody else holds or waits.
-        if Arc::strong_count(&self.semaphore) == 2 {
+        if tenants.get(&self.tenant).is_some_and(|semaphore| Arc::strong_count(semaphore) == 1) {
             tenants.remove(&self.tenant);
         }
     }

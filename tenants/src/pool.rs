@@ -200,12 +200,15 @@ impl Pool {
 
     async fn open(&self) -> Result<Pooled, DbErr> {
         let PoolOptions { connect, max_age, .. } = self.shared.options;
-        let connection = match tokio::time::timeout(connect, Connection::open(&self.shared.login)).await {
-            Ok(opened) => opened.map_err(connection_error)?,
-            Err(_late) => return Err(connection_error(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))),
+        let opened = match tokio::time::timeout(connect, Connection::open(&self.shared.login)).await {
+            Ok(opened) => opened,
+            Err(_late) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
         };
+        let connection = opened.map_err(|error| {
+            self.shared.counters.open.fetch_sub(1, Ordering::Relaxed);
+            connection_error(error)
+        })?;
         self.shared.counters.opened.fetch_add(1, Ordering::Relaxed);
-        self.shared.counters.open.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let retires_at = now + max_age.mul_f64(rand::random_range(0.75..=1.0));
         Ok(Pooled { connection, retires_at, idle_since: now, counters: Arc::clone(&self.shared.counters) })
@@ -233,7 +236,7 @@ impl Shared {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// An idle connection: the one bound by `binding` that was used last; else one that is bound to nobody; else the one
+    /// An idle connection, or else a place for a new one. The idle one is the one bound by `binding` that was used last; else one that is bound to nobody; else the one
     /// that was idle for longest, unless its tenant was here a moment ago and there is room for another connection.
     fn take(&self, binding: &Arc<str>) -> Option<Pooled> {
         let now = Instant::now();
@@ -249,6 +252,10 @@ impl Shared {
                 idle.first().is_some_and(|pooled| !(room && in_use(pooled))).then_some(0)
             };
             let pooled = bound.or_else(nobodys).or_else(oldest).map(|index| idle.remove(index));
+            if pooled.is_none() {
+                // Counted before it is opened, under the lock: nobody else finds the same room.
+                self.counters.open.fetch_add(1, Ordering::Relaxed);
+            }
             (pooled, retired)
         };
         self.counters.retired.fetch_add(retired.len() as u64, Ordering::Relaxed);
