@@ -94,7 +94,7 @@ impl Bench<'_> {
             say(&format!("{}: round {round} of {rounds}", report::tenants(tenants)));
             for index in 0..cases.len() {
                 if renewed.is_none_or(|renewed| renewed.elapsed() > TOKENS_AGE) {
-                    self.seeder.renew_tokens(targets)?;
+                    self.seeder.renew_tokens(targets).await?;
                     renewed = Some(Instant::now());
                     for (loaded, _) in &mut cases {
                         loaded.requests = loaded.case.requests(targets);

@@ -93,11 +93,11 @@ impl Seeder {
     }
 
     /// Gives everybody a new token: one lives for ten minutes, whatever the load test takes.
-    pub(crate) fn renew_tokens(&self, targets: &mut [Target]) -> Result<(), Failure> {
+    pub(crate) async fn renew_tokens(&self, targets: &mut [Target]) -> Result<(), Failure> {
         for target in targets {
             let subject =
                 Subject { user: target.owner, tenant: target.id, session: target.session, role: Role::Owner };
-            (target.token, _) = self.app.tokens.issue(&subject)?;
+            (target.token, _) = self.app.tokens.issue(&subject).await?;
         }
         Ok(())
     }
