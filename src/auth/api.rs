@@ -135,9 +135,6 @@ impl AuthApi {
         body: Body<LoginIn>,
     ) -> Result<Response<Json<LoginOut>>, Problem> {
         let LoginIn { username, email, password } = body.0;
-        // Forms send what was left blank.
-        let given = |name: Option<Identifier>| name.filter(|name| !name.is_empty());
-        let (username, email) = (given(username), given(email));
         let login = match (&username, &email) {
             (Some(username), _) => Username::parse(username).ok().map(Login::Username),
             (None, Some(email)) => Email::parse(email).ok().map(Login::Email),
