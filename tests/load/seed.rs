@@ -36,9 +36,9 @@ pub(crate) struct Target {
     pub(crate) host: String,
     /// Who is signed in.
     pub(crate) owner: Uuid,
-    pub(crate) username: String,
-    /// Somebody else.
+    /// Somebody else, who is looked at and signs in, and his username.
     pub(crate) colleague: Uuid,
+    pub(crate) username: String,
     pub(crate) users: u32,
     pub(crate) token: String,
     session: Uuid,
@@ -125,7 +125,8 @@ impl Seeder {
             host: format!("{slug}.localhost:{}", self.port),
             slug,
             owner,
-            username: account.username,
+            // Not the owner's: of the sessions that logins make, a user keeps a hundred, and the one of this token is one.
+            username: format!("user{}", users - 1),
             colleague,
             users,
             token: signed_in.token,
