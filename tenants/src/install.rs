@@ -326,7 +326,7 @@ impl Installation {
     /// The roles and what they may do. Derived state: it can be made again from the catalog at any time.
     async fn create_roles(&self, connection: &mut PgConnection, owner: &Login) -> Result<(), Error> {
         let (group, catalog) = (self.roles.tenants(), self.roles.catalog());
-        self.create_role(connection, &group, "NOLOGIN").await?;
+        self.create_role(connection, &group, || "NOLOGIN".to_owned()).await?;
         self.create_login(connection, owner, &catalog, "INHERIT").await?;
         for lane in 0..self.lanes {
             // NOINHERIT: or an unbound connection could read every tenant of the lane.
@@ -352,30 +352,34 @@ impl Installation {
         role: &str,
         attributes: &str,
     ) -> Result<(), Error> {
-        let verifier = scram_verifier(&self.keys.login_password(role));
-        let attributes = format!("LOGIN {attributes} PASSWORD '{verifier}'");
-        self.create_role(connection, role, &attributes).await?;
-        // The role may be there from before, with another password: after a restore onto another cluster, say.
+        let password = self.keys.login_password(role);
+        let attributes = || format!("LOGIN {attributes} PASSWORD '{}'", scram_verifier(&password));
+        if self.create_role(connection, role, attributes).await? {
+            return Ok(());
+        }
+        // It was there before, perhaps with another password: after a restore onto another cluster, say.
         match PgConnection::connect_with(&self.login(owner, role).0).await {
             Ok(login) => login.close().await?,
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("28P01") => {
-                run(connection, format!(r#"ALTER ROLE "{role}" {attributes}"#)).await?;
+                run(connection, format!(r#"ALTER ROLE "{role}" {}"#, attributes())).await?;
             }
             Err(error) => return Err(error.into()),
         }
         Ok(())
     }
 
+    /// Creates a role that is not there yet. Returns whether it did.
     async fn create_role(
         &self,
         connection: &mut PgConnection,
         role: &str,
-        attributes: &str,
-    ) -> Result<(), Error> {
-        if !exists(connection, "SELECT FROM pg_roles WHERE rolname = $1", role).await? {
-            run(connection, format!(r#"CREATE ROLE "{role}" {attributes}"#)).await?;
+        attributes: impl Fn() -> String,
+    ) -> Result<bool, Error> {
+        if exists(connection, "SELECT FROM pg_roles WHERE rolname = $1", role).await? {
+            return Ok(false);
         }
-        Ok(())
+        run(connection, format!(r#"CREATE ROLE "{role}" {}"#, attributes())).await?;
+        Ok(true)
     }
 
     /// How to connect as one of the installation's logins.
