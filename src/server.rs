@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     app::{self, ApiError},
-    http::Policy,
+    http::{Policy, Upload},
     state::App,
 };
 
@@ -99,10 +99,18 @@ impl Server {
             stream.set_nodelay(true).ok();
             let endpoint = Arc::clone(&endpoint);
             let service = service_fn(move |request: hyper::Request<Incoming>| {
-                let addresses = (LocalAddr(address.into()), RemoteAddr(client.into()));
-                let request = Request::from((request, addresses.0, addresses.1, Scheme::HTTP));
+                let (head, incoming) = request.into_parts();
+                let head = (head, LocalAddr(address.into()), RemoteAddr(client.into()), Scheme::HTTP);
+                let (upload, body) = Upload::new(&head.0.headers, incoming).unzip();
+                let request = Request::from_parts(head.into(), body.unwrap_or_default());
                 let endpoint = Arc::clone(&endpoint);
-                async move { Ok::<hyper::Response<_>, Infallible>(endpoint.get_response(request).await.into()) }
+                async move {
+                    let mut response = endpoint.get_response(request).await;
+                    if let Some(upload) = upload {
+                        upload.finish(&mut response);
+                    }
+                    Ok::<hyper::Response<_>, Infallible>(response.into())
+                }
             });
             let connection = http.serve_connection(TokioIo::new(stream), service);
             let connection = open.watch(connection);

@@ -12,6 +12,8 @@ mod commands;
 #[cfg(test)]
 mod conditional;
 #[cfg(test)]
+mod connections;
+#[cfg(test)]
 mod cors;
 #[cfg(test)]
 mod embedded;

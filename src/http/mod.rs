@@ -35,6 +35,7 @@ pub mod routes;
 mod schema;
 pub mod strict_json;
 pub mod swagger;
+mod upload;
 
 #[cfg(test)]
 mod tests;
@@ -52,6 +53,7 @@ pub use input::{Field, Input, Text};
 pub use output::{Created, Json, NoContent};
 pub use page::{Listing, Page, PageQuery};
 pub use routes::{Access, Route, Routes};
+pub use upload::Upload;
 
 #[doc(hidden)]
 pub mod macros {
