@@ -10,6 +10,7 @@ use crate::{
     clock::Clock,
     config::{Config, Database, MasterKey, TenantSignUp},
     embedded::{self, Cluster},
+    mail::Mailer,
     password::{Hasher, HasherError},
     state::{App, Parts, Site},
 };
@@ -176,6 +177,7 @@ impl Backend {
         let tokens = Tokens::load(&tenancy, clock.clone(), site.issuer()).await?;
         Ok(App::new(Parts {
             hasher: Hasher::new()?,
+            mailer: Mailer::memory(),
             tenant_sign_up: config.tenant_sign_up == TenantSignUp::Open,
             tenancy,
             clock,

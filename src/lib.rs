@@ -24,6 +24,8 @@ pub mod embedded;
 pub mod entity;
 pub mod error;
 pub mod http;
+pub mod jobs;
+pub mod mail;
 pub mod operators;
 pub mod password;
 pub mod printable;

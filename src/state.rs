@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tenants::Tenancy;
 use url::Url;
 
-use crate::{auth::Tokens, clock::Clock, password::Hasher};
+use crate::{auth::Tokens, clock::Clock, mail::Mailer, password::Hasher};
 
 /// The parts of the running service. Cloning it costs a reference count.
 #[derive(Clone, Debug)]
@@ -22,6 +22,8 @@ pub struct Parts {
     pub hasher: Hasher,
     /// Makes and checks access tokens.
     pub tokens: Tokens,
+    /// Delivers mails.
+    pub mailer: Mailer,
     /// Where the service is.
     pub site: Site,
     /// Whether strangers may sign organizations up.
@@ -60,6 +62,12 @@ impl Site {
         let port = self.public_url.port().map(|port| format!(":{port}")).unwrap_or_default();
         let host = self.public_url.host_str().unwrap_or(&self.base_domain);
         format!("{}://{slug}.{host}{port}", self.public_url.scheme())
+    }
+
+    /// Where a link in a mail leads: `<tenant>/account/<page>?token=…`.
+    #[must_use]
+    pub fn account_link(&self, slug: &tenants::Slug, page: &str, token: &str) -> String {
+        format!("{}/account/{page}?token={token}", self.tenant_url(slug))
     }
 
     /// The public URL without a final slash: the issuer of tokens.

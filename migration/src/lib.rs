@@ -47,7 +47,7 @@ pub struct Tenant;
 
 impl MigratorTrait for Tenant {
     fn migrations() -> Vec<Box<dyn sea_orm_migration::MigrationTrait>> {
-        vec![Box::new(tenant::m0001_foundation::Migration)]
+        vec![Box::new(tenant::m0001_foundation::Migration), Box::new(tenant::m0002_accounts::Migration)]
     }
 
     fn migration_table_name() -> DynIden {

@@ -156,7 +156,7 @@ impl AuthApi {
     ) -> Result<Json<DetailOut>, Problem> {
         let everywhere = body.0.and_then(|body| body.everywhere).unwrap_or(false);
         let ended = if everywhere {
-            sessions::end_all(db, caller.account.pk).await
+            sessions::end_sessions(db, caller.account.pk, None).await
         } else {
             sessions::end(db, caller.session).await
         };

@@ -3,9 +3,9 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use poem::{FromRequest, Request, RequestBody, http::header::USER_AGENT};
 use sea_orm::{
-    ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, DerivePartialModel, EntityTrait, JoinType,
-    Order as Direction, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationTrait,
-    Select, sea_query::LockType,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, DerivePartialModel, EntityTrait,
+    JoinType, Order as Direction, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
+    RelationTrait, Select, sea_query::LockType,
 };
 use tenants::TenantTx;
 use uuid::Uuid;
@@ -226,6 +226,15 @@ pub(super) async fn end(db: &impl ConnectionTrait, session: Uuid) -> Result<(), 
     sessions::Entity::delete_by_id(session).exec(db).await.map(|_| ())
 }
 
-pub(super) async fn end_all(db: &impl ConnectionTrait, user: Uuid) -> Result<(), DbErr> {
-    sessions::Entity::delete_many().filter(sessions::Column::UserPk.eq(user)).exec(db).await.map(|_| ())
+/// Ends the sessions of a user, but for one he goes on with.
+///
+/// # Errors
+/// Those of the database.
+pub async fn end_sessions(db: &impl ConnectionTrait, user: Uuid, except: Option<Uuid>) -> Result<(), DbErr> {
+    sessions::Entity::delete_many()
+        .filter(sessions::Column::UserPk.eq(user))
+        .filter(Condition::all().add_option(except.map(|session| sessions::Column::Id.ne(session))))
+        .exec(db)
+        .await
+        .map(|_| ())
 }

@@ -35,6 +35,8 @@ pub struct Model {
     pub allow_impersonation: bool,
     /// When the organization signed up.
     pub created_at: DateTimeUtc,
+    /// How many invitations were ever sent.
+    pub invitations_sent: i32,
 }
 
 /// None.

@@ -9,6 +9,6 @@ mod store;
 pub use api::{CurrentUserOut, UserBrief, UserOut, UsersApi};
 pub use error::UserError;
 pub use store::{
-    Account, Credentials, Login, NewUser, count_all, find, find_credentials, insert, insert_many,
+    Account, Credentials, Login, NewUser, count_all, find, find_credentials, insert, insert_many, lock,
     taken_usernames,
 };

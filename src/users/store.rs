@@ -195,7 +195,10 @@ pub(super) struct Changes {
 }
 
 /// A user, whom nobody else changes before the end of this transaction.
-pub(super) async fn lock(tx: &TenantTx, pk: Uuid) -> Result<Option<Account>, DbErr> {
+///
+/// # Errors
+/// Those of the database.
+pub async fn lock(tx: &TenantTx, pk: Uuid) -> Result<Option<Account>, DbErr> {
     Entity::find_by_id(pk).lock_exclusive().into_partial_model::<Account>().one(tx).await
 }
 

@@ -8,9 +8,11 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statem
 use sqlx::postgres::{PgQueryResult, PgRow};
 use tokio::sync::Mutex;
 use tracing::Instrument as _;
+use uuid::Uuid;
 
 use crate::{
     error::{Fault, connection_error, fault, is_answer, query_error},
+    jobs::{self, Job, Outbox},
     lanes::{Lanes, Share},
     pool::{Lease, Permit, Pool},
     resolution::Tenant,
@@ -345,22 +347,6 @@ impl TenantTx {
         self.transaction.commit().await
     }
 
-    /// Leaves a job for the installation, in this transaction. `None` where one with this `dedupe_key` stands already.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn enqueue(&self, job: &Job) -> Result<Option<uuid::Uuid>, DbErr> {
-        let statement = Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            "SELECT tenantry.enqueue($1, $2, $3, $4) AS id",
-            [job.kind.into(), job.payload.clone().into(), job.run_at.into(), job.dedupe_key.clone().into()],
-        );
-        match self.query_one_raw(statement).await? {
-            Some(row) => row.try_get("", "id"),
-            None => Ok(None),
-        }
-    }
-
     /// Moves an address in the catalog's blind index, in this transaction: `old` goes, `new` comes. Both are keyed
     /// hashes; the catalog holds no address in clear for this.
     ///
@@ -404,19 +390,6 @@ impl TenantTx {
         );
         self.query_one_raw(statement).await.map(|_| ())
     }
-}
-
-/// Work that a tenant leaves for the installation.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// What is to be done.
-    pub kind: &'static str,
-    /// With what.
-    pub payload: serde_json::Value,
-    /// Not before this time.
-    pub run_at: chrono::DateTime<chrono::Utc>,
-    /// No second job of the same tenant with the same key.
-    pub dedupe_key: Option<String>,
 }
 
 /// The catalog, for what may read and write it: never for a tenant's endpoint.
@@ -497,3 +470,31 @@ connection_trait!(TenantDb, place);
 connection_trait!(CatalogDb, place);
 connection_trait!(TenantTx, transaction);
 connection_trait!(CatalogTx, transaction);
+
+impl Outbox for TenantTx {
+    fn tenant_id(&self) -> Option<Uuid> {
+        Some(self.tenant.id)
+    }
+
+    async fn enqueue(&self, job: &Job) -> Result<Option<Uuid>, DbErr> {
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT tenantry.enqueue($1, $2, $3, $4) AS id",
+            [job.kind.into(), job.payload.clone().into(), job.run_at.into(), job.dedupe_key.clone().into()],
+        );
+        match self.query_one_raw(statement).await? {
+            Some(row) => row.try_get("", "id"),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Outbox for CatalogDb {
+    fn tenant_id(&self) -> Option<Uuid> {
+        None
+    }
+
+    async fn enqueue(&self, job: &Job) -> Result<Option<Uuid>, DbErr> {
+        jobs::insert(self, None, job).await
+    }
+}

@@ -10,6 +10,7 @@
 //! | read or write one tenant's rows | [`TenantDb`], [`TenantTx`] |
 //! | make a tenant | [`Tenancy::provision`], [`Provisioning`] |
 //! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
+//! | leave work for later, and do it | [`Outbox`], [`Tenancy::take_jobs`] |
 //! | find out what is wrong with an installation | [`doctor`] |
 //! | hear what other processes change in the catalog | [`Tenancy::listen`], [`Signals`] |
 //! | know what a database error means | [`fault`], [`Fault`] |
@@ -26,6 +27,7 @@ mod error;
 mod fleet;
 mod flights;
 mod install;
+mod jobs;
 mod keys;
 mod lanes;
 mod listener;
@@ -37,10 +39,11 @@ mod resolution;
 mod resolver;
 mod tenancy;
 
-pub use db::{CatalogDb, CatalogTx, Job, TenantDb, TenantTx};
+pub use db::{CatalogDb, CatalogTx, TenantDb, TenantTx};
 pub use error::{Error, Fault, fault};
 pub use fleet::TenantSummary;
 pub use install::{MigrationReport, Pending, create_database, has_login};
+pub use jobs::{Job, LeasedJob, Outbox, Outcome};
 pub use keys::{DataKey, SecretKey};
 pub use listener::Signals;
 pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, SlugError};

@@ -8,8 +8,9 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statem
 use uuid::Uuid;
 
 use crate::{
-    Error, Job, SchemaName, Slug, Tenancy,
+    Error, Job, Outbox, SchemaName, Slug, Tenancy,
     db::CatalogTx,
+    jobs,
     listener::Change,
     render::current_version,
     resolution::{Tenant, TenantName},
@@ -163,26 +164,6 @@ impl Provisioning {
         &self.slug
     }
 
-    /// Leaves a job of the new tenant. The catalog's own function would ask for a connection bound to it, which there
-    /// is none of yet.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn enqueue(&self, job: &Job) -> Result<(), DbErr> {
-        let statement = Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            "INSERT INTO tenantry.jobs (tenant_id, kind, payload, run_at, dedupe_key) VALUES ($1, $2, $3, $4, $5)",
-            [
-                self.id.into(),
-                job.kind.into(),
-                job.payload.clone().into(),
-                job.run_at.into(),
-                job.dedupe_key.clone().into(),
-            ],
-        );
-        self.transaction.execute_raw(statement).await.map(|_| ())
-    }
-
     /// Puts an address of the new tenant into the blind index.
     ///
     /// # Errors
@@ -234,5 +215,16 @@ impl ConnectionTrait for Provisioning {
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         self.transaction.query_all_raw(statement).await
+    }
+}
+
+/// The catalog's own function would ask for a connection bound to the tenant, which there is none of yet.
+impl Outbox for Provisioning {
+    fn tenant_id(&self) -> Option<Uuid> {
+        Some(self.id)
+    }
+
+    async fn enqueue(&self, job: &Job) -> Result<Option<Uuid>, DbErr> {
+        jobs::insert(self, Some(self.id), job).await
     }
 }

@@ -3,7 +3,7 @@
 use sea_orm::ConnectionTrait;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor};
-use tenants::{Fault, Job, fault};
+use tenants::{Fault, Job, Outbox as _, fault};
 
 use crate::support::{Options, TestApp};
 

@@ -9,6 +9,8 @@ use tenantry::{
     auth::Tokens,
     clock::Clock,
     http::{Origins, Policy},
+    jobs,
+    mail::{Letter, Mailer},
     password::Hasher,
     server::Server,
     state::{App, Parts, Site},
@@ -105,6 +107,7 @@ impl TestApp {
         let tokens = Tokens::load(&tenancy, clock.clone(), site.issuer()).await.unwrap();
         let app = App::new(Parts {
             hasher: Hasher::new().unwrap(),
+            mailer: Mailer::memory(),
             tenant_sign_up: options.tenant_sign_up,
             clock: clock.clone(),
             tenancy,
@@ -136,6 +139,12 @@ impl TestApp {
     /// Signs an organization up; its owner is called like it.
     pub(crate) async fn sign_up(&self, slug: &str) -> Organization {
         Organization::sign_up(self, slug).await
+    }
+
+    /// Does all that is due, and takes the mails that went out, oldest first.
+    pub(crate) async fn mails(&self) -> Vec<Letter> {
+        while jobs::run_due(&self.app).await.unwrap() > 0 {}
+        self.app.mailer.take()
     }
 
     /// A look at the database past everything that guards it.

@@ -3,8 +3,8 @@
 use sea_orm_migration::{
     prelude::*,
     schema::{
-        binary, integer, json_binary, small_integer, text, text_null, timestamp_with_time_zone,
-        timestamp_with_time_zone_null, uuid,
+        array, binary, integer, json_binary, small_integer, text, text_null, timestamp_with_time_zone,
+        timestamp_with_time_zone_null, uuid, uuid_null,
     },
 };
 
@@ -24,17 +24,30 @@ impl MigrationTrait for Migration {
             api_keys(),
             jobs(),
             email_index(),
+            throttles(),
         ] {
             manager.create_table(table).await?;
         }
-        // Workers take the oldest job that is due.
+        // Workers take the oldest job that is due; what is done, or waits for an operator, is not in their way.
         manager
             .create_index(
                 Index::create()
                     .name("jobs_due")
                     .table(Jobs::Table)
-                    .col(Jobs::Status)
                     .col(Jobs::RunAt)
+                    .and_where(Expr::col(Jobs::Status).is_in(["queued", "running"]))
+                    .to_owned(),
+            )
+            .await?;
+        // Operators look for what is parked, and the clean-up for what is done.
+        manager
+            .create_index(
+                Index::create()
+                    .name("jobs_finished")
+                    .table(Jobs::Table)
+                    .col(Jobs::Status)
+                    .col(Jobs::FinishedAt)
+                    .and_where(Expr::col(Jobs::FinishedAt).is_not_null())
                     .to_owned(),
             )
             .await?;
@@ -92,6 +105,8 @@ fn tenants() -> TableCreateStatement {
         .col(json_binary(Tenants::Limits).default(Expr::cust("'{}'::jsonb")))
         .col(text(Tenants::Database).default("main"))
         .col(timestamp_with_time_zone(Tenants::CreatedAt))
+        .col(timestamp_with_time_zone_null(Tenants::ClosedAt))
+        .col(timestamp_with_time_zone_null(Tenants::CleanedAt))
         .primary_key(&mut primary_key("tenants_pkey", Tenants::Id))
         .index(&mut unique("tenants_slug_key", Tenants::Slug))
         .index(&mut unique("tenants_schema_name_key", Tenants::SchemaName))
@@ -179,14 +194,17 @@ fn jobs() -> TableCreateStatement {
     Table::create()
         .table(Jobs::Table)
         .col(uuid(Jobs::Id).default(Expr::cust("gen_random_uuid()")))
-        .col(uuid(Jobs::TenantId))
+        .col(uuid_null(Jobs::TenantId))
         .col(text(Jobs::Kind))
         .col(json_binary(Jobs::Payload))
         .col(text_null(Jobs::DedupeKey))
         .col(text(Jobs::Status).default("queued"))
         .col(timestamp_with_time_zone(Jobs::RunAt))
         .col(integer(Jobs::Attempts).default(0))
+        .col(timestamp_with_time_zone_null(Jobs::LeasedUntil))
+        .col(text_null(Jobs::Error))
         .col(timestamp_with_time_zone(Jobs::CreatedAt).default(Expr::current_timestamp()))
+        .col(timestamp_with_time_zone_null(Jobs::FinishedAt))
         .primary_key(&mut primary_key("jobs_pkey", Jobs::Id))
         .index(Index::create().name("jobs_dedupe_key").col(Jobs::TenantId).col(Jobs::DedupeKey).unique())
         .check(one_of("jobs_status_check", Jobs::Status, &["queued", "running", "done", "parked"]))
@@ -222,6 +240,23 @@ fn email_index() -> TableCreateStatement {
         .to_owned()
 }
 
+/// What must not happen too often, by a keyed hash of what it is, and when it happened last.
+fn throttles() -> TableCreateStatement {
+    Table::create()
+        .table(Throttles::Table)
+        .col(binary(Throttles::Key))
+        .col(array(Throttles::Hits, ColumnType::TimestampWithTimeZone))
+        .primary_key(&mut primary_key("throttles_pkey", Throttles::Key))
+        .to_owned()
+}
+
+#[derive(DeriveIden)]
+enum Throttles {
+    Table,
+    Key,
+    Hits,
+}
+
 #[derive(DeriveIden)]
 enum Installation {
     Table,
@@ -245,6 +280,8 @@ enum Tenants {
     Limits,
     Database,
     CreatedAt,
+    ClosedAt,
+    CleanedAt,
 }
 
 #[derive(DeriveIden)]
@@ -308,7 +345,10 @@ enum Jobs {
     Status,
     RunAt,
     Attempts,
+    LeasedUntil,
+    Error,
     CreatedAt,
+    FinishedAt,
 }
 
 #[derive(DeriveIden)]

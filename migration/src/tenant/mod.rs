@@ -1,3 +1,4 @@
 //! A tenant's schema: its people and what they do.
 
 pub(crate) mod m0001_foundation;
+pub(crate) mod m0002_accounts;
