@@ -44,6 +44,8 @@ impl Border {
         };
         let second = hides.add_user(&app, person).await;
         let mut superuser = app.superuser().await;
+        fill(&mut superuser, &looks, "looks").await;
+        fill(&mut superuser, &hides, MARK).await;
         let own_ids = ids(&mut superuser, &looks).await;
         let foreign_ids = ids(&mut superuser, &hides).await;
         let mut secrets = vec![MARK.to_owned(), hides.schema().to_string(), "$argon2".to_owned()];
@@ -92,6 +94,29 @@ async fn sign_up_beside(app: &TestApp, other: &Organization) -> Organization {
         }
     }
     panic!("63 tenants and none of them on lane {lane}");
+}
+
+/// Puts a row into each table that what was done so far has left empty.
+async fn fill(superuser: &mut PgConnection, organization: &Organization, mark: &str) {
+    let (schema, user, id) = (organization.schema(), &organization.owner.pk, Uuid::new_v4());
+    let hash = format!("sha256('{mark}')");
+    let soon = "'2026-01-02T04:00:00Z'";
+    let sql = format!(
+        "SET search_path TO \"{schema}\";
+         INSERT INTO tokens (hash, user_pk, purpose, email, created_at, expires_at)
+         VALUES ({hash}, '{user}', 'change_email', '{mark}.new@example.com', {soon}, {soon});
+         INSERT INTO sign_ups (email_key, email, username, password_hash, first_name, last_name, token_hash, \
+             created_at, expires_at)
+         VALUES ('{mark}.s@example.com', '{mark}.s@example.com', '{mark}.s', '$argon2', '{mark}', '{mark}', {hash}, \
+             {soon}, {soon});
+         INSERT INTO invitations (id, email, email_key, role, invited_by, token_hash, created_at, expires_at)
+         VALUES ('{id}', '{mark}.i@example.com', '{mark}.i@example.com', 'member', '{user}', {hash}, {soon}, {soon});
+         INSERT INTO devices (user_pk, network, user_agent, first_used_at, last_used_at)
+         VALUES ('{user}', '192.0.2.1', '{mark}', {soon}, {soon});
+         INSERT INTO throttles (key, hits) VALUES ({hash}, ARRAY[{soon}::timestamptz]);
+         RESET search_path"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(superuser).await.unwrap();
 }
 
 /// The tables of an organization, but for the migrations' own.
