@@ -35,7 +35,7 @@ pub enum Tag {
 type Api = (HealthApi<App>, SignUpApi, AuthApi, UsersApi, TenantApi);
 
 fn api(app: &App) -> Api {
-    (HealthApi(app.clone()), SignUpApi(app.clone()), AuthApi(app.clone()), UsersApi, TenantApi)
+    (HealthApi(app.clone()), SignUpApi(app.clone()), AuthApi(app.clone()), UsersApi(app.clone()), TenantApi)
 }
 
 const INFO: Info = Info {

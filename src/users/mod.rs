@@ -4,10 +4,12 @@ pub mod api;
 mod error;
 pub mod identity;
 mod profile;
+mod service;
 mod store;
 
 pub use api::{CurrentUserOut, UserBrief, UserOut, UsersApi};
 pub use error::UserError;
+pub use service::{Roster, blind, remove};
 pub use store::{
     Account, Credentials, Login, NewUser, count_all, find, find_credentials, insert, insert_many, lock,
     taken_usernames,

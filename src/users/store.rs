@@ -202,6 +202,48 @@ pub async fn lock(tx: &TenantTx, pk: Uuid) -> Result<Option<Account>, DbErr> {
     Entity::find_by_id(pk).lock_exclusive().into_partial_model::<Account>().one(tx).await
 }
 
+/// Users by their keys, and every owner who may sign in, in the order of their keys and locked in it.
+pub(super) async fn lock_with_owners(tx: &TenantTx, pks: &[Uuid]) -> Result<Vec<Account>, DbErr> {
+    let owns = Condition::all().add(Column::Role.eq(Role::Owner)).add(Column::IsActive.eq(true));
+    Entity::find()
+        .filter(Condition::any().add(Column::Pk.is_in(pks.iter().copied())).add(owns))
+        .order_by_asc(Column::Pk)
+        .lock_exclusive()
+        .into_partial_model::<Account>()
+        .all(tx)
+        .await
+}
+
+/// What others decide about a user. What is left out stays.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    pub(super) role: Option<Role>,
+    pub(super) is_active: Option<bool>,
+}
+
+/// Changes the standing of a user that is locked, and returns what became of it.
+pub(super) async fn set_standing(
+    tx: &TenantTx,
+    current: Account,
+    standing: Standing,
+) -> Result<Account, DbErr> {
+    let Standing { role, is_active } = standing;
+    let row = ActiveModel {
+        role: role.map_or(sea_orm::ActiveValue::NotSet, Set),
+        is_active: is_active.map_or(sea_orm::ActiveValue::NotSet, Set),
+        ..Default::default()
+    };
+    if !row.is_changed() {
+        return Ok(current);
+    }
+    Ok(Entity::update(ActiveModel { pk: Set(current.pk), ..row }).exec(tx).await?.into())
+}
+
+/// Deletes a user. What is his goes with him.
+pub(super) async fn delete(tx: &TenantTx, pk: Uuid) -> Result<(), DbErr> {
+    Entity::delete_by_id(pk).exec(tx).await.map(|_| ())
+}
+
 /// Changes the profile of a user that is locked, and returns what became of it.
 pub(super) async fn update(tx: &TenantTx, current: Account, changes: Changes) -> Result<Account, UserError> {
     let set = |value: Option<String>| value.map_or(sea_orm::ActiveValue::NotSet, Set);
