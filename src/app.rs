@@ -35,7 +35,13 @@ pub enum Tag {
 type Api = (HealthApi<App>, SignUpApi, AuthApi, UsersApi, TenantApi);
 
 fn api(app: &App) -> Api {
-    (HealthApi(app.clone()), SignUpApi(app.clone()), AuthApi(app.clone()), UsersApi(app.clone()), TenantApi)
+    (
+        HealthApi(app.clone()),
+        SignUpApi(app.clone()),
+        AuthApi(app.clone()),
+        UsersApi(app.clone()),
+        TenantApi(app.clone()),
+    )
 }
 
 const INFO: Info = Info {
