@@ -9,7 +9,7 @@ mod store;
 
 pub use api::{CurrentUserOut, UserBrief, UserOut, UsersApi};
 pub use error::UserError;
-pub use service::{Roster, blind, remove};
+pub use service::{Roster, blind, join, remove};
 pub use store::{
     Account, Credentials, Login, NewUser, count_all, credentials_of, find, find_by_email, find_credentials,
     has_verified_owner, insert, insert_many, lock, set_email_verified, taken_usernames,

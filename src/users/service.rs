@@ -8,7 +8,7 @@ use tenants::{DataKey, TenantTx};
 use uuid::Uuid;
 
 use super::{
-    Account, UserError,
+    Account, NewUser, UserError,
     identity::Email,
     store::{self, Standing},
 };
@@ -134,6 +134,16 @@ pub(super) async fn set_standing(
         let purposes = [Purpose::VerifyEmail, Purpose::ChangeEmail, Purpose::ResetPassword];
         links::void(tx, account.pk, &purposes).await?;
     }
+    Ok(account)
+}
+
+/// Writes a user who joins the organization, and puts its address into the catalog's blind index.
+///
+/// # Errors
+/// Another one has the username or the address, or those of the database.
+pub async fn join(app: &App, tx: &TenantTx, user: NewUser) -> Result<Account, UserError> {
+    let account = store::insert(tx, user).await?;
+    tx.index_email(None, Some(&blind(app, &account.email))).await?;
     Ok(account)
 }
 
