@@ -12,6 +12,8 @@ use crate::{
         routes::RouteError,
         swagger::{self, SwaggerError},
     },
+    invitations::InvitationsApi,
+    registration::RegistrationApi,
     sign_up::SignUpApi,
     state::App,
     tenant::TenantApi,
@@ -21,7 +23,7 @@ use crate::{
 /// What the operations are sorted by in the document.
 #[derive(Tags)]
 pub enum Tag {
-    /// How organizations come to be.
+    /// How organizations come to be, and how people come into one.
     SignUp,
     /// Signing in and out.
     Session,
@@ -32,10 +34,18 @@ pub enum Tag {
 }
 
 /// All slices. A new one is added here and below.
-type Api = (HealthApi<App>, SignUpApi, AuthApi, UsersApi, TenantApi);
+type Api = (HealthApi<App>, SignUpApi, RegistrationApi, AuthApi, UsersApi, InvitationsApi, TenantApi);
 
 fn api(app: &App) -> Api {
-    (HealthApi(app.clone()), SignUpApi(app.clone()), AuthApi(app.clone()), UsersApi, TenantApi)
+    (
+        HealthApi(app.clone()),
+        SignUpApi(app.clone()),
+        RegistrationApi(app.clone()),
+        AuthApi(app.clone()),
+        UsersApi(app.clone()),
+        InvitationsApi(app.clone()),
+        TenantApi(app.clone()),
+    )
 }
 
 const INFO: Info = Info {

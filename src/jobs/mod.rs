@@ -6,13 +6,19 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tenants::{DataKey, Job, LeasedJob, Outbox, Outcome};
+use tenants::{DataKey, Job, LeasedJob, Outbox, Outcome, TenantDb, TenantName};
 use uuid::Uuid;
 
-use crate::{error::ServiceError, mail::Letter, state::App};
+use crate::{
+    error::ServiceError,
+    mail::Letter,
+    registration::tasks::{self, AddressTask},
+    state::App,
+};
 
 /// Work to be done later.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,6 +26,8 @@ use crate::{error::ServiceError, mail::Letter, state::App};
 pub enum Task {
     /// A mail is to go out.
     Mail(Letter),
+    /// What follows from an address depends on whether it is known.
+    Address(AddressTask),
 }
 
 impl Task {
@@ -27,6 +35,7 @@ impl Task {
     fn kind(&self) -> &'static str {
         match self {
             Self::Mail(_) => "mail",
+            Self::Address(_) => "address",
         }
     }
 }
@@ -35,6 +44,8 @@ impl Task {
 const LEASE: Duration = Duration::from_secs(60);
 /// How many jobs a worker takes at once.
 const BATCH: u32 = 10;
+/// After how long a task that failed is tried again.
+const PAUSE: TimeDelta = TimeDelta::minutes(1);
 
 /// Leaves a task in the outbox, in the transaction of what caused it. Whether it is there by this: with a `dedupe_key`, it
 /// may have been there before. All of it is encrypted, because it may be secret or personal.
@@ -87,11 +98,32 @@ pub async fn run_due(app: &App) -> Result<usize, ServiceError> {
     Ok(jobs.len())
 }
 
-async fn run(app: &App, _job: &LeasedJob, task: Task) -> Outcome {
+async fn run(app: &App, job: &LeasedJob, task: Task) -> Outcome {
     match task {
         Task::Mail(letter) => {
             app.mailer.deliver(letter).await;
             Outcome::Done
         }
+        Task::Address(task) => outcome(app, find_out(app, job, &task).await),
+    }
+}
+
+async fn find_out(app: &App, job: &LeasedJob, task: &AddressTask) -> Result<(), ServiceError> {
+    tasks::run(app, &database_of(app, job).await?, job, task).await
+}
+
+/// The database of the tenant that left the job.
+async fn database_of(app: &App, job: &LeasedJob) -> Result<TenantDb, ServiceError> {
+    let gone = || tenants::Error::NoSuchTenant(job.tenant_id.unwrap_or_default().to_string());
+    let name = TenantName::Id(job.tenant_id.ok_or_else(gone)?);
+    let tenant = app.tenancy.resolver().resolve(name).await?.ok_or_else(gone)?;
+    Ok(app.tenancy.database_of(tenant))
+}
+
+/// What failed is tried again: nothing here fails for good but by a defect.
+fn outcome(app: &App, result: Result<(), ServiceError>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(error) => Outcome::Retry { at: app.clock.now() + PAUSE, error: error.to_string() },
     }
 }

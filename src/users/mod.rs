@@ -4,11 +4,13 @@ pub mod api;
 mod error;
 pub mod identity;
 mod profile;
+mod service;
 mod store;
 
 pub use api::{CurrentUserOut, UserBrief, UserOut, UsersApi};
 pub use error::UserError;
+pub use service::{Roster, blind, join, remove};
 pub use store::{
-    Account, Credentials, Login, NewUser, count_all, find, find_credentials, insert, insert_many, lock,
-    taken_usernames,
+    Account, Credentials, Login, NewUser, count_all, credentials_of, find, find_by_email, find_credentials,
+    has_verified_owner, insert, insert_many, lock, set_email_verified, taken_usernames,
 };
