@@ -13,6 +13,7 @@ use crate::{
         swagger::{self, SwaggerError},
     },
     invitations::InvitationsApi,
+    mail,
     registration::RegistrationApi,
     sign_up::SignUpApi,
     state::App,
@@ -87,7 +88,17 @@ pub fn routes() -> Result<Routes, ApiError> {
 /// A defect; see [`ApiError`].
 pub fn endpoint(app: &App, policy: Policy) -> Result<impl Endpoint + use<>, ApiError> {
     let slices = OpenApiService::new(api(app), INFO.title, INFO.version).data(app.clone());
-    Ok(Edge::new(routes()?, slices, TenantGate(app.clone()), app.clock.clone()).policy(policy))
+    // What the request left for later is committed by now.
+    let left = app.clone();
+    let slices = slices.after(move |answer| {
+        left.wake_workers();
+        std::future::ready(answer)
+    });
+    let routes = match app.mailer.shown() {
+        Some(directory) => mail::mount(routes()?, directory)?,
+        None => routes()?,
+    };
+    Ok(Edge::new(routes, slices, TenantGate(app.clone()), app.clock.clone()).policy(policy))
 }
 
 impl Readiness for App {

@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     config::{Config, Database, MasterKey, TenantSignUp},
     embedded::{self, Cluster},
-    mail::Mailer,
+    mail::{Mailer, MailerError},
     password::{Hasher, HasherError},
     state::{App, Parts, Site},
 };
@@ -48,6 +48,9 @@ pub enum BackendError {
     /// The password hasher.
     #[error(transparent)]
     Hasher(#[from] HasherError),
+    /// How mails go out.
+    #[error(transparent)]
+    Mailer(#[from] MailerError),
 }
 
 /// Who else may use an embedded cluster.
@@ -177,7 +180,7 @@ impl Backend {
         let tokens = Tokens::load(&tenancy, clock.clone(), site.issuer()).await?;
         Ok(App::new(Parts {
             hasher: Hasher::new()?,
-            mailer: Mailer::memory(),
+            mailer: Mailer::of(config)?,
             tenant_sign_up: config.tenant_sign_up == TenantSignUp::Open,
             tenancy,
             clock,

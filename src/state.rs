@@ -1,15 +1,27 @@
 //! What every endpoint has at hand.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tenants::Tenancy;
+use tokio::sync::watch;
 use url::Url;
 
 use crate::{auth::Tokens, clock::Clock, mail::Mailer, password::Hasher};
 
 /// The parts of the running service. Cloning it costs a reference count.
 #[derive(Clone, Debug)]
-pub struct App(Arc<Parts>);
+pub struct App(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    parts: Parts,
+    /// Whether something was left for the workers since they were last woken.
+    left: AtomicBool,
+    wake: watch::Sender<()>,
+}
 
 /// What an [`App`] is made of.
 #[derive(Debug)]
@@ -34,7 +46,27 @@ impl App {
     /// The service made of these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        let (left, wake) = (AtomicBool::new(false), watch::Sender::new(()));
+        Self(Arc::new(Shared { parts, left, wake }))
+    }
+
+    /// Notes that something is being left for the workers. They are woken once it is committed.
+    pub(crate) fn leaves_work(&self) {
+        self.0.left.store(true, Ordering::Release);
+    }
+
+    /// Wakes this process's workers if something was left for them. A hint: they look by themselves each second, for what
+    /// was left elsewhere, and for what is committed only after the hint was used up.
+    pub(crate) fn wake_workers(&self) {
+        // Most requests leave nothing, and then nobody is to wait for the line of memory that all share.
+        if self.0.left.load(Ordering::Acquire) && self.0.left.swap(false, Ordering::AcqRel) {
+            self.0.wake.send_replace(());
+        }
+    }
+
+    /// Hears when workers are woken.
+    pub(crate) fn work(&self) -> watch::Receiver<()> {
+        self.0.wake.subscribe()
     }
 }
 
@@ -42,7 +74,7 @@ impl std::ops::Deref for App {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.0.parts
     }
 }
 

@@ -3,6 +3,7 @@
 mod api;
 mod arguments;
 mod doctor;
+mod jobs;
 mod keys;
 mod migrate;
 mod operator;
@@ -22,6 +23,7 @@ use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use tenants::Slug;
+use uuid::Uuid;
 
 use crate::config::settings_help;
 
@@ -108,6 +110,9 @@ pub enum Command {
     /// Rotate and list the keys that sign access tokens
     #[command(subcommand)]
     Keys(Keys),
+    /// List jobs, mails among them, and retry what failed for good
+    #[command(subcommand)]
+    Jobs(Jobs),
     /// Print the OpenAPI document
     Openapi,
     /// List every route with its methods
@@ -242,6 +247,56 @@ pub struct KeysRotate {
     pub now: bool,
 }
 
+/// What can be done with jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Jobs {
+    /// List the jobs that are not done
+    List(JobsList),
+    /// Have parked jobs tried again now
+    Retry(JobsRetry),
+}
+
+/// The arguments of `jobs list`.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobsList {
+    /// Only those with this status.
+    #[arg(long, value_name = "STATUS", help = "Only those with this status [default: all but done]")]
+    pub status: Option<JobsStatus>,
+    /// How many to list at most
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: u32,
+}
+
+/// A status that `jobs list` can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum JobsStatus {
+    /// Waiting for its time.
+    Queued,
+    /// Under way.
+    Running,
+    /// Failed for good, until an operator retries it.
+    Parked,
+    /// Done.
+    Done,
+}
+
+/// The arguments of `jobs retry`.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+#[group(required = true, multiple = false)]
+#[command(after_help = "\
+Examples:
+  tenantry jobs list --status parked
+  tenantry jobs retry 0192f3a1-7c1e-7b7a-9f0e-3c5d8f2b6a41
+  tenantry jobs retry --all-parked")]
+pub struct JobsRetry {
+    /// The job
+    #[arg(value_name = "ID")]
+    pub id: Option<Uuid>,
+    /// All that are parked
+    #[arg(long)]
+    pub all_parked: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -291,6 +346,13 @@ mod tests {
         let (_, command) = parse("tenantry keys rotate --now").unwrap();
         assert_eq!(command, Command::Keys(Keys::Rotate(KeysRotate { now: true })));
 
+        let (_, command) = parse("tenantry jobs list --status parked").unwrap();
+        let expected = JobsList { status: Some(JobsStatus::Parked), limit: 100 };
+        assert_eq!(command, Command::Jobs(Jobs::List(expected)));
+
+        let (_, command) = parse("tenantry jobs retry --all-parked").unwrap();
+        assert_eq!(command, Command::Jobs(Jobs::Retry(JobsRetry { id: None, all_parked: true })));
+
         let (_, command) = parse("tenantry migrate --check").unwrap();
         assert_eq!(command, Command::Migrate(Migrate { check: true }));
     }
@@ -301,6 +363,11 @@ mod tests {
         assert_eq!(parse("tenantry tenant seed acme --users 0"), Err(ErrorKind::ValueValidation));
         assert_eq!(parse("tenantry tenant create --name Acme"), Err(ErrorKind::MissingRequiredArgument));
         assert_eq!(parse("tenantry operator create"), Err(ErrorKind::MissingRequiredArgument));
+        assert_eq!(parse("tenantry jobs list --status lost"), Err(ErrorKind::InvalidValue));
+        assert_eq!(parse("tenantry jobs retry"), Err(ErrorKind::MissingRequiredArgument));
+        assert_eq!(parse("tenantry jobs retry 7"), Err(ErrorKind::ValueValidation));
+        let both = "tenantry jobs retry --all-parked 0192f3a1-7c1e-7b7a-9f0e-3c5d8f2b6a41";
+        assert_eq!(parse(both), Err(ErrorKind::ArgumentConflict));
         assert_eq!(parse("tenantry srve"), Err(ErrorKind::InvalidSubcommand));
     }
 

@@ -7,7 +7,7 @@ use tenants::Tenancy;
 use super::{
     Cli, Command, Global, api,
     arguments::WrongArguments,
-    doctor, keys, migrate, operator,
+    doctor, jobs, keys, migrate, operator,
     output::{Exit, Output},
     serve, tenant,
 };
@@ -126,6 +126,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Tenant(command) => tenant::tenant(context, command).await,
         Command::Operator(command) => operator::operator(context, command).await,
         Command::Keys(command) => keys::keys(context, command).await,
+        Command::Jobs(command) => jobs::jobs(context, command).await,
         Command::Openapi => api::openapi(context),
         Command::Routes => api::routes(context),
         Command::Doctor => doctor::doctor(context).await,

@@ -1,14 +1,19 @@
 //! `tenantry serve`.
 
+use std::time::Instant;
+
 use super::{
     output::Exit,
     run::{Context, Failure},
 };
 use crate::{
     backend::{Backend, Use},
-    config::Config,
+    config::{self, Config},
     http::{Origins, Policy, TrustedProxies},
+    jobs::Workers,
+    mail,
     server::{Server, stop_signal},
+    state::App,
 };
 
 /// Serves until told to stop.
@@ -34,16 +39,22 @@ async fn serve_on(
 ) -> Result<(), Failure> {
     let app = backend.app(config, context.clock.clone()).await?;
     app.tenancy.listen();
-    context.output.answer(&Started::of(config, backend), ToString::to_string)?;
+    context.output.answer(&Started::of(config, backend, &app), ToString::to_string)?;
+    let workers = Workers::start(&app);
     let mut ended = None;
     let stop = async {
         tokio::select! {
             () = stop => {}
             error = backend.ended() => ended = Some(error),
         }
+        // Requests and jobs have the same time to end in.
+        workers.stop(Instant::now() + config.shutdown_timeout);
     };
-    server.run(&app, policy(config), stop, config.shutdown_timeout).await?;
+    let served = server.run(&app, policy(config), stop, config.shutdown_timeout).await;
+    workers.finish().await;
+    app.mailer.close().await;
     app.tenancy.close();
+    served?;
     ended.map_or(Ok(()), |error| Err(error.into()))
 }
 
@@ -61,13 +72,15 @@ struct Started {
     version: &'static str,
     url: String,
     docs: String,
+    /// Where the mails are shown, or what else becomes of them.
+    mails: String,
     database: String,
     #[serde(skip)]
     development: bool,
 }
 
 impl Started {
-    fn of(config: &Config, backend: &Backend) -> Self {
+    fn of(config: &Config, backend: &Backend, app: &App) -> Self {
         let url = config.public_url().as_str().trim_end_matches('/').to_owned();
         let database = match backend.cluster() {
             Some(cluster) => {
@@ -75,8 +88,16 @@ impl Started {
             }
             None => "that of TENANTRY_DATABASE_URL".to_owned(),
         };
+        let mails = match config.mail() {
+            config::Mail::Smtp(server) => format!("go out by {server}"),
+            config::Mail::Files(_) if app.mailer.shown().is_some() => {
+                format!("{url}{}", mail::DEVELOPMENT_PATH)
+            }
+            config::Mail::Files(directory) => format!("are written to {}, not sent", directory.display()),
+        };
         Self {
             version: env!("CARGO_PKG_VERSION"),
+            mails,
             docs: format!("{url}/docs"),
             url,
             database,
@@ -87,10 +108,11 @@ impl Started {
 
 impl std::fmt::Display for Started {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { version, url, docs, database, .. } = self;
+        let Self { version, url, docs, mails, database, .. } = self;
         writeln!(f, "Tenantry {version} is ready.\n")?;
         writeln!(f, "  API       {url}")?;
         writeln!(f, "  Docs      {docs}")?;
+        writeln!(f, "  Mails     {mails}")?;
         write!(f, "  Database  {database}")?;
         if self.development {
             write!(

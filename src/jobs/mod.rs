@@ -4,18 +4,22 @@
 //! A task may be done twice, by two workers even: one that died may have been done already. Each has to be safe to do
 //! again.
 
-use std::time::Duration;
+mod retry;
+mod worker;
 
-use chrono::TimeDelta;
+use std::{panic::AssertUnwindSafe, time::Duration};
+
 use data_encoding::BASE64;
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tenants::{DataKey, Job, LeasedJob, Outbox, Outcome, TenantDb, TenantName};
+use tenants::{DataKey, Job, Kinds, LeasedJob, Outbox, Outcome, TenantDb, TenantName};
 use uuid::Uuid;
 
+pub use self::worker::Workers;
 use crate::{
     error::ServiceError,
-    mail::Letter,
+    mail::{Failure, Letter, Stamp},
     registration::tasks::{self, AddressTask},
     state::App,
 };
@@ -34,18 +38,23 @@ impl Task {
     /// What operators call it.
     fn kind(&self) -> &'static str {
         match self {
-            Self::Mail(_) => "mail",
+            Self::Mail(_) => MAIL,
             Self::Address(_) => "address",
         }
     }
 }
 
-/// For how long a worker has a job before another one may take it.
-const LEASE: Duration = Duration::from_secs(60);
-/// How many jobs a worker takes at once.
+/// The kind of mails.
+const MAIL: &str = "mail";
+/// For how long a worker has a job before another one may take it: as long a mail waits whose worker was killed.
+const LEASE: Duration = Duration::from_secs(120);
+/// For how long a job may go on: it ends, and is reported, within the lease. All deadlines of a conversation with a mail
+/// server together are less.
+const DEADLINE: Duration = Duration::from_secs(110);
+/// How many jobs [`run_due`] takes at once.
 const BATCH: u32 = 10;
-/// After how long a task that failed is tried again.
-const PAUSE: TimeDelta = TimeDelta::minutes(1);
+/// How often, a second apart, to report what became of a job. A mail that was sent and is not noted goes out again.
+const REPORTS: u32 = 5;
 
 /// Leaves a task in the outbox, in the transaction of what caused it. Whether it is there by this: with a `dedupe_key`, it
 /// may have been there before. All of it is encrypted, because it may be secret or personal.
@@ -63,7 +72,9 @@ pub async fn leave(
     let sealed = app.tenancy.key(DataKey::Outbox).seal(&context, &plain)?;
     let payload = json!({ "sealed": BASE64.encode(&sealed) });
     let job = Job { kind: task.kind(), payload, run_at: app.clock.now(), dedupe_key };
-    Ok(outbox.enqueue(&job).await?.is_some())
+    let is_new = outbox.enqueue(&job).await?.is_some();
+    app.leaves_work();
+    Ok(is_new)
 }
 
 /// What a task is encrypted for: it opens as the same kind of the same tenant only.
@@ -82,29 +93,67 @@ fn open(app: &App, job: &LeasedJob) -> Result<Task, String> {
     serde_json::from_slice(&plain).map_err(|error| error.to_string())
 }
 
-/// Does what is due, a few jobs at most, and says how many that were.
+/// Does what is due, a few jobs at most and one after another, and says how many that were. For those who want it done
+/// now; else it is for [`Workers`].
 ///
 /// # Errors
 /// Those of the database.
 pub async fn run_due(app: &App) -> Result<usize, ServiceError> {
-    let jobs = app.tenancy.take_jobs(BATCH, LEASE, app.clock.now()).await?;
+    let jobs = app.tenancy.take_jobs(Kinds::All, BATCH, LEASE, app.clock.now()).await?;
     for job in &jobs {
-        let outcome = match open(app, job) {
-            Ok(task) => run(app, job, task).await,
-            Err(error) => Outcome::Park { error },
-        };
+        let outcome = attempt(app, job).await;
         app.tenancy.finish_job(job, &outcome, app.clock.now()).await?;
     }
     Ok(jobs.len())
 }
 
-async fn run(app: &App, job: &LeasedJob, task: Task) -> Outcome {
-    match task {
-        Task::Mail(letter) => {
-            app.mailer.deliver(letter).await;
-            Outcome::Done
+/// Does a job, and says what became of it, whatever it does.
+async fn attempt(app: &App, job: &LeasedJob) -> Outcome {
+    let task = match open(app, job) {
+        Ok(task) => task,
+        Err(error) => return Outcome::Park { error },
+    };
+    let running = AssertUnwindSafe(run(app, job, task)).catch_unwind();
+    match tokio::time::timeout(DEADLINE, running).await {
+        Ok(Ok(outcome)) => outcome,
+        // The panic has written its own line into the log; what it says may hold anything.
+        Ok(Err(_)) => retry::later(app, job, "it broke: the log of that time says where".to_owned()),
+        Err(_) => retry::later(app, job, format!("it did not end within {} s", DEADLINE.as_secs())),
+    }
+}
+
+/// Notes what became of a job. The database may be away for a moment.
+async fn report(app: &App, job: &LeasedJob, outcome: &Outcome) {
+    let (id, kind, attempts) = (job.id, job.kind.as_str(), job.attempts);
+    match outcome {
+        Outcome::Done => tracing::info!(%id, kind, attempts, "job done"),
+        Outcome::Retry { at, error } => {
+            tracing::warn!(%id, kind, attempts, error, %at, "job failed, to be tried again")
         }
-        Task::Address(task) => outcome(app, find_out(app, job, &task).await),
+        Outcome::Park { error } => tracing::error!(%id, kind, attempts, error, "job failed for good"),
+    }
+    for pause in (0..REPORTS).rev() {
+        match app.tenancy.finish_job(job, outcome, app.clock.now()).await {
+            Ok(true) => return,
+            Ok(false) => return tracing::warn!(%id, kind, attempts, "another worker has taken the job since"),
+            Err(error) if pause == 0 => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(%id, kind, attempts, error, "what became of a job cannot be noted: it is done again");
+            }
+            Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+        }
+    }
+}
+
+async fn run(app: &App, job: &LeasedJob, task: Task) -> Outcome {
+    let result = match task {
+        Task::Mail(letter) => return mail(app, job, letter).await,
+        Task::Address(task) => find_out(app, job, &task).await,
+    };
+    match result {
+        Ok(()) => Outcome::Done,
+        // Nothing here fails for good but by a defect.
+        Err(error) => retry::later(app, job, error.to_string()),
     }
 }
 
@@ -120,10 +169,15 @@ async fn database_of(app: &App, job: &LeasedJob) -> Result<TenantDb, ServiceErro
     Ok(app.tenancy.database_of(tenant))
 }
 
-/// What failed is tried again: nothing here fails for good but by a defect.
-fn outcome(app: &App, result: Result<(), ServiceError>) -> Outcome {
-    match result {
+async fn mail(app: &App, job: &LeasedJob, letter: Letter) -> Outcome {
+    if let Some(at) = letter.expires_at.filter(|at| *at <= app.clock.now()) {
+        let at = at.format("%Y-%m-%d %H:%M UTC");
+        return Outcome::Park { error: format!("what it says expired at {at}, before it could be sent") };
+    }
+    let stamp = Stamp { id: job.id, at: job.created_at };
+    match app.mailer.deliver(letter, stamp).await {
         Ok(()) => Outcome::Done,
-        Err(error) => Outcome::Retry { at: app.clock.now() + PAUSE, error: error.to_string() },
+        Err(Failure::Retry(error)) => retry::later(app, job, error),
+        Err(Failure::Refused(error)) => Outcome::Park { error },
     }
 }

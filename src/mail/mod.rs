@@ -1,16 +1,28 @@
 //! Mails: which there are, how they are written, and how they go out.
 //!
 //! Nothing sends a mail while a request waits. Whoever causes one leaves a [`Letter`] in the outbox with [`post`], in the
-//! transaction of its cause; a worker of [`crate::jobs`] delivers it.
+//! transaction of its cause; a worker of [`crate::jobs`] delivers it. On its way a letter is written out (`templates`, which
+//! make a `plain` name of whatever a person has chosen), put into a `message`, and handed on by the [`Mailer`].
 
+mod development;
+mod files;
 mod letter;
 mod mailer;
+mod message;
+mod plain;
+mod smtp;
+mod templates;
+#[cfg(test)]
+mod tests;
 
 use tenants::Outbox;
 
 pub use self::{
+    development::{PATH as DEVELOPMENT_PATH, mount},
     letter::{Letter, Mail, OrganizationLink, Recipient},
-    mailer::Mailer,
+    mailer::{Failure, Mailer, MailerError},
+    message::Stamp,
+    smtp::{Deadlines, SmtpOptions},
 };
 use crate::{
     error::ServiceError,

@@ -41,6 +41,68 @@ pub struct LeasedJob {
     pub attempts: i32,
     /// When it was left.
     pub created_at: DateTime<Utc>,
+    /// Since when it is being tried: when it was to be done first, or when an operator last had it tried again.
+    pub due_since: DateTime<Utc>,
+}
+
+/// Which jobs a worker takes: a kind that may be slow must not keep the others waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kinds {
+    /// All.
+    All,
+    /// This one.
+    Only(&'static str),
+    /// All but this one.
+    Except(&'static str),
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobStatus {
+    /// It waits for its time.
+    Queued,
+    /// A worker has it.
+    Running,
+    /// It is done.
+    Done,
+    /// It failed for good, and waits for an operator.
+    Parked,
+}
+
+impl JobStatus {
+    /// As the catalog has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Parked => "parked",
+        }
+    }
+}
+
+/// A job, for operators: what it is done with is not theirs to see.
+#[derive(Clone, Debug, FromQueryResult, serde::Serialize)]
+pub struct JobSummary {
+    /// Its id.
+    pub id: Uuid,
+    /// What is to be done.
+    pub kind: String,
+    /// The slug of the tenant that left it; `None` for the installation's own.
+    pub tenant: Option<String>,
+    /// Where it stands.
+    pub status: String,
+    /// How often it was tried.
+    pub attempts: i32,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+    /// When it is tried next; of one that is not to be tried any more, when it was last.
+    pub run_at: DateTime<Utc>,
+    /// When it was left.
+    pub created_at: DateTime<Utc>,
+    /// When it was done or parked.
+    pub finished_at: Option<DateTime<Utc>>,
 }
 
 /// What became of an attempt.
@@ -63,30 +125,40 @@ pub enum Outcome {
 }
 
 impl Tenancy {
-    /// Takes up to `limit` jobs that are due, the oldest first: those that nobody has taken, and those whose worker did
-    /// not report in time. Jobs of tenants that are not active wait.
+    /// Takes up to `limit` jobs of these kinds that are due, the oldest first: those that nobody has taken, and those
+    /// whose worker did not report in time. Jobs of tenants that are not active wait.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn take_jobs(
         &self,
+        kinds: Kinds,
         limit: u32,
         lease: Duration,
         now: DateTime<Utc>,
     ) -> Result<Vec<LeasedJob>, Error> {
         let until = now + chrono::TimeDelta::from_std(lease).unwrap_or(chrono::TimeDelta::MAX);
+        // An empty text is no kind.
+        let (only, except) = match kinds {
+            Kinds::All => ("", ""),
+            Kinds::Only(kind) => (kind, ""),
+            Kinds::Except(kind) => ("", kind),
+        };
         let statement = Statement::from_sql_and_values(
             DbBackend::Postgres,
             "UPDATE jobs SET status = 'running', attempts = attempts + 1, leased_until = $1 WHERE id IN (\
                  SELECT j.id FROM jobs j WHERE j.status IN ('queued', 'running') AND j.run_at <= $2 \
-                 AND (j.leased_until IS NULL OR j.leased_until <= $2) \
+                 AND (j.leased_until IS NULL OR j.leased_until <= $2) AND ($4 = '' OR j.kind = $4) AND j.kind <> $5 \
                  AND (j.tenant_id IS NULL OR EXISTS (\
                      SELECT FROM tenants t WHERE t.id = j.tenant_id AND t.status = 'active')) \
                  ORDER BY j.run_at LIMIT $3 FOR UPDATE OF j SKIP LOCKED) \
-             RETURNING id, tenant_id, kind, payload, attempts, created_at",
-            [until.into(), now.into(), i64::from(limit).into()],
+             RETURNING id, tenant_id, kind, payload, attempts, created_at, due_since",
+            [until.into(), now.into(), i64::from(limit).into(), only.into(), except.into()],
         );
-        Ok(LeasedJob::find_by_statement(statement).all(self.catalog()).await?)
+        let mut jobs = LeasedJob::find_by_statement(statement).all(self.catalog()).await?;
+        // An UPDATE returns its rows in no order.
+        jobs.sort_by_key(|job| (job.due_since, job.created_at));
+        Ok(jobs)
     }
 
     /// Reports what became of a job. Whether that counted: it does not if the lease ran out and another worker has taken
@@ -115,6 +187,38 @@ impl Tenancy {
         );
         Ok(self.catalog().execute_raw(statement).await?.rows_affected() == 1)
     }
+
+    /// The jobs with this status, or all that are not done; those that are due first come first, and of the finished ones
+    /// the latest.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn jobs(&self, status: Option<JobStatus>, limit: u32) -> Result<Vec<JobSummary>, Error> {
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT j.id, j.kind, t.slug AS tenant, j.status, j.attempts, j.error, j.run_at, j.created_at, j.finished_at \
+             FROM jobs j LEFT JOIN tenants t ON t.id = j.tenant_id \
+             WHERE CASE WHEN $1 = '' THEN j.status <> 'done' ELSE j.status = $1 END \
+             ORDER BY j.finished_at DESC NULLS LAST, j.run_at, j.id LIMIT $2",
+            [status.map_or("", JobStatus::as_str).into(), i64::from(limit).into()],
+        );
+        Ok(JobSummary::find_by_statement(statement).all(self.catalog()).await?)
+    }
+
+    /// Has a parked job, or all of them, tried again now, for as long as a new one. How many those were.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn retry_parked(&self, id: Option<Uuid>, now: DateTime<Utc>) -> Result<u64, Error> {
+        // The number of attempts stays: it tells one holder of a lease from the next.
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "UPDATE jobs SET status = 'queued', run_at = $2, due_since = $2, leased_until = NULL, finished_at = NULL \
+             WHERE status = 'parked' AND ($1::uuid IS NULL OR id = $1)",
+            [id.into(), now.into()],
+        );
+        Ok(self.catalog().execute_raw(statement).await?.rows_affected())
+    }
 }
 
 /// Where a job can be left: in a transaction, so that it is there if and only if what caused it is.
@@ -136,7 +240,8 @@ pub(crate) async fn insert(
 ) -> Result<Option<Uuid>, DbErr> {
     let statement = Statement::from_sql_and_values(
         DbBackend::Postgres,
-        "INSERT INTO tenantry.jobs (tenant_id, kind, payload, run_at, dedupe_key) VALUES ($1, $2, $3, $4, $5) \
+        "INSERT INTO tenantry.jobs (tenant_id, kind, payload, run_at, due_since, dedupe_key) \
+         VALUES ($1, $2, $3, $4, $4, $5) \
          ON CONFLICT ON CONSTRAINT jobs_dedupe_key DO NOTHING RETURNING id",
         [
             tenant.into(),

@@ -43,7 +43,7 @@ pub use db::{CatalogDb, CatalogTx, TenantDb, TenantTx};
 pub use error::{Error, Fault, fault};
 pub use fleet::TenantSummary;
 pub use install::{MigrationReport, Pending, create_database, has_login};
-pub use jobs::{Job, LeasedJob, Outbox, Outcome};
+pub use jobs::{Job, JobStatus, JobSummary, Kinds, LeasedJob, Outbox, Outcome};
 pub use keys::{DataKey, SecretKey};
 pub use listener::Signals;
 pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, SlugError};

@@ -120,7 +120,7 @@ async fn a_job_belongs_to_the_tenant_whose_transaction_left_it() {
     assert_eq!(indexed, [(one.id.clone(),)]);
 
     let forged = format!(
-        "INSERT INTO tenantry.jobs (tenant_id, kind, payload, run_at) VALUES ('{}', 'forged', '{{}}', now())",
+        "INSERT INTO tenantry.jobs (tenant_id, kind, payload, run_at, due_since) VALUES ('{}', 'forged', '{{}}', now(), now())",
         other.id
     );
     assert!(refused(ask(&database(&app, &one).await, &forged).await));

@@ -200,6 +200,7 @@ fn jobs() -> TableCreateStatement {
         .col(text_null(Jobs::DedupeKey))
         .col(text(Jobs::Status).default("queued"))
         .col(timestamp_with_time_zone(Jobs::RunAt))
+        .col(timestamp_with_time_zone(Jobs::DueSince))
         .col(integer(Jobs::Attempts).default(0))
         .col(timestamp_with_time_zone_null(Jobs::LeasedUntil))
         .col(text_null(Jobs::Error))
@@ -344,6 +345,7 @@ enum Jobs {
     DedupeKey,
     Status,
     RunAt,
+    DueSince,
     Attempts,
     LeasedUntil,
     Error,

@@ -29,8 +29,8 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, tenantry, pg_tem
 DECLARE
     job uuid;
 BEGIN
-    INSERT INTO jobs (tenant_id, kind, payload, run_at, dedupe_key)
-    VALUES (bound_tenant(), enqueue.kind, enqueue.payload, enqueue.run_at, enqueue.dedupe_key)
+    INSERT INTO jobs (tenant_id, kind, payload, run_at, due_since, dedupe_key)
+    VALUES (bound_tenant(), enqueue.kind, enqueue.payload, enqueue.run_at, enqueue.run_at, enqueue.dedupe_key)
     ON CONFLICT ON CONSTRAINT jobs_dedupe_key DO NOTHING
     RETURNING id INTO job;
     -- NULL where a job with this key stands already: enqueueing again is safe.

@@ -4,6 +4,7 @@
 //! refuses is tried with a few tenants, on connections of their lanes (`crossing`).
 
 mod crossing;
+mod jobs;
 mod rules;
 mod server;
 
@@ -83,13 +84,15 @@ async fn look(
     let mut connection =
         PgConnection::connect_with(&login.0).await.map_err(|error| unreachable(error.into()))?;
     findings.push(server::version(&mut connection).await?);
-    let skew = server::clock(&mut connection, now).await;
+    let skew = server::clock(&mut connection, &now).await;
     findings.push(skew.unwrap_or_else(|error| unchecked("clock", error)));
 
     let installation = installation(&mut connection, settings, findings).await?;
     let limits = server::limits(&mut connection, &installation, settings.lane_pool.size).await;
     findings.extend(limits.unwrap_or_else(|error| vec![unchecked("limits", error)]));
     findings.extend(rules::check(&mut connection, &installation).await);
+    let stuck = jobs::check(&mut connection, now()).await;
+    findings.extend(stuck.unwrap_or_else(|error| vec![unchecked("jobs", error)]));
     findings.extend(crossing::check(&mut connection, &login, &installation).await);
     // All that was asked is answered; how the connection ends makes no difference.
     connection.close().await.ok();
