@@ -12,6 +12,7 @@ use crate::{
         routes::RouteError,
         swagger::{self, SwaggerError},
     },
+    password::PasswordApi,
     sign_up::SignUpApi,
     state::App,
     tenant::TenantApi,
@@ -25,6 +26,8 @@ pub enum Tag {
     SignUp,
     /// Signing in and out.
     Session,
+    /// Passwords that are changed or forgotten.
+    Password,
     /// The people of a tenant.
     Users,
     /// The organization itself.
@@ -32,10 +35,17 @@ pub enum Tag {
 }
 
 /// All slices. A new one is added here and below.
-type Api = (HealthApi<App>, SignUpApi, AuthApi, UsersApi, TenantApi);
+type Api = (HealthApi<App>, SignUpApi, AuthApi, PasswordApi, UsersApi, TenantApi);
 
 fn api(app: &App) -> Api {
-    (HealthApi(app.clone()), SignUpApi(app.clone()), AuthApi(app.clone()), UsersApi, TenantApi)
+    (
+        HealthApi(app.clone()),
+        SignUpApi(app.clone()),
+        AuthApi(app.clone()),
+        PasswordApi(app.clone()),
+        UsersApi,
+        TenantApi,
+    )
 }
 
 const INFO: Info = Info {

@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tenants::{DataKey, Job, LeasedJob, Outbox, Outcome};
 use uuid::Uuid;
 
-use crate::{error::ServiceError, mail::Letter, state::App};
+use crate::{error::ServiceError, mail::Letter, password, state::App};
 
 /// Work to be done later.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,6 +21,11 @@ use crate::{error::ServiceError, mail::Letter, state::App};
 pub enum Task {
     /// A mail is to go out.
     Mail(Letter),
+    /// Whoever has this address, as addresses are compared, gets a link to choose another password.
+    ForgottenPassword {
+        /// The address.
+        email: String,
+    },
 }
 
 impl Task {
@@ -27,12 +33,15 @@ impl Task {
     fn kind(&self) -> &'static str {
         match self {
             Self::Mail(_) => "mail",
+            Self::ForgottenPassword { .. } => "forgotten_password",
         }
     }
 }
 
 /// For how long a worker has a job before another one may take it.
 const LEASE: Duration = Duration::from_secs(60);
+/// When work that failed is tried again.
+const RETRY_AFTER: TimeDelta = TimeDelta::seconds(30);
 /// How many jobs a worker takes at once.
 const BATCH: u32 = 10;
 
@@ -87,11 +96,20 @@ pub async fn run_due(app: &App) -> Result<usize, ServiceError> {
     Ok(jobs.len())
 }
 
-async fn run(app: &App, _job: &LeasedJob, task: Task) -> Outcome {
+async fn run(app: &App, job: &LeasedJob, task: Task) -> Outcome {
     match task {
         Task::Mail(letter) => {
             app.mailer.deliver(letter).await;
             Outcome::Done
         }
+        Task::ForgottenPassword { email } => done(app, password::send_link(app, job, &email).await),
+    }
+}
+
+/// What became of work that fails only where the database does: that passes.
+fn done(app: &App, result: Result<(), ServiceError>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(error) => Outcome::Retry { at: app.clock.now() + RETRY_AFTER, error: error.to_string() },
     }
 }

@@ -6,4 +6,4 @@ mod service;
 mod store;
 
 pub use api::{TenantApi, TenantOut};
-pub use store::create_settings;
+pub use store::{create_settings, name};
