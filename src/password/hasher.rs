@@ -3,7 +3,10 @@
 use std::{
     fmt::Display,
     num::NonZero,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::available_parallelism,
 };
 
@@ -43,6 +46,8 @@ pub struct Hasher {
     /// One permit for each core.
     cores: Arc<Semaphore>,
     memory: Memory,
+    /// How many were hashed or checked.
+    runs: Arc<AtomicU64>,
     /// What the password of somebody who does not exist is checked against, so that the answer takes as long.
     nobody: Arc<str>,
 }
@@ -80,6 +85,7 @@ impl Hasher {
             cores: Arc::new(Semaphore::new(cores)),
             nobody: hash(&memory, &[])?.into(),
             memory,
+            runs: Arc::default(),
         })
     }
 
@@ -89,6 +95,7 @@ impl Hasher {
     /// [`HasherError::Busy`] at once, when the queue is full.
     pub async fn hash(&self, password: SecretString) -> Result<String, HasherError> {
         let memory = self.memory.clone();
+        self.runs.fetch_add(1, Ordering::Relaxed);
         self.run(move || hash(&memory, password.expose_secret().as_bytes())).await?
     }
 
@@ -113,12 +120,19 @@ impl Hasher {
     /// [`HasherError::Busy`] at once, when the queue is full; [`HasherError::Failed`] for a hash that does not parse.
     pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool, HasherError> {
         let (memory, nobody) = (self.memory.clone(), Arc::clone(&self.nobody));
+        self.runs.fetch_add(1, Ordering::Relaxed);
         self.run(move || {
             let matches =
                 matches(&memory, password.expose_secret().as_bytes(), hash.as_deref().unwrap_or(&nobody))?;
             Ok(matches && hash.is_some())
         })
         .await?
+    }
+
+    /// How many passwords were hashed or checked so far.
+    #[must_use]
+    pub fn runs(&self) -> u64 {
+        self.runs.load(Ordering::Relaxed)
     }
 
     /// Whether a hash was made with other parameters than those of today.

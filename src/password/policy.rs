@@ -170,7 +170,7 @@ mod tests {
         let costly = "4@8({[<369!1|70$5+%2zqwertyuiopasdfghjklzxcvbnm";
         assert_eq!(
             one_way_to_write(&costly.chars().collect::<Vec<_>>()),
-            "448((((369!!!70557%2zqwertyuiopasdfghjklzxcvbnm"
+            "448((((36911170557%2zqwertyuiopasdfghjklzxcvbnm"
         );
     }
 
