@@ -14,6 +14,7 @@ use crate::{
     },
     invitations::InvitationsApi,
     mail,
+    password::PasswordApi,
     registration::RegistrationApi,
     sign_up::SignUpApi,
     state::App,
@@ -28,6 +29,8 @@ pub enum Tag {
     SignUp,
     /// Signing in and out.
     Session,
+    /// Passwords that are changed or forgotten.
+    Password,
     /// The people of a tenant.
     Users,
     /// The organization itself.
@@ -35,7 +38,8 @@ pub enum Tag {
 }
 
 /// All slices. A new one is added here and below.
-type Api = (HealthApi<App>, SignUpApi, RegistrationApi, AuthApi, UsersApi, InvitationsApi, TenantApi);
+type Api =
+    (HealthApi<App>, SignUpApi, RegistrationApi, AuthApi, PasswordApi, UsersApi, InvitationsApi, TenantApi);
 
 fn api(app: &App) -> Api {
     (
@@ -43,6 +47,7 @@ fn api(app: &App) -> Api {
         SignUpApi(app.clone()),
         RegistrationApi(app.clone()),
         AuthApi(app.clone()),
+        PasswordApi(app.clone()),
         UsersApi(app.clone()),
         InvitationsApi(app.clone()),
         TenantApi(app.clone()),

@@ -13,6 +13,7 @@ use crate::{
     mail::{Mailer, MailerError},
     password::{Hasher, HasherError},
     state::{App, Parts, Site},
+    throttle::Throttles,
 };
 
 /// The database in the embedded cluster.
@@ -181,6 +182,7 @@ impl Backend {
         Ok(App::new(Parts {
             hasher: Hasher::new()?,
             mailer: Mailer::of(config)?,
+            throttles: Throttles::new(config.rate_limits),
             tenant_sign_up: config.tenant_sign_up == TenantSignUp::Open,
             tenancy,
             clock,

@@ -16,6 +16,8 @@ mod connections;
 #[cfg(test)]
 mod cors;
 #[cfg(test)]
+mod devices;
+#[cfg(test)]
 mod embedded;
 #[cfg(test)]
 mod isolation;
@@ -25,6 +27,8 @@ mod keys;
 mod migrations;
 #[cfg(test)]
 mod openapi;
+#[cfg(test)]
+mod passwords;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]
@@ -37,5 +41,7 @@ mod sessions;
 mod sign_up;
 #[cfg(test)]
 mod tenant;
+#[cfg(test)]
+mod throttle;
 #[cfg(test)]
 mod users;

@@ -15,7 +15,7 @@ use tenantry::{
 };
 use tenants::DataKey;
 
-use crate::support::{Organization, PASSWORD, Person, Request, TestApp, assert_not_valid};
+use crate::support::{Options, Organization, PASSWORD, Person, Request, TestApp, assert_not_valid};
 
 /// How long an access token lasts, in seconds.
 const ACCESS: u64 = 10 * 60;
@@ -89,7 +89,8 @@ async fn a_token_says_what_the_contract_promises() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_is_wrong_in_any_way_gives_the_same_bytes() {
-    let app = TestApp::start().await;
+    // More often than a minute allows.
+    let app = TestApp::with(Options { rate_limits: false, ..Options::default() }).await;
     let acme = app.sign_up("acme").await;
     app.sign_up("beta").await;
     let gone = acme.add_user(&app, Person::named("gone")).await;

@@ -20,6 +20,7 @@ pub use self::worker::Workers;
 use crate::{
     error::ServiceError,
     mail::{Failure, Letter, Stamp},
+    password,
     registration::tasks::{self, AddressTask},
     state::App,
 };
@@ -32,6 +33,11 @@ pub enum Task {
     Mail(Letter),
     /// What follows from an address depends on whether it is known.
     Address(AddressTask),
+    /// Whoever has this address, as addresses are compared, gets a link to choose another password.
+    ForgottenPassword {
+        /// The address.
+        email: String,
+    },
 }
 
 impl Task {
@@ -40,6 +46,7 @@ impl Task {
         match self {
             Self::Mail(_) => MAIL,
             Self::Address(_) => "address",
+            Self::ForgottenPassword { .. } => "forgotten_password",
         }
     }
 }
@@ -149,6 +156,7 @@ async fn run(app: &App, job: &LeasedJob, task: Task) -> Outcome {
     let result = match task {
         Task::Mail(letter) => return mail(app, job, letter).await,
         Task::Address(task) => find_out(app, job, &task).await,
+        Task::ForgottenPassword { email } => password::send_link(app, job, &email).await,
     };
     match result {
         Ok(()) => Outcome::Done,

@@ -3,7 +3,10 @@
 use std::{
     fmt::Display,
     num::NonZero,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::available_parallelism,
 };
 
@@ -13,6 +16,8 @@ use argon2::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Semaphore, TryAcquireError};
+
+use crate::{http::input::Wrong, users::identity::Password};
 
 /// 19 MiB, two passes, one lane: the first choice of OWASP's Password Storage Cheat Sheet.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -41,6 +46,8 @@ pub struct Hasher {
     /// One permit for each core.
     cores: Arc<Semaphore>,
     memory: Memory,
+    /// How many were hashed or checked.
+    runs: Arc<AtomicU64>,
     /// What the password of somebody who does not exist is checked against, so that the answer takes as long.
     nobody: Arc<str>,
 }
@@ -78,6 +85,7 @@ impl Hasher {
             cores: Arc::new(Semaphore::new(cores)),
             nobody: hash(&memory, &[])?.into(),
             memory,
+            runs: Arc::default(),
         })
     }
 
@@ -87,7 +95,22 @@ impl Hasher {
     /// [`HasherError::Busy`] at once, when the queue is full.
     pub async fn hash(&self, password: SecretString) -> Result<String, HasherError> {
         let memory = self.memory.clone();
+        self.runs.fetch_add(1, Ordering::Relaxed);
         self.run(move || hash(&memory, password.expose_secret().as_bytes())).await?
+    }
+
+    /// What [`judge`](super::judge) says of a password: it may take as long as a hash, so it waits in the same queue.
+    ///
+    /// # Errors
+    /// [`HasherError::Busy`] at once, when the queue is full.
+    pub async fn judge(
+        &self,
+        password: &Password,
+        own_words: &[&str],
+    ) -> Result<Result<(), Wrong>, HasherError> {
+        let password = password.clone();
+        let own_words: Vec<String> = own_words.iter().map(|&word| word.to_owned()).collect();
+        self.run(move || super::judge(&password, &own_words)).await
     }
 
     /// Whether this is the password that was hashed. With no hash, for somebody who does not exist, the answer is no
@@ -97,12 +120,32 @@ impl Hasher {
     /// [`HasherError::Busy`] at once, when the queue is full; [`HasherError::Failed`] for a hash that does not parse.
     pub async fn verify(&self, password: SecretString, hash: Option<String>) -> Result<bool, HasherError> {
         let (memory, nobody) = (self.memory.clone(), Arc::clone(&self.nobody));
+        self.runs.fetch_add(1, Ordering::Relaxed);
         self.run(move || {
             let matches =
                 matches(&memory, password.expose_secret().as_bytes(), hash.as_deref().unwrap_or(&nobody))?;
             Ok(matches && hash.is_some())
         })
         .await?
+    }
+
+    /// How many passwords were hashed or checked so far.
+    #[must_use]
+    pub fn runs(&self) -> u64 {
+        self.runs.load(Ordering::Relaxed)
+    }
+
+    /// Whether a hash was made with other parameters than those of today.
+    #[must_use]
+    pub fn is_outdated(&self, hash: &str) -> bool {
+        let today = PasswordHash::new(&self.nobody);
+        match (PasswordHash::new(hash), today) {
+            (Ok(hash), Ok(today)) => {
+                (hash.algorithm, hash.version, &hash.params)
+                    != (today.algorithm, today.version, &today.params)
+            }
+            _ => true,
+        }
     }
 
     async fn run<T: Send + 'static>(
@@ -189,6 +232,8 @@ mod tests {
         let hasher = Hasher::new().unwrap();
         let hash = hasher.hash("correct horse".into()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(!hasher.is_outdated(&hash));
+        assert!(hasher.is_outdated(&hash.replace("t=2", "t=3")));
         assert!(hasher.verify("correct horse".into(), Some(hash.clone())).await.unwrap());
         assert!(!hasher.verify("Correct horse".into(), Some(hash)).await.unwrap());
     }

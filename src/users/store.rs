@@ -192,6 +192,32 @@ pub async fn credentials_of(db: &impl ConnectionTrait, pk: Uuid) -> Result<Optio
     Entity::find_by_id(pk).into_partial_model::<Credentials>().one(db).await
 }
 
+/// A user whose password is still the one of this hash, and whom nobody else changes before the end of this transaction.
+///
+/// # Errors
+/// Those of the database.
+pub async fn lock_with_password(
+    tx: &TenantTx,
+    pk: Uuid,
+    password_hash: &str,
+) -> Result<Option<Account>, DbErr> {
+    Entity::find_by_id(pk)
+        .filter(Column::PasswordHash.eq(password_hash))
+        .lock_exclusive()
+        .into_partial_model::<Account>()
+        .one(tx)
+        .await
+}
+
+/// Gives a user who is locked another password.
+///
+/// # Errors
+/// Those of the database.
+pub async fn set_password(tx: &TenantTx, pk: Uuid, password_hash: String) -> Result<(), DbErr> {
+    let change = ActiveModel { password_hash: Set(password_hash), ..Default::default() };
+    Entity::update_many().set(change).filter(Column::Pk.eq(pk)).exec(tx).await.map(|_| ())
+}
+
 /// The user with this address.
 ///
 /// # Errors
