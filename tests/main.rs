@@ -8,6 +8,8 @@ mod binding;
 #[cfg(test)]
 mod caches;
 #[cfg(test)]
+mod closing;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod conditional;
@@ -17,6 +19,8 @@ mod connections;
 mod cors;
 #[cfg(test)]
 mod embedded;
+#[cfg(test)]
+mod invitations;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
@@ -28,7 +32,11 @@ mod openapi;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]
+mod registration;
+#[cfg(test)]
 mod resolution;
+#[cfg(test)]
+mod roles;
 #[cfg(test)]
 mod session_list;
 #[cfg(test)]
