@@ -13,6 +13,7 @@ use crate::{
         swagger::{self, SwaggerError},
     },
     invitations::InvitationsApi,
+    password::PasswordApi,
     registration::RegistrationApi,
     sign_up::SignUpApi,
     state::App,
@@ -27,6 +28,8 @@ pub enum Tag {
     SignUp,
     /// Signing in and out.
     Session,
+    /// Passwords that are changed or forgotten.
+    Password,
     /// The people of a tenant.
     Users,
     /// The organization itself.
@@ -34,7 +37,8 @@ pub enum Tag {
 }
 
 /// All slices. A new one is added here and below.
-type Api = (HealthApi<App>, SignUpApi, RegistrationApi, AuthApi, UsersApi, InvitationsApi, TenantApi);
+type Api =
+    (HealthApi<App>, SignUpApi, RegistrationApi, AuthApi, PasswordApi, UsersApi, InvitationsApi, TenantApi);
 
 fn api(app: &App) -> Api {
     (
@@ -42,6 +46,7 @@ fn api(app: &App) -> Api {
         SignUpApi(app.clone()),
         RegistrationApi(app.clone()),
         AuthApi(app.clone()),
+        PasswordApi(app.clone()),
         UsersApi(app.clone()),
         InvitationsApi(app.clone()),
         TenantApi(app.clone()),

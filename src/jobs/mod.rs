@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::{
     error::ServiceError,
     mail::Letter,
+    password,
     registration::tasks::{self, AddressTask},
     state::App,
 };
@@ -28,6 +29,11 @@ pub enum Task {
     Mail(Letter),
     /// What follows from an address depends on whether it is known.
     Address(AddressTask),
+    /// Whoever has this address, as addresses are compared, gets a link to choose another password.
+    ForgottenPassword {
+        /// The address.
+        email: String,
+    },
 }
 
 impl Task {
@@ -36,16 +42,17 @@ impl Task {
         match self {
             Self::Mail(_) => "mail",
             Self::Address(_) => "address",
+            Self::ForgottenPassword { .. } => "forgotten_password",
         }
     }
 }
 
 /// For how long a worker has a job before another one may take it.
 const LEASE: Duration = Duration::from_secs(60);
+/// When work that failed is tried again.
+const RETRY_AFTER: TimeDelta = TimeDelta::seconds(30);
 /// How many jobs a worker takes at once.
 const BATCH: u32 = 10;
-/// After how long a task that failed is tried again.
-const PAUSE: TimeDelta = TimeDelta::minutes(1);
 
 /// Leaves a task in the outbox, in the transaction of what caused it. Whether it is there by this: with a `dedupe_key`, it
 /// may have been there before. All of it is encrypted, because it may be secret or personal.
@@ -104,7 +111,8 @@ async fn run(app: &App, job: &LeasedJob, task: Task) -> Outcome {
             app.mailer.deliver(letter).await;
             Outcome::Done
         }
-        Task::Address(task) => outcome(app, find_out(app, job, &task).await),
+        Task::Address(task) => done(app, find_out(app, job, &task).await),
+        Task::ForgottenPassword { email } => done(app, password::send_link(app, job, &email).await),
     }
 }
 
@@ -120,10 +128,10 @@ async fn database_of(app: &App, job: &LeasedJob) -> Result<TenantDb, ServiceErro
     Ok(app.tenancy.database_of(tenant))
 }
 
-/// What failed is tried again: nothing here fails for good but by a defect.
-fn outcome(app: &App, result: Result<(), ServiceError>) -> Outcome {
+/// What became of work that fails only where the database does: that passes.
+fn done(app: &App, result: Result<(), ServiceError>) -> Outcome {
     match result {
         Ok(()) => Outcome::Done,
-        Err(error) => Outcome::Retry { at: app.clock.now() + PAUSE, error: error.to_string() },
+        Err(error) => Outcome::Retry { at: app.clock.now() + RETRY_AFTER, error: error.to_string() },
     }
 }

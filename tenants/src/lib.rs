@@ -11,6 +11,7 @@
 //! | make a tenant | [`Tenancy::provision`], [`Provisioning`] |
 //! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
 //! | leave work for later, and do it | [`Outbox`], [`Tenancy::take_jobs`] |
+//! | count what must not happen too often | [`record_attempt`] |
 //! | find out what is wrong with an installation | [`doctor`] |
 //! | hear what other processes change in the catalog | [`Tenancy::listen`], [`Signals`] |
 //! | know what a database error means | [`fault`], [`Fault`] |
@@ -38,6 +39,7 @@ mod render;
 mod resolution;
 mod resolver;
 mod tenancy;
+mod throttle;
 
 pub use db::{CatalogDb, CatalogTx, TenantDb, TenantTx};
 pub use error::{Error, Fault, fault};
@@ -52,3 +54,4 @@ pub use provisioning::{NewTenant, Provisioning, SlugChoice};
 pub use resolution::{Status, Tenant, TenantName, served_versions};
 pub use resolver::{Resolver, ResolverFigures, ResolverOptions};
 pub use tenancy::{LANES, Settings, Tenancy};
+pub use throttle::{Counted, ThrottleKey, attempts, forget_attempts, record_attempt, withdraw_attempt};

@@ -8,12 +8,13 @@ use sqlx::PgConnection;
 use tenantry::{
     auth::Tokens,
     clock::Clock,
-    http::{Origins, Policy},
+    http::{Origins, Policy, TrustedProxies},
     jobs,
     mail::{Letter, Mailer},
     password::Hasher,
     server::Server,
     state::{App, Parts, Site},
+    throttle::Throttles,
 };
 use tenants::{PoolOptions, ResolverOptions, Tenancy};
 use tokio::sync::oneshot;
@@ -33,6 +34,10 @@ pub(crate) struct Options {
     pub(crate) tenant_sign_up: bool,
     /// Where it is from outside, if that is another place than where it listens.
     pub(crate) public_url: Option<Url>,
+    /// Whether it refuses what happens too often.
+    pub(crate) rate_limits: bool,
+    /// The proxies it believes.
+    pub(crate) proxies: &'static [&'static str],
     /// The origins whose pages may call it, beside its own.
     pub(crate) cors_origins: &'static [&'static str],
     /// How much it remembers of names and tenants.
@@ -47,6 +52,8 @@ impl Default for Options {
             lane_pool_size: PoolOptions::default().size,
             tenant_sign_up: true,
             public_url: None,
+            rate_limits: true,
+            proxies: &[],
             cors_origins: &[],
             resolver: ResolverOptions::default(),
             listens: true,
@@ -108,6 +115,7 @@ impl TestApp {
         let app = App::new(Parts {
             hasher: Hasher::new().unwrap(),
             mailer: Mailer::memory(),
+            throttles: Throttles::new(options.rate_limits),
             tenant_sign_up: options.tenant_sign_up,
             clock: clock.clone(),
             tenancy,
@@ -117,7 +125,10 @@ impl TestApp {
         let (stop, stopped) = oneshot::channel::<()>();
         let service = app.clone();
         let origins = options.cors_origins.iter().map(|origin| (*origin).to_owned());
-        let policy = Policy { origins: Origins::new("http", origins), ..Policy::default() };
+        let policy = Policy {
+            origins: Origins::new("http", origins),
+            proxies: TrustedProxies::new(options.proxies.iter().map(|proxy| proxy.parse().unwrap())),
+        };
         tokio::spawn(async move {
             let stopped = async {
                 // Dropping the sender is the signal.
