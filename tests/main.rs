@@ -8,6 +8,8 @@ mod binding;
 #[cfg(test)]
 mod caches;
 #[cfg(test)]
+mod closing;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod conditional;
@@ -19,6 +21,8 @@ mod cors;
 mod devices;
 #[cfg(test)]
 mod embedded;
+#[cfg(test)]
+mod invitations;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
@@ -32,7 +36,11 @@ mod passwords;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]
+mod registration;
+#[cfg(test)]
 mod resolution;
+#[cfg(test)]
+mod roles;
 #[cfg(test)]
 mod session_list;
 #[cfg(test)]

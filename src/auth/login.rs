@@ -169,7 +169,7 @@ async fn tell_of_new_device(
     device: &Device,
 ) -> Result<(), ServiceError> {
     let mail = Mail::NewDevice {
-        organization: tenant::organization_name(tx).await?,
+        organization: tenant::name(tx).await?,
         at: app.clock.now(),
         ip: device.ip().to_owned(),
         user_agent: device.user_agent().to_owned(),

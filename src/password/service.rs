@@ -120,7 +120,7 @@ pub(crate) async fn send_link(app: &App, job: &LeasedJob, email: &str) -> Result
     let address = Some(account.email.clone());
     let token = links::issue(&tx, account.pk, Purpose::ResetPassword, address, RESET_LIFETIME, now).await?;
     let link = app.site.account_link(&tx.tenant().slug, "reset", &token.encode());
-    let mail = Mail::ResetPassword { organization: tenant::organization_name(&tx).await?, link };
+    let mail = Mail::ResetPassword { organization: tenant::name(&tx).await?, link };
     let letter = Letter { to: (&account).into(), mail, expires_at: Some(now + RESET_LIFETIME) };
     let once = format!("reset password {}", job.id);
     if jobs::leave(app, &tx, &Task::Mail(letter), Some(once)).await? {
@@ -172,7 +172,7 @@ async fn hash_for(
     account: &Account,
     new: &Password,
 ) -> Result<String, PasswordError> {
-    let organization = tenant::organization_name(db).await?;
+    let organization = tenant::name(db).await?;
     let own_words = [
         account.username.as_str(),
         &account.email,
@@ -195,7 +195,7 @@ async fn replace(
     users::set_password(tx, account.pk, hash).await?;
     links::void(tx, account.pk, &[Purpose::ResetPassword, Purpose::ChangeEmail]).await?;
     let mail = Mail::PasswordChanged {
-        organization: tenant::organization_name(tx).await?,
+        organization: tenant::name(tx).await?,
         at: app.clock.now(),
         ip: device.ip().to_owned(),
         url: app.site.tenant_url(&tx.tenant().slug),

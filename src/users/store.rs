@@ -184,12 +184,29 @@ pub async fn find_credentials(
     Entity::find().filter(named).into_partial_model::<Credentials>().one(db).await
 }
 
-/// What the password of a user is checked against.
+/// What the password of this user is checked against.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn credentials_of(db: &impl ConnectionTrait, pk: Uuid) -> Result<Option<Credentials>, DbErr> {
     Entity::find_by_id(pk).into_partial_model::<Credentials>().one(db).await
+}
+
+/// The user with this address.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_by_email(db: &impl ConnectionTrait, email: &Email) -> Result<Option<Account>, DbErr> {
+    Entity::find().filter(Column::EmailKey.eq(email.key())).into_partial_model::<Account>().one(db).await
+}
+
+/// Whether there is an owner whose address is proven to be his.
+///
+/// # Errors
+/// Those of the database.
+pub async fn has_verified_owner(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
+    let owners = Entity::find().filter(Column::Role.eq(Role::Owner));
+    owners.filter(Column::EmailVerifiedAt.is_not_null()).count(db).await.map(|count| count > 0)
 }
 
 /// A user whose password is still the one of this hash, and whom nobody else changes before the end of this transaction.
@@ -218,30 +235,13 @@ pub async fn set_password(tx: &TenantTx, pk: Uuid, password_hash: String) -> Res
     Entity::update_many().set(change).filter(Column::Pk.eq(pk)).exec(tx).await.map(|_| ())
 }
 
-/// The user with this address.
+/// Notes when the address of a user who is locked was proven to be his.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn find_by_email(db: &impl ConnectionTrait, email: &Email) -> Result<Option<Account>, DbErr> {
-    Entity::find().filter(Column::EmailKey.eq(email.key())).into_partial_model::<Account>().one(db).await
-}
-
-/// Whether there is an owner whose address is proven to be his.
-///
-/// # Errors
-/// Those of the database.
-pub async fn has_verified_owner(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
-    let owners = Entity::find().filter(Column::Role.eq(Role::Owner));
-    owners.filter(Column::EmailVerifiedAt.is_not_null()).count(db).await.map(|count| count > 0)
-}
-
-/// Notes that an address was proven to be the user's.
-///
-/// # Errors
-/// Those of the database.
-pub async fn set_email_verified(tx: &TenantTx, pk: Uuid, now: DateTime<Utc>) -> Result<(), DbErr> {
-    let row = ActiveModel { email_verified_at: Set(Some(now)), ..Default::default() };
-    Entity::update_many().set(row).filter(Column::Pk.eq(pk)).exec(tx).await.map(|_| ())
+pub async fn set_email_verified(tx: &TenantTx, pk: Uuid, at: DateTime<Utc>) -> Result<(), DbErr> {
+    let change = ActiveModel { email_verified_at: Set(Some(at)), ..Default::default() };
+    Entity::update_many().set(change).filter(Column::Pk.eq(pk)).exec(tx).await.map(|_| ())
 }
 
 /// What of a profile is to change.
