@@ -4,14 +4,17 @@ use poem::{Endpoint, EndpointExt as _};
 use poem_openapi::{OpenApiService, Tags};
 
 use crate::{
+    account::AccountApi,
     auth::{AuthApi, TenantGate},
     error::ServiceError,
+    find::FindApi,
     http::{
         Document, Edge, Info, Policy, Problem, Routes,
         health::{HealthApi, Readiness},
         routes::RouteError,
         swagger::{self, SwaggerError},
     },
+    pages,
     sign_up::SignUpApi,
     state::App,
     tenant::TenantApi,
@@ -32,10 +35,18 @@ pub enum Tag {
 }
 
 /// All slices. A new one is added here and below.
-type Api = (HealthApi<App>, SignUpApi, AuthApi, UsersApi, TenantApi);
+type Api = (HealthApi<App>, SignUpApi, FindApi, AuthApi, UsersApi, AccountApi, TenantApi);
 
 fn api(app: &App) -> Api {
-    (HealthApi(app.clone()), SignUpApi(app.clone()), AuthApi(app.clone()), UsersApi, TenantApi)
+    (
+        HealthApi(app.clone()),
+        SignUpApi(app.clone()),
+        FindApi(app.clone()),
+        AuthApi(app.clone()),
+        UsersApi,
+        AccountApi(app.clone()),
+        TenantApi,
+    )
 }
 
 const INFO: Info = Info {
@@ -62,11 +73,15 @@ pub enum ApiError {
     Swagger(#[from] SwaggerError),
 }
 
-/// Every route there is, with what is not in the document: the document itself and its page.
+/// Every route there is, with what is not in the document: the document itself and its page, and the account pages.
 ///
 /// # Errors
 /// A defect; see [`ApiError`].
 pub fn routes() -> Result<Routes, ApiError> {
+    Ok(pages::mount(routes_of_api()?)?)
+}
+
+fn routes_of_api() -> Result<Routes, ApiError> {
     let document = document();
     Ok(swagger::mount(Routes::of(&document)?, &document)?)
 }
@@ -77,7 +92,9 @@ pub fn routes() -> Result<Routes, ApiError> {
 /// A defect; see [`ApiError`].
 pub fn endpoint(app: &App, policy: Policy) -> Result<impl Endpoint + use<>, ApiError> {
     let slices = OpenApiService::new(api(app), INFO.title, INFO.version).data(app.clone());
-    Ok(Edge::new(routes()?, slices, TenantGate(app.clone()), app.clock.clone()).policy(policy))
+    // Where a front end has the account pages, one of ours would only mislead.
+    let routes = if app.site.frontend_url.is_none() { routes()? } else { routes_of_api()? };
+    Ok(Edge::new(routes, slices, TenantGate(app.clone()), app.clock.clone()).policy(policy))
 }
 
 impl Readiness for App {

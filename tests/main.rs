@@ -8,6 +8,8 @@ mod binding;
 #[cfg(test)]
 mod caches;
 #[cfg(test)]
+mod cleanup;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod conditional;
@@ -18,6 +20,8 @@ mod cors;
 #[cfg(test)]
 mod embedded;
 #[cfg(test)]
+mod find;
+#[cfg(test)]
 mod isolation;
 #[cfg(test)]
 mod keys;
@@ -25,6 +29,10 @@ mod keys;
 mod migrations;
 #[cfg(test)]
 mod openapi;
+#[cfg(test)]
+mod own_data;
+#[cfg(test)]
+mod pages;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]

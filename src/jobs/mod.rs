@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tenants::{DataKey, Job, LeasedJob, Outbox, Outcome};
 use uuid::Uuid;
 
-use crate::{error::ServiceError, mail::Letter, state::App};
+use crate::{error::ServiceError, find, mail::Letter, state::App, users::identity::Email};
 
 /// Work to be done later.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,6 +21,11 @@ use crate::{error::ServiceError, mail::Letter, state::App};
 pub enum Task {
     /// A mail is to go out.
     Mail(Letter),
+    /// Somebody asked for the list of his organizations.
+    FindOrganizations {
+        /// The address, as it was typed.
+        email: String,
+    },
 }
 
 impl Task {
@@ -27,6 +33,7 @@ impl Task {
     fn kind(&self) -> &'static str {
         match self {
             Self::Mail(_) => "mail",
+            Self::FindOrganizations { .. } => "find_organizations",
         }
     }
 }
@@ -93,5 +100,19 @@ async fn run(app: &App, _job: &LeasedJob, task: Task) -> Outcome {
             app.mailer.deliver(letter).await;
             Outcome::Done
         }
+        Task::FindOrganizations { email } => match Email::parse(&email) {
+            Ok(email) => outcome(app, find::tell(app, &email).await),
+            Err(_) => Outcome::Done,
+        },
+    }
+}
+
+/// When to try again what the database, say, was not there for.
+const RETRY_AFTER: TimeDelta = TimeDelta::minutes(1);
+
+fn outcome(app: &App, result: Result<(), ServiceError>) -> Outcome {
+    match result {
+        Ok(()) => Outcome::Done,
+        Err(error) => Outcome::Retry { at: app.clock.now() + RETRY_AFTER, error: error.to_string() },
     }
 }

@@ -6,4 +6,5 @@ mod service;
 mod store;
 
 pub use api::{TenantApi, TenantOut};
+pub use service::organization;
 pub use store::create_settings;

@@ -20,7 +20,7 @@ use crate::{
     auth::Caller,
     entity::users::Role,
     error::ServiceError,
-    http::{Body, IfMatch, Json, Listing, Page, PageQuery, Problem, Text},
+    http::{Body, IfMatch, Json, Listing, Name, Page, PageQuery, Problem},
 };
 
 crate::output! {
@@ -95,9 +95,9 @@ crate::input! {
         /// Another username.
         pub username: Option<Username>,
         /// Another first name; may be empty.
-        pub first_name: Option<Text<0, 150>>,
+        pub first_name: Option<Name<0, 150>>,
         /// Another last name; may be empty.
-        pub last_name: Option<Text<0, 150>>,
+        pub last_name: Option<Name<0, 150>>,
         /// Another language.
         pub locale: Option<Locale>,
         /// Another time zone.
@@ -184,8 +184,8 @@ impl UsersApi {
     ) -> Result<Json<CurrentUserOut>, Problem> {
         let changes = Changes {
             username: patch.username,
-            first_name: patch.first_name.map(Text::into_string),
-            last_name: patch.last_name.map(Text::into_string),
+            first_name: patch.first_name.map(Name::into_string),
+            last_name: patch.last_name.map(Name::into_string),
             locale: patch.locale.map(Locale::into_string),
             timezone: patch.timezone.map(|zone| zone.name().to_owned()),
         };

@@ -10,6 +10,7 @@
 //! | read or write one tenant's rows | [`TenantDb`], [`TenantTx`] |
 //! | make a tenant | [`Tenancy::provision`], [`Provisioning`] |
 //! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
+//! | find the tenants of a person | [`Tenancy::tenants_with_email`] |
 //! | leave work for later, and do it | [`Outbox`], [`Tenancy::take_jobs`] |
 //! | find out what is wrong with an installation | [`doctor`] |
 //! | hear what other processes change in the catalog | [`Tenancy::listen`], [`Signals`] |
@@ -22,6 +23,7 @@
 mod connection;
 mod db;
 pub mod doctor;
+mod email_index;
 pub mod entity;
 mod error;
 mod fleet;

@@ -33,6 +33,8 @@ pub(crate) struct Options {
     pub(crate) tenant_sign_up: bool,
     /// Where it is from outside, if that is another place than where it listens.
     pub(crate) public_url: Option<Url>,
+    /// Where the account pages are, if not here.
+    pub(crate) frontend_url: Option<Url>,
     /// The origins whose pages may call it, beside its own.
     pub(crate) cors_origins: &'static [&'static str],
     /// How much it remembers of names and tenants.
@@ -47,6 +49,7 @@ impl Default for Options {
             lane_pool_size: PoolOptions::default().size,
             tenant_sign_up: true,
             public_url: None,
+            frontend_url: None,
             cors_origins: &[],
             resolver: ResolverOptions::default(),
             listens: true,
@@ -103,7 +106,8 @@ impl TestApp {
         let public_url = options
             .public_url
             .unwrap_or_else(|| format!("http://localhost:{}", address.port()).parse().unwrap());
-        let site = Site { base_domain: "localhost".into(), public_url };
+        let frontend_url = options.frontend_url;
+        let site = Site { base_domain: "localhost".into(), public_url, frontend_url };
         let tokens = Tokens::load(&tenancy, clock.clone(), site.issuer()).await.unwrap();
         let app = App::new(Parts {
             hasher: Hasher::new().unwrap(),
