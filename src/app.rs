@@ -14,7 +14,9 @@ use crate::{
         routes::RouteError,
         swagger::{self, SwaggerError},
     },
+    invitations::InvitationsApi,
     pages,
+    registration::RegistrationApi,
     sign_up::SignUpApi,
     state::App,
     tenant::TenantApi,
@@ -24,7 +26,7 @@ use crate::{
 /// What the operations are sorted by in the document.
 #[derive(Tags)]
 pub enum Tag {
-    /// How organizations come to be.
+    /// How organizations come to be, and how people come into one.
     SignUp,
     /// Signing in and out.
     Session,
@@ -35,17 +37,29 @@ pub enum Tag {
 }
 
 /// All slices. A new one is added here and below.
-type Api = (HealthApi<App>, SignUpApi, FindApi, AuthApi, UsersApi, AccountApi, TenantApi);
+type Api = (
+    HealthApi<App>,
+    SignUpApi,
+    FindApi,
+    RegistrationApi,
+    AuthApi,
+    UsersApi,
+    AccountApi,
+    InvitationsApi,
+    TenantApi,
+);
 
 fn api(app: &App) -> Api {
     (
         HealthApi(app.clone()),
         SignUpApi(app.clone()),
         FindApi(app.clone()),
+        RegistrationApi(app.clone()),
         AuthApi(app.clone()),
-        UsersApi,
+        UsersApi(app.clone()),
         AccountApi(app.clone()),
-        TenantApi,
+        InvitationsApi(app.clone()),
+        TenantApi(app.clone()),
     )
 }
 

@@ -5,7 +5,8 @@
 //! 1. [`http`] is the contract every endpoint has in common. Its edge checks what is asked, in one fixed order.
 //! 2. [`auth`] is the gate: it finds the tenant and the user, and hands the endpoint a [`tenants::TenantDb`] and an
 //!    [`auth::Caller`]. There is no other way to a tenant's rows.
-//! 3. A slice answers: [`sign_up`], [`auth`], [`users`], [`account`], [`tenant`], [`find`], [`operators`]. In each, `api` knows HTTP, `service` the rules,
+//! 3. A slice answers: [`sign_up`], [`registration`], [`auth`], [`users`], [`account`],
+//!    [`invitations`], [`tenant`], [`find`], [`operators`]. In each, `api` knows HTTP, `service` the rules,
 //!    `store` the queries.
 //! 4. [`error`] turns what went wrong below into an answer.
 //!
@@ -20,6 +21,7 @@ pub mod account;
 pub mod app;
 pub mod auth;
 pub mod backend;
+pub mod cleanup;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -28,12 +30,14 @@ pub mod entity;
 pub mod error;
 pub mod find;
 pub mod http;
+pub mod invitations;
 pub mod jobs;
 pub mod mail;
 pub mod operators;
 pub mod pages;
 pub mod password;
 pub mod printable;
+pub mod registration;
 pub mod server;
 pub mod sign_up;
 pub mod state;

@@ -13,9 +13,6 @@ pub enum AccountError {
     /// The link is none, was used, has expired, or a newer one has taken its place.
     #[error("the link does not work")]
     InvalidToken,
-    /// Somebody who manages everything has to stay.
-    #[error("the account is the last owner's")]
-    LastOwner,
     /// The account was deleted since the access token was checked.
     #[error("the account is gone")]
     Gone,
@@ -45,14 +42,8 @@ impl From<HasherError> for AccountError {
 impl From<AccountError> for Problem {
     fn from(error: AccountError) -> Self {
         match error {
-            AccountError::WrongPassword => {
-                Self::field("password", "Your password was entered incorrectly. Please enter it again.")
-            }
+            AccountError::WrongPassword => Self::field("password", "Invalid password."),
             AccountError::InvalidToken => Self::field("token", "Invalid value."),
-            AccountError::LastOwner => Self::conflict(
-                "last_owner",
-                "The last owner can't leave: make somebody else an owner, or close the organization.",
-            ),
             AccountError::Gone => Self::token_not_valid(),
             AccountError::User(error) => error.into(),
             AccountError::Problem(problem) => problem,

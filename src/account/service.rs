@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use secrecy::SecretString;
-use tenants::{DataKey, TenantDb};
+use tenants::TenantDb;
 use uuid::Uuid;
 
 use super::error::AccountError;
@@ -13,7 +13,7 @@ use crate::{
     mail::{self, Letter, Mail, Recipient},
     state::App,
     tenant,
-    users::{self, CurrentUserOut, UserError, identity::Email},
+    users::{self, CurrentUserOut, Roster, UserError, identity::Email},
 };
 
 /// How long the link to a new address works: until the evening of the next day for who reads mail once a day.
@@ -21,7 +21,7 @@ const CONFIRMATION_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
 /// Whether this is the user's password.
 async fn confirm(app: &App, db: &TenantDb, user: Uuid, password: SecretString) -> Result<(), AccountError> {
-    let hash = users::password_hash(db, user).await?;
+    let hash = users::credentials_of(db, user).await?.map(|credentials| credentials.password_hash);
     if app.hasher.verify(password, hash).await? { Ok(()) } else { Err(AccountError::WrongPassword) }
 }
 
@@ -46,7 +46,7 @@ pub(super) async fn ask_for_email(
     let letter = Letter {
         to: Recipient { email: email.as_str().to_owned(), ..Recipient::from(&account) },
         mail: Mail::ConfirmEmail {
-            organization: tenant::organization(&tx).await?,
+            organization: tenant::organization_name(&tx).await?,
             link: app.site.account_link(&db.tenant().slug, "email", &token.encode()),
         },
         expires_at: Some(now + CONFIRMATION_LIFETIME),
@@ -68,15 +68,14 @@ pub(super) async fn prove_email(app: &App, db: &TenantDb, token: &str) -> Result
     let link = links::redeem(&tx, &token, Purpose::ChangeEmail, now).await?;
     let email = link.and_then(|link| Email::parse(&link.email?).ok()).ok_or(AccountError::InvalidToken)?;
     users::set_email(&tx, before.pk, &email, now).await?;
-    let index = app.tenancy.key(DataKey::BlindIndex);
-    let old = Email::parse(&before.email).ok().map(|old| index.mac(old.key().as_bytes()));
-    tx.index_email(old.as_ref(), Some(&index.mac(email.key().as_bytes()))).await?;
+    let [old, new] = [before.email.as_str(), email.as_str()].map(|email| users::blind(app, email));
+    tx.index_email(Some(&old), Some(&new)).await?;
     // Who reads the old address only must not get in by what was sent there.
     links::void(&tx, before.pk, &[Purpose::ResetPassword, Purpose::VerifyEmail]).await?;
     let letter = Letter {
         to: (&before).into(),
         mail: Mail::EmailChanged {
-            organization: tenant::organization(&tx).await?,
+            organization: tenant::organization_name(&tx).await?,
             email: email.as_str().to_owned(),
             at: now,
         },
@@ -98,18 +97,10 @@ pub(super) async fn delete(
 ) -> Result<(), AccountError> {
     confirm(app, db, user, password).await?;
     let tx = db.begin().await?;
-    let is_last_owner = users::is_last_owner(&tx, user).await?;
-    let account = users::lock(&tx, user).await?.ok_or(AccountError::Gone)?;
-    if_match.check(&CurrentUserOut::from(&account))?;
-    if is_last_owner {
-        return Err(AccountError::LastOwner);
-    }
-    users::delete(&tx, user).await?;
-    if let Ok(email) = Email::parse(&account.email) {
-        let blind = app.tenancy.key(DataKey::BlindIndex).mac(email.key().as_bytes());
-        tx.index_email(Some(&blind), None).await?;
-    }
-    tx.commit().await?;
-    tracing::info!(tenant = %db.tenant().id, %user, "a user has deleted himself");
-    Ok(())
+    let roster = Roster::lock(&tx, &[user]).await?;
+    let account = roster.get(user).ok_or(AccountError::Gone)?;
+    if_match.check(&CurrentUserOut::from(account))?;
+    roster.guard_last_owner(user)?;
+    users::remove(app, &tx, account).await?;
+    Ok(tx.commit().await?)
 }

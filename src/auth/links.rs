@@ -56,7 +56,7 @@ impl std::fmt::Debug for LinkToken {
 /// # Errors
 /// Those of the database.
 pub async fn issue(
-    tx: &TenantTx,
+    tx: &impl ConnectionTrait,
     user: Uuid,
     purpose: Purpose,
     email: Option<String>,
@@ -117,7 +117,7 @@ pub async fn find(
 ///
 /// # Errors
 /// Those of the database.
-pub async fn void(tx: &TenantTx, user: Uuid, purposes: &[Purpose]) -> Result<(), DbErr> {
+pub async fn void(tx: &impl ConnectionTrait, user: Uuid, purposes: &[Purpose]) -> Result<(), DbErr> {
     Entity::delete_many()
         .filter(Column::UserPk.eq(user))
         .filter(Column::Purpose.is_in(purposes.iter().copied()))

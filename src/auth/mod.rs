@@ -18,5 +18,6 @@ pub use gate::TenantGate;
 pub use keyring::{KeyError, PublicKey};
 pub use rotation::{KeyState, KeySummary, Rotation, Start};
 pub use service::{LoginOut, TokensOut, sign_in};
+pub(crate) use sessions::make_room;
 pub use sessions::{Device, end_sessions};
 pub use tokens::{Claims, Subject, TokenError, TokenFigures, Tokens};

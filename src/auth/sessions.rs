@@ -77,7 +77,7 @@ pub(super) async fn create(db: &impl ConnectionTrait, new: NewSession<'_>) -> Re
 
 /// Deletes the user's sessions that have ended by themselves and, so that one more is not too many, those that were not
 /// used for the longest time.
-pub(super) async fn make_room(
+pub(crate) async fn make_room(
     db: &impl ConnectionTrait,
     user: Uuid,
     now: DateTime<Utc>,

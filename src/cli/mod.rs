@@ -137,6 +137,8 @@ pub enum Tenant {
     Suspend(TenantName),
     /// Let the users of a suspended tenant in again
     Resume(TenantName),
+    /// Open a tenant again that its owner closed
+    Restore(TenantName),
 }
 
 /// The arguments of `tenant create`.

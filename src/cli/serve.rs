@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     backend::{Backend, Use},
+    cleanup,
     config::Config,
     http::{Origins, Policy, TrustedProxies},
     server::{Server, stop_signal},
@@ -40,6 +41,8 @@ async fn serve_on(
         tokio::select! {
             () = stop => {}
             error = backend.ended() => ended = Some(error),
+            // Goes on until then; a statement that is under way comes to its end.
+            () = cleanup::forever(&app) => {}
         }
     };
     server.run(&app, policy(config), stop, config.shutdown_timeout).await?;

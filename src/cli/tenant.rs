@@ -27,6 +27,7 @@ pub(super) async fn tenant(context: &Context, command: Tenant) -> Result<Exit, F
         Tenant::Seed(arguments) => seed::seed(context, &arguments).await,
         Tenant::Suspend(tenant) => set_suspended(context, tenant.slug, true).await,
         Tenant::Resume(tenant) => set_suspended(context, tenant.slug, false).await,
+        Tenant::Restore(tenant) => restore(context, tenant.slug).await,
     }
 }
 
@@ -137,12 +138,25 @@ async fn list(context: &Context, arguments: TenantList) -> Result<Exit, Failure>
     Ok(Exit::Ok)
 }
 
+/// What a command made of a tenant.
+#[derive(Serialize)]
+struct Changed {
+    slug: String,
+    status: &'static str,
+}
+
+async fn restore(context: &Context, slug: Slug) -> Result<Exit, Failure> {
+    let tenancy = context.open_tenancy().await?;
+    let result = tenancy.restore(&slug).await;
+    tenancy.finish(result).await?;
+    let changed = Changed { slug: slug.to_string(), status: Status::Active.as_str() };
+    context.output.answer(&changed, |Changed { slug, .. }| {
+        format!("Restored {slug}: its users can work again, with the sessions they had.")
+    })?;
+    Ok(Exit::Ok)
+}
+
 async fn set_suspended(context: &Context, slug: Slug, suspended: bool) -> Result<Exit, Failure> {
-    #[derive(Serialize)]
-    struct Changed {
-        slug: String,
-        status: &'static str,
-    }
     let tenancy = context.open_tenancy().await?;
     let result = tenancy.set_suspended(&slug, suspended).await;
     tenancy.finish(result).await?;

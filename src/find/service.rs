@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tenants::{DataKey, Status, TenantName};
+use tenants::{Status, TenantName};
 
 use crate::{
     error::ServiceError,
@@ -15,7 +15,7 @@ use crate::{
 /// Mails the organizations that have an active user with this address to the address as they have it: what somebody typed
 /// into a form is nobody's address. Nothing goes out if there are none.
 pub(crate) async fn tell(app: &App, email: &Email) -> Result<(), ServiceError> {
-    let blind = app.tenancy.key(DataKey::BlindIndex).mac(email.key().as_bytes());
+    let blind = users::blind(app, email.as_str());
     let mut found: BTreeMap<String, (Recipient, Vec<OrganizationLink>)> = BTreeMap::new();
     for id in app.tenancy.tenants_with_email(&blind).await? {
         let tenant = app.tenancy.resolver().resolve(TenantName::Id(id)).await?;
@@ -24,8 +24,9 @@ pub(crate) async fn tell(app: &App, email: &Email) -> Result<(), ServiceError> {
         let url = app.site.tenant_url(&tenant.slug);
         let db = app.tenancy.database_of(tenant);
         // The index says where to look; whether the person is there, only the organization knows.
-        let Some(account) = users::find_by_email(&db, email).await? else { continue };
-        let link = OrganizationLink { name: tenant::organization(&db).await?, url };
+        let account = users::find_by_email(&db, email).await?.filter(|account| account.is_active);
+        let Some(account) = account else { continue };
+        let link = OrganizationLink { name: tenant::organization_name(&db).await?, url };
         found
             .entry(account.email.clone())
             .or_insert_with(|| (Recipient::from(&account), Vec::new()))

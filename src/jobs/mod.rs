@@ -10,10 +10,17 @@ use chrono::TimeDelta;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tenants::{DataKey, Job, LeasedJob, Outbox, Outcome};
+use tenants::{DataKey, Job, LeasedJob, Outbox, Outcome, TenantDb, TenantName};
 use uuid::Uuid;
 
-use crate::{error::ServiceError, find, mail::Letter, state::App, users::identity::Email};
+use crate::{
+    error::ServiceError,
+    find,
+    mail::Letter,
+    registration::tasks::{self, AddressTask},
+    state::App,
+    users::identity::Email,
+};
 
 /// Work to be done later.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,6 +28,8 @@ use crate::{error::ServiceError, find, mail::Letter, state::App, users::identity
 pub enum Task {
     /// A mail is to go out.
     Mail(Letter),
+    /// What follows from an address depends on whether it is known.
+    Address(AddressTask),
     /// Somebody asked for the list of his organizations.
     FindOrganizations {
         /// The address, as it was typed.
@@ -33,6 +42,7 @@ impl Task {
     fn kind(&self) -> &'static str {
         match self {
             Self::Mail(_) => "mail",
+            Self::Address(_) => "address",
             Self::FindOrganizations { .. } => "find_organizations",
         }
     }
@@ -42,6 +52,8 @@ impl Task {
 const LEASE: Duration = Duration::from_secs(60);
 /// How many jobs a worker takes at once.
 const BATCH: u32 = 10;
+/// After how long a task that failed is tried again.
+const PAUSE: TimeDelta = TimeDelta::minutes(1);
 
 /// Leaves a task in the outbox, in the transaction of what caused it. Whether it is there by this: with a `dedupe_key`, it
 /// may have been there before. All of it is encrypted, because it may be secret or personal.
@@ -94,12 +106,13 @@ pub async fn run_due(app: &App) -> Result<usize, ServiceError> {
     Ok(jobs.len())
 }
 
-async fn run(app: &App, _job: &LeasedJob, task: Task) -> Outcome {
+async fn run(app: &App, job: &LeasedJob, task: Task) -> Outcome {
     match task {
         Task::Mail(letter) => {
             app.mailer.deliver(letter).await;
             Outcome::Done
         }
+        Task::Address(task) => outcome(app, find_out(app, job, &task).await),
         Task::FindOrganizations { email } => match Email::parse(&email) {
             Ok(email) => outcome(app, find::tell(app, &email).await),
             Err(_) => Outcome::Done,
@@ -107,12 +120,22 @@ async fn run(app: &App, _job: &LeasedJob, task: Task) -> Outcome {
     }
 }
 
-/// When to try again what the database, say, was not there for.
-const RETRY_AFTER: TimeDelta = TimeDelta::minutes(1);
+async fn find_out(app: &App, job: &LeasedJob, task: &AddressTask) -> Result<(), ServiceError> {
+    tasks::run(app, &database_of(app, job).await?, job, task).await
+}
 
+/// The database of the tenant that left the job.
+async fn database_of(app: &App, job: &LeasedJob) -> Result<TenantDb, ServiceError> {
+    let gone = || tenants::Error::NoSuchTenant(job.tenant_id.unwrap_or_default().to_string());
+    let name = TenantName::Id(job.tenant_id.ok_or_else(gone)?);
+    let tenant = app.tenancy.resolver().resolve(name).await?.ok_or_else(gone)?;
+    Ok(app.tenancy.database_of(tenant))
+}
+
+/// What failed is tried again: nothing here fails for good but by a defect.
 fn outcome(app: &App, result: Result<(), ServiceError>) -> Outcome {
     match result {
         Ok(()) => Outcome::Done,
-        Err(error) => Outcome::Retry { at: app.clock.now() + RETRY_AFTER, error: error.to_string() },
+        Err(error) => Outcome::Retry { at: app.clock.now() + PAUSE, error: error.to_string() },
     }
 }

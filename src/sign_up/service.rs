@@ -11,6 +11,7 @@ use crate::{
     auth::{Device, TokensOut, sign_in},
     entity::users::Role,
     error::ServiceError,
+    registration::mail_link,
     state::App,
     tenant::create_settings,
     users::{
@@ -87,7 +88,7 @@ async fn prepare(app: &App, new: NewOrganization) -> Result<Prepared, SignUpErro
         tenants::Error::SlugTaken => SignUpError::SlugTaken(slug),
         error => ServiceError::from(error).into(),
     })?;
-    create_settings(&provisioning, new.name, now).await?;
+    create_settings(&provisioning, new.name.clone(), now).await?;
     let blind = app.tenancy.key(DataKey::BlindIndex).mac(new.email.key().as_bytes());
     let owner = NewUser {
         pk: app.clock.uuid_v7(),
@@ -102,6 +103,7 @@ async fn prepare(app: &App, new: NewOrganization) -> Result<Prepared, SignUpErro
     };
     let owner = users::insert(&provisioning, owner).await?;
     provisioning.index_email(&blind).await?;
+    mail_link(app, &provisioning, provisioning.slug(), &new.name, &owner).await?;
     Ok(Prepared { provisioning, id, owner })
 }
 

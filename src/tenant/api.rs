@@ -16,13 +16,15 @@ use super::{
 };
 use crate::{
     app::Tag,
-    auth::{AdminCaller, Caller},
+    auth::{AdminCaller, Caller, OwnerCaller},
     entity::settings::{Model, SignUpPolicy},
     error::ServiceError,
     http::{
-        Body, IfMatch, Json, Name, Problem,
+        Body, IfMatch, Json, Name, NoContent, Problem,
         input::{Field, List, Wrong, choice},
     },
+    state::App,
+    users::identity::Credential,
 };
 
 crate::output! {
@@ -62,6 +64,14 @@ crate::input! {
     }
 }
 
+crate::input! {
+    /// Who closes the organization.
+    pub struct TenantCloseIn {
+        /// The password of the signed-in owner.
+        pub password: Credential,
+    }
+}
+
 impl Field for SignUpPolicy {
     fn from_value(value: Value) -> Result<Self, Wrong> {
         choice(value)
@@ -85,7 +95,7 @@ impl TenantOut {
 }
 
 /// The endpoints of this slice.
-pub struct TenantApi;
+pub struct TenantApi(pub App);
 
 #[OpenApi(tag = "Tag::Tenant")]
 impl TenantApi {
@@ -119,6 +129,26 @@ impl TenantApi {
         let settings = service::update(&tx, changes).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(Json(TenantOut::new(db.tenant(), settings)?))
+    }
+
+    /// Close the organization
+    ///
+    /// For owners. From the next request on it is not found any more, and nobody is signed in. Its slug stays taken. Until it
+    /// is purged, an operator can restore it as it was.
+    #[oai(path = "/api/tenant", method = "delete", operation_id = "closeTenant")]
+    async fn close(
+        &self,
+        owner: OwnerCaller,
+        Data(db): Data<&TenantDb>,
+        if_match: IfMatch,
+        Body(input): Body<TenantCloseIn>,
+    ) -> Result<NoContent, Problem> {
+        service::check_password(&self.0, db, &owner.0, input.password.secret().clone()).await?;
+        let tx = db.begin().await.map_err(ServiceError::from)?;
+        let current = store::lock(&tx).await.map_err(ServiceError::from)?;
+        if_match.check(&TenantOut::new(db.tenant(), current)?)?;
+        service::close(&self.0, tx, &owner.0).await?;
+        Ok(NoContent)
     }
 }
 

@@ -1,19 +1,112 @@
 //! The rules of a tenant's settings.
 
+use std::collections::HashSet;
+
 use sea_orm::ConnectionTrait;
-use tenants::TenantTx;
+use secrecy::SecretString;
+use tenants::{TenantDb, TenantTx};
 
 use super::store::{self, Changes};
-use crate::{entity::settings::Model, error::ServiceError};
+use crate::{
+    auth::Caller,
+    entity::{
+        settings::{Model, SignUpPolicy},
+        users::Role,
+    },
+    error::ServiceError,
+    http::Problem,
+    state::App,
+    users::{self, identity::Email},
+};
 
-/// The organization's name, as its people see it.
+/// Who may sign up by himself.
+#[derive(Clone, Debug)]
+pub struct SignUpRules {
+    policy: SignUpPolicy,
+    domains: HashSet<String>,
+    /// The organization's name.
+    pub organization: String,
+}
+
+impl SignUpRules {
+    /// Whether there is anybody at all who may.
+    #[must_use]
+    pub fn admit_somebody(&self) -> bool {
+        self.policy == SignUpPolicy::Open || !self.domains.is_empty()
+    }
+
+    /// Whether somebody with this address may.
+    #[must_use]
+    pub fn admit(&self, email: &Email) -> bool {
+        self.policy == SignUpPolicy::Open || self.domains.contains(email.domain())
+    }
+}
+
+/// Who may sign up by himself, and where.
 ///
 /// # Errors
-/// Those of the database; or there is none.
-pub async fn organization(db: &impl ConnectionTrait) -> Result<String, ServiceError> {
-    let settings = store::settings(db).await?;
-    let missing = || tenants::Error::Damaged("a tenant without its row of settings".into());
-    Ok(settings.ok_or_else(missing)?.name)
+/// Those of the database.
+pub async fn sign_up_rules(db: &impl ConnectionTrait) -> Result<SignUpRules, ServiceError> {
+    let settings = store::settings(db).await?.ok_or_else(no_settings)?;
+    let domains = serde_json::from_value(settings.allowed_email_domains)
+        .map_err(|error| tenants::Error::Damaged(format!("the allowed domains of a tenant: {error}")))?;
+    Ok(SignUpRules { policy: settings.sign_up_policy, domains, organization: settings.name })
+}
+
+/// The organization's name.
+///
+/// # Errors
+/// Those of the database.
+pub async fn organization_name(db: &impl ConnectionTrait) -> Result<String, ServiceError> {
+    Ok(store::settings(db).await?.ok_or_else(no_settings)?.name)
+}
+
+/// Counts one more invitation, and says how many that makes. Nobody else counts before the end of this transaction.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count_invitation(tx: &TenantTx) -> Result<i32, ServiceError> {
+    Ok(store::count_invitation(tx).await?.ok_or_else(no_settings)?.invitations_sent)
+}
+
+fn no_settings() -> ServiceError {
+    tenants::Error::Damaged("a tenant has no row of settings".into()).into()
+}
+
+/// Checks that an owner who wants to close the organization is who he says he is.
+pub(super) async fn check_password(
+    app: &App,
+    db: &TenantDb,
+    owner: &Caller,
+    password: SecretString,
+) -> Result<(), Problem> {
+    let credentials = users::credentials_of(db, owner.account.pk).await.map_err(ServiceError::from)?;
+    let hash = credentials.map(|credentials| credentials.password_hash);
+    if app.hasher.verify(password, hash).await.map_err(ServiceError::from)? {
+        Ok(())
+    } else {
+        Err(Problem::field("password", "Invalid password."))
+    }
+}
+
+/// Closes the organization, whose settings are locked: from the next request on nobody finds it. An operator can restore it
+/// while its grace period lasts.
+pub(super) async fn close(app: &App, tx: TenantTx, owner: &Caller) -> Result<(), Problem> {
+    let account = users::lock(&tx, owner.account.pk).await.map_err(ServiceError::from)?;
+    match account.filter(|account| account.is_active).map(|account| account.role) {
+        Some(Role::Owner) => {}
+        Some(_) => return Err(Problem::permission_denied()),
+        None => return Err(Problem::token_not_valid()),
+    }
+    // By the login that owns the schema, in a transaction of its own: a tenant's role can't take its own right away. What is
+    // locked here stays so until that is done.
+    let id = tx.tenant().id;
+    app.tenancy.close_tenant(id, app.clock.now()).await.map_err(|error| match error {
+        tenants::Error::NoSuchTenant(_) => Problem::tenant_not_found(),
+        error => ServiceError::from(error).into(),
+    })?;
+    tracing::info!(tenant = %id, user = %owner.account.pk, "an organization was closed");
+    Ok(())
 }
 
 /// Changes the settings, whose row is locked. The name is written where the tenant's people see it and where operators

@@ -2,8 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue, ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait,
-    QueryFilter, QuerySelect,
+    ActiveModelTrait, ActiveValue,
+    ActiveValue::Set,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect,
+    sea_query::{Expr, ExprTrait as _},
 };
 use tenants::TenantTx;
 
@@ -36,6 +38,13 @@ pub(super) async fn settings(db: &impl ConnectionTrait) -> Result<Option<Model>,
 /// The settings, which nobody else changes before the end of this transaction.
 pub(super) async fn lock(tx: &TenantTx) -> Result<Option<Model>, DbErr> {
     Entity::find_by_id(SINGLETON).lock_exclusive().one(tx).await
+}
+
+/// Counts one more invitation, and returns the settings with it. Nobody else counts before the end of this transaction.
+pub(super) async fn count_invitation(tx: &TenantTx) -> Result<Option<Model>, DbErr> {
+    let one_more = Expr::col(Column::InvitationsSent).add(1);
+    let update = Entity::update_many().col_expr(Column::InvitationsSent, one_more);
+    Ok(update.filter(Column::Singleton.eq(SINGLETON)).exec_with_returning(tx).await?.pop())
 }
 
 /// What of the settings is to change.

@@ -6,6 +6,7 @@ use poem_openapi::{
     OpenApi,
     param::{Path, Query},
 };
+use serde_json::Value;
 use tenants::TenantDb;
 use uuid::Uuid;
 
@@ -13,14 +14,19 @@ use super::{
     Account,
     identity::Username,
     profile::{Locale, Timezone},
-    store::{self, Changes, Filter},
+    service::{self, Change},
+    store::{self, Changes, Filter, Standing},
 };
 use crate::{
     app::Tag,
-    auth::Caller,
+    auth::{AdminCaller, Caller},
     entity::users::Role,
     error::ServiceError,
-    http::{Body, IfMatch, Json, Listing, Name, Page, PageQuery, Problem},
+    http::{
+        Body, IfMatch, Json, Listing, Name, NoContent, Page, PageQuery, Problem,
+        input::{Field, Wrong, choice},
+    },
+    state::App,
 };
 
 crate::output! {
@@ -105,6 +111,22 @@ crate::input! {
     }
 }
 
+crate::input! {
+    /// What to change of another user. What is left out stays.
+    pub struct UserPatch {
+        /// What the user may do from the next request on.
+        pub role: Option<Role>,
+        /// Whether the user may sign in. Who may not is signed out everywhere.
+        pub is_active: Option<bool>,
+    }
+}
+
+impl Field for Role {
+    fn from_value(value: Value) -> Result<Self, Wrong> {
+        choice(value)
+    }
+}
+
 impl From<Account> for UserOut {
     fn from(account: Account) -> Self {
         Self {
@@ -162,7 +184,7 @@ impl Listing for Users {
 }
 
 /// The endpoints of this slice.
-pub struct UsersApi;
+pub struct UsersApi(pub App);
 
 #[expect(clippy::unused_async, reason = "operations are async, whether they wait for anything or not")]
 #[OpenApi(tag = "Tag::Users")]
@@ -230,5 +252,47 @@ impl UsersApi {
     ) -> Result<Json<UserOut>, Problem> {
         let account = store::find(db, pk.0).await.map_err(ServiceError::from)?;
         Ok(Json(account.ok_or_else(Problem::not_found)?.into()))
+    }
+
+    /// Change what a user may do
+    ///
+    /// For admins and owners. Only an owner makes and changes owners, and there is always one who may sign in.
+    #[oai(path = "/api/users/:pk", method = "patch", operation_id = "updateUser")]
+    async fn update(
+        &self,
+        admin: AdminCaller,
+        Data(db): Data<&TenantDb>,
+        /// The user's id.
+        pk: Path<Uuid>,
+        if_match: IfMatch,
+        Body(patch): Body<UserPatch>,
+    ) -> Result<Json<UserOut>, Problem> {
+        let standing = Standing { role: patch.role, is_active: patch.is_active };
+        let tx = db.begin().await.map_err(ServiceError::from)?;
+        let current = service::lock_for(&tx, &admin.0, pk.0, Change::Standing(standing)).await?;
+        if_match.check(&UserOut::from(current.clone()))?;
+        let account = service::set_standing(&tx, current, standing).await?;
+        tx.commit().await.map_err(ServiceError::from)?;
+        Ok(Json(account.into()))
+    }
+
+    /// Remove a user
+    ///
+    /// For admins and owners. Only an owner removes owners, and there is always one who may sign in.
+    #[oai(path = "/api/users/:pk", method = "delete", operation_id = "removeUser")]
+    async fn remove(
+        &self,
+        admin: AdminCaller,
+        Data(db): Data<&TenantDb>,
+        /// The user's id.
+        pk: Path<Uuid>,
+        if_match: IfMatch,
+    ) -> Result<NoContent, Problem> {
+        let tx = db.begin().await.map_err(ServiceError::from)?;
+        let account = service::lock_for(&tx, &admin.0, pk.0, Change::Removal).await?;
+        if_match.check(&UserOut::from(account.clone()))?;
+        service::remove(&self.0, &tx, &account).await?;
+        tx.commit().await.map_err(ServiceError::from)?;
+        Ok(NoContent)
     }
 }

@@ -3,14 +3,15 @@
 pub mod api;
 mod error;
 pub mod identity;
-mod lifecycle;
 mod profile;
+mod service;
 mod store;
 
 pub use api::{CurrentUserOut, UserBrief, UserOut, UsersApi};
 pub use error::UserError;
-pub use lifecycle::{delete, find_by_email, is_email_taken, is_last_owner, password_hash, set_email};
+pub use service::{Roster, blind, join, remove};
 pub use store::{
-    Account, Credentials, Login, NewUser, count_all, find, find_credentials, insert, insert_many, lock,
+    Account, Credentials, Login, NewUser, count_all, credentials_of, find, find_by_email, find_credentials,
+    has_verified_owner, insert, insert_many, is_email_taken, lock, set_email, set_email_verified,
     taken_usernames,
 };

@@ -184,6 +184,40 @@ pub async fn find_credentials(
     Entity::find().filter(named).into_partial_model::<Credentials>().one(db).await
 }
 
+/// What the password of a user is checked against.
+///
+/// # Errors
+/// Those of the database.
+pub async fn credentials_of(db: &impl ConnectionTrait, pk: Uuid) -> Result<Option<Credentials>, DbErr> {
+    Entity::find_by_id(pk).into_partial_model::<Credentials>().one(db).await
+}
+
+/// The user with this address.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find_by_email(db: &impl ConnectionTrait, email: &Email) -> Result<Option<Account>, DbErr> {
+    Entity::find().filter(Column::EmailKey.eq(email.key())).into_partial_model::<Account>().one(db).await
+}
+
+/// Whether there is an owner whose address is proven to be his.
+///
+/// # Errors
+/// Those of the database.
+pub async fn has_verified_owner(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
+    let owners = Entity::find().filter(Column::Role.eq(Role::Owner));
+    owners.filter(Column::EmailVerifiedAt.is_not_null()).count(db).await.map(|count| count > 0)
+}
+
+/// Notes that an address was proven to be the user's.
+///
+/// # Errors
+/// Those of the database.
+pub async fn set_email_verified(tx: &TenantTx, pk: Uuid, now: DateTime<Utc>) -> Result<(), DbErr> {
+    let row = ActiveModel { email_verified_at: Set(Some(now)), ..Default::default() };
+    Entity::update_many().set(row).filter(Column::Pk.eq(pk)).exec(tx).await.map(|_| ())
+}
+
 /// What of a profile is to change.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -200,6 +234,77 @@ pub(super) struct Changes {
 /// Those of the database.
 pub async fn lock(tx: &TenantTx, pk: Uuid) -> Result<Option<Account>, DbErr> {
     Entity::find_by_id(pk).lock_exclusive().into_partial_model::<Account>().one(tx).await
+}
+
+/// Whether somebody else than this user has the address.
+///
+/// # Errors
+/// Those of the database.
+pub async fn is_email_taken(db: &impl ConnectionTrait, email: &Email, by_not: Uuid) -> Result<bool, DbErr> {
+    let others = Entity::find().filter(Column::EmailKey.eq(email.key())).filter(Column::Pk.ne(by_not));
+    Ok(others.count(db).await? > 0)
+}
+
+/// Gives a user that is locked another address, which has just been proven to be his.
+///
+/// # Errors
+/// Somebody else has it, or those of the database.
+pub async fn set_email(
+    tx: &TenantTx,
+    pk: Uuid,
+    email: &Email,
+    now: DateTime<Utc>,
+) -> Result<Account, UserError> {
+    let row = ActiveModel {
+        pk: Set(pk),
+        email: Set(email.as_str().to_owned()),
+        email_key: Set(email.key().to_owned()),
+        email_verified_at: Set(Some(now)),
+        ..Default::default()
+    };
+    Ok(Entity::update(row).exec(tx).await?.into())
+}
+
+/// Users by their keys, and every owner who may sign in, in the order of their keys and locked in it.
+pub(super) async fn lock_with_owners(tx: &TenantTx, pks: &[Uuid]) -> Result<Vec<Account>, DbErr> {
+    let owns = Condition::all().add(Column::Role.eq(Role::Owner)).add(Column::IsActive.eq(true));
+    Entity::find()
+        .filter(Condition::any().add(Column::Pk.is_in(pks.iter().copied())).add(owns))
+        .order_by_asc(Column::Pk)
+        .lock_exclusive()
+        .into_partial_model::<Account>()
+        .all(tx)
+        .await
+}
+
+/// What others decide about a user. What is left out stays.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Standing {
+    pub(super) role: Option<Role>,
+    pub(super) is_active: Option<bool>,
+}
+
+/// Changes the standing of a user that is locked, and returns what became of it.
+pub(super) async fn set_standing(
+    tx: &TenantTx,
+    current: Account,
+    standing: Standing,
+) -> Result<Account, DbErr> {
+    let Standing { role, is_active } = standing;
+    let row = ActiveModel {
+        role: role.map_or(sea_orm::ActiveValue::NotSet, Set),
+        is_active: is_active.map_or(sea_orm::ActiveValue::NotSet, Set),
+        ..Default::default()
+    };
+    if !row.is_changed() {
+        return Ok(current);
+    }
+    Ok(Entity::update(ActiveModel { pk: Set(current.pk), ..row }).exec(tx).await?.into())
+}
+
+/// Deletes a user. What is his goes with him.
+pub(super) async fn delete(tx: &TenantTx, pk: Uuid) -> Result<(), DbErr> {
+    Entity::delete_by_id(pk).exec(tx).await.map(|_| ())
 }
 
 /// Changes the profile of a user that is locked, and returns what became of it.

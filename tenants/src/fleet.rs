@@ -1,7 +1,7 @@
 //! What is done to tenants as a whole: listing them, suspending and resuming, bringing their schemas up to date.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value};
 use uuid::Uuid;
 
 use crate::{
@@ -48,37 +48,76 @@ impl Tenancy {
         Ok(TenantSummary::find_by_statement(statement).all(self.catalog()).await?)
     }
 
-    /// Closes a tenant for now, or opens it again. Its role loses its right on the schema in the same transaction, so
-    /// that the next statement of every bound connection fails, on every process, whatever is cached there.
+    /// Closes a tenant for now, or opens it again.
     ///
     /// # Errors
     /// [`Error::NoSuchTenant`], also for one that is being deleted; or those of the database.
     pub async fn set_suspended(&self, slug: &Slug, suspended: bool) -> Result<(), Error> {
-        let (from, to, grant) = if suspended {
-            (Status::Active, Status::Suspended, r#"REVOKE USAGE ON SCHEMA "{s}" FROM "{s}""#)
-        } else {
-            (Status::Suspended, Status::Active, r#"GRANT USAGE ON SCHEMA "{s}" TO "{s}""#)
-        };
+        let (from, to) =
+            if suspended { (Status::Active, Status::Suspended) } else { (Status::Suspended, Status::Active) };
+        self.change_status(("slug", slug.as_str().into()), from, to, None)
+            .await?
+            .ok_or_else(|| Error::NoSuchTenant(slug.to_string()))
+    }
+
+    /// Closes a tenant for good: from now on nobody finds it, and when its grace period has passed it is purged. Until then
+    /// it can be [restored](Self::restore), and its slug stays taken.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTenant`], also for one that is suspended; or those of the database.
+    pub async fn close_tenant(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), Error> {
+        self.change_status(("id", id.into()), Status::Active, Status::Deleting, Some(now))
+            .await?
+            .ok_or_else(|| Error::NoSuchTenant(id.to_string()))
+    }
+
+    /// Opens a tenant again that was closed for good and is not purged yet.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTenant`], also for one that is suspended; or those of the database.
+    pub async fn restore(&self, slug: &Slug) -> Result<(), Error> {
+        self.change_status(("slug", slug.as_str().into()), Status::Deleting, Status::Active, None)
+            .await?
+            .ok_or_else(|| Error::NoSuchTenant(slug.to_string()))
+    }
+
+    /// Gives the tenant with this value in this column another status; a second time changes nothing. `None` if there is
+    /// none that is in the one or the other. Unless it is active, its role has no right on its schema: lost in the same
+    /// transaction, so that the next statement of every bound connection fails, on every process, whatever is cached there.
+    async fn change_status(
+        &self,
+        (column, value): (&str, Value),
+        from: Status,
+        to: Status,
+        closed_at: Option<DateTime<Utc>>,
+    ) -> Result<Option<()>, Error> {
         let transaction = self.owner().begin().await?;
         let statement = Statement::from_sql_and_values(
             DbBackend::Postgres,
-            "UPDATE tenants SET status = $3 WHERE slug = $1 AND status IN ($2, $3) RETURNING schema_name",
-            [slug.as_str().into(), from.as_str().into(), to.as_str().into()],
+            format!(
+                "UPDATE tenants SET status = $3, closed_at = CASE WHEN status = $3 THEN closed_at ELSE $4 END \
+                 WHERE {column} = $1 AND status IN ($2, $3) RETURNING schema_name"
+            ),
+            [value, from.as_str().into(), to.as_str().into(), closed_at.into()],
         );
         let Some(row) = transaction.query_one_raw(statement).await? else {
-            return Err(Error::NoSuchTenant(slug.to_string()));
+            return Ok(None);
         };
         let schema: SchemaName = row
             .try_get::<String>("", "schema_name")?
             .parse()
             .map_err(|_| Error::Damaged("a tenant's schema name".into()))?;
         let id = schema.tenant().ok_or_else(|| Error::Damaged("a tenant's schema name".into()))?;
-        let grant = grant.replace("{s}", schema.as_str());
-        transaction.batch(&format!("{grant}; {}", Change::Tenant(id).announcement())).await?;
+        let right = if to == Status::Active {
+            format!(r#"GRANT USAGE ON SCHEMA "{schema}" TO "{schema}""#)
+        } else {
+            format!(r#"REVOKE USAGE ON SCHEMA "{schema}" FROM "{schema}""#)
+        };
+        transaction.batch(&format!("{right}; {}", Change::Tenant(id).announcement())).await?;
         transaction.commit().await?;
         // The announcement comes here too, but a moment later.
         self.resolver().changed(id);
-        Ok(())
+        Ok(Some(()))
     }
 
     /// How many tenants are behind the current schema version: one query, however many tenants there are.

@@ -20,6 +20,7 @@
 //! nothing runs (`connection`) and which gives a connection the role and the path of one tenant; and by PostgreSQL, where that
 //! role has no right on anything but its own schema and the login behind it inherits none.
 
+mod cleanup;
 mod connection;
 mod db;
 pub mod doctor;
@@ -41,6 +42,7 @@ mod resolution;
 mod resolver;
 mod tenancy;
 
+pub use cleanup::forget_throttles;
 pub use db::{CatalogDb, CatalogTx, TenantDb, TenantTx};
 pub use error::{Error, Fault, fault};
 pub use fleet::TenantSummary;

@@ -28,6 +28,8 @@
     place.textContent = sentences.join(" ");
     place.hidden = sentences.length === 0;
     if (sentences.length > 0) {
+      // A field that is needed now and then only shows up when it is.
+      input.closest(".field").hidden = false;
       input.setAttribute("aria-invalid", "true");
     } else {
       input.removeAttribute("aria-invalid");

@@ -1,0 +1,9 @@
+//! How people are asked to join, and join.
+
+pub mod api;
+mod error;
+mod service;
+mod store;
+
+pub use api::InvitationsApi;
+pub use error::InvitationError;

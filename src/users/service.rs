@@ -1,0 +1,168 @@
+//! The rules of who may change and remove whom.
+//!
+//! An organization always has an owner who may sign in. Every way in which one can cease to be that, by his own hand too,
+//! takes a [`Roster`] first and asks [`Roster::guard_last_owner`] under its locks.
+
+use sea_orm::DbErr;
+use tenants::{DataKey, TenantTx};
+use uuid::Uuid;
+
+use super::{
+    Account, NewUser, UserError,
+    identity::Email,
+    store::{self, Standing},
+};
+use crate::{
+    auth::{self, Caller, links},
+    entity::{tokens::Purpose, users::Role},
+    error::ServiceError,
+    state::App,
+};
+
+impl Role {
+    /// Whether somebody in this role may give the other one, or take it away.
+    #[must_use]
+    pub fn may_give(self, role: Self) -> bool {
+        match self {
+            Self::Owner => true,
+            Self::Admin => role != Self::Owner,
+            Self::Member => false,
+        }
+    }
+}
+
+/// Some users, and every owner who may sign in, all locked until the transaction ends.
+///
+/// Owners are locked in one order, so that two of them who remove each other don't wait for each other; and all of them,
+/// so that the second one sees what the first has done. Taken before any other lock on a user.
+#[derive(Debug)]
+pub struct Roster(Vec<Account>);
+
+impl Roster {
+    /// Locks them.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn lock(tx: &TenantTx, users: &[Uuid]) -> Result<Self, DbErr> {
+        store::lock_with_owners(tx, users).await.map(Self)
+    }
+
+    /// One of those who were asked for, as he is now; `None` if he is gone.
+    #[must_use]
+    pub fn get(&self, pk: Uuid) -> Option<&Account> {
+        self.0.iter().find(|account| account.pk == pk)
+    }
+
+    /// Goes on unless this is the last owner who may sign in. For whoever is about to lose that.
+    ///
+    /// # Errors
+    /// [`UserError::LastOwner`].
+    pub fn guard_last_owner(&self, pk: Uuid) -> Result<(), UserError> {
+        let (him, others): (Vec<_>, Vec<_>) =
+            self.0.iter().filter(|account| is_owning(account)).partition(|account| account.pk == pk);
+        if him.is_empty() || !others.is_empty() { Ok(()) } else { Err(UserError::LastOwner) }
+    }
+}
+
+fn is_owning(account: &Account) -> bool {
+    account.role == Role::Owner && account.is_active
+}
+
+/// What is to become of a user.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Change {
+    /// Another role, or another right to sign in; `None` leaves it.
+    Standing(Standing),
+    /// To be gone.
+    Removal,
+}
+
+impl Change {
+    /// The role afterwards; `None` of somebody who is gone.
+    fn role(self, account: &Account) -> Option<Role> {
+        match self {
+            Self::Standing(standing) => Some(standing.role.unwrap_or(account.role)),
+            Self::Removal => None,
+        }
+    }
+
+    fn keeps_owning(self, account: &Account) -> bool {
+        match self {
+            Self::Standing(standing) => {
+                self.role(account) == Some(Role::Owner) && standing.is_active.unwrap_or(account.is_active)
+            }
+            Self::Removal => false,
+        }
+    }
+}
+
+/// Locks a user whom the caller is about to change, if he may. The caller is looked at again under the lock: he may have
+/// lost his role since his request came in.
+pub(super) async fn lock_for(
+    tx: &TenantTx,
+    caller: &Caller,
+    pk: Uuid,
+    change: Change,
+) -> Result<Account, UserError> {
+    let roster = Roster::lock(tx, &[caller.account.pk, pk]).await?;
+    let by = roster.get(caller.account.pk).filter(|by| by.is_active).ok_or(UserError::CallerGone)?;
+    if by.role == Role::Member {
+        return Err(UserError::Denied);
+    }
+    let account = roster.get(pk).ok_or(UserError::NotFound)?;
+    let gives = change.role(account).is_none_or(|role| by.role.may_give(role));
+    if !gives || !by.role.may_give(account.role) {
+        return Err(UserError::Denied);
+    }
+    if !change.keeps_owning(account) {
+        roster.guard_last_owner(pk)?;
+    }
+    Ok(account.clone())
+}
+
+/// Gives a locked user another standing. Who may not sign in any more is signed out everywhere, and the links he was
+/// mailed lead nowhere.
+pub(super) async fn set_standing(
+    tx: &TenantTx,
+    account: Account,
+    standing: Standing,
+) -> Result<Account, UserError> {
+    let was_active = account.is_active;
+    let account = store::set_standing(tx, account, standing).await?;
+    if was_active && !account.is_active {
+        auth::end_sessions(tx, account.pk, None).await?;
+        let purposes = [Purpose::VerifyEmail, Purpose::ChangeEmail, Purpose::ResetPassword];
+        links::void(tx, account.pk, &purposes).await?;
+    }
+    Ok(account)
+}
+
+/// Writes a user who joins the organization, and puts its address into the catalog's blind index.
+///
+/// # Errors
+/// Another one has the username or the address, or those of the database.
+pub async fn join(app: &App, tx: &TenantTx, user: NewUser) -> Result<Account, UserError> {
+    let account = store::insert(tx, user).await?;
+    tx.index_email(None, Some(&blind(app, &account.email))).await?;
+    Ok(account)
+}
+
+/// Removes a user who is locked and not the last owner, with all that is his: sessions, links and devices, and his
+/// organization from the list of those with his address.
+///
+/// # Errors
+/// Those of the database.
+pub async fn remove(app: &App, tx: &TenantTx, account: &Account) -> Result<(), ServiceError> {
+    store::delete(tx, account.pk).await?;
+    tx.index_email(Some(&blind(app, &account.email)), None).await?;
+    tracing::info!(tenant = %tx.tenant().id, user = %account.pk, "a user was removed");
+    Ok(())
+}
+
+/// An address as the catalog's blind index has it.
+#[must_use]
+pub fn blind(app: &App, email: &str) -> [u8; 32] {
+    // What is stored was read by `Email` once, and is read by it again.
+    let key = Email::parse(email).map_or_else(|_| email.to_lowercase(), |email| email.key().to_owned());
+    app.tenancy.key(DataKey::BlindIndex).mac(key.as_bytes())
+}
