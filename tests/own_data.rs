@@ -15,6 +15,13 @@ use crate::support::{Answer, Organization, PASSWORD, Person, TestApp, User};
 const EMAIL: &str = "/api/current_user/email/";
 const ME: &str = "/api/current_user/";
 
+/// An organization whose first mail, to its owner, has gone out.
+async fn sign_up(app: &TestApp, slug: &str) -> Organization {
+    let organization = app.sign_up(slug).await;
+    app.mails().await;
+    organization
+}
+
 async fn ask(user: &User, email: &str) -> Answer {
     user.request("POST", EMAIL).json(&json!({"email": email, "password": PASSWORD})).send().await
 }
@@ -69,7 +76,7 @@ async fn is_found(app: &TestApp, email: &str) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_counts_once_it_is_proven() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = sign_up(&app, "acme").await;
     let ann = acme.add_user(&app, Person { email: "ann@old.example", ..Person::named("ann") }).await;
     let asked = ask(&ann, "Ann@New.example").await;
     assert_eq!((asked.status, asked.json()), (200, said("Verification e-mail sent.")));
@@ -100,7 +107,7 @@ async fn an_address_counts_once_it_is_proven() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_works_once_for_a_day_and_only_the_newest() {
     let app = TestApp::start().await;
-    let (acme, other) = (app.sign_up("acme").await, app.sign_up("other").await);
+    let (acme, other) = (sign_up(&app, "acme").await, sign_up(&app, "other").await);
     let ann = acme.owner.clone();
     ask(&ann, "first@new.example").await;
     let first = token_for(&app, &acme, "first@new.example").await;
@@ -129,7 +136,7 @@ async fn a_link_works_once_for_a_day_and_only_the_newest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_is_changed_by_whoever_has_the_password_only() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = sign_up(&app, "acme").await;
     let body = json!({"email": "a@new.example", "password": "not it at all"});
     let wrong = acme.owner.request("POST", EMAIL).json(&body).send().await;
     assert_invalid(&wrong, "password", "Invalid password.");
@@ -144,7 +151,7 @@ async fn an_address_is_changed_by_whoever_has_the_password_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_has_one_user_whoever_proves_it_first() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = sign_up(&app, "acme").await;
     let ann = acme.add_user(&app, Person::named("ann")).await;
     let bob = acme.add_user(&app, Person { email: "bob@acme.example", ..Person::named("bob") }).await;
     const TAKEN: &str = "A user is already registered with this e-mail address.";
@@ -167,7 +174,7 @@ async fn an_address_has_one_user_whoever_proves_it_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_sent_to_the_old_address_works_no_more() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = sign_up(&app, "acme").await;
     let ann = &acme.owner;
     let insert = format!(
         r#"INSERT INTO "{}".tokens (hash, user_pk, purpose, created_at, expires_at)
@@ -191,7 +198,7 @@ async fn what_was_sent_to_the_old_address_works_no_more() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_is_all_that_is_one_s_own_without_secrets() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = sign_up(&app, "acme").await;
     let ann = acme.add_user(&app, Person { role: Role::Admin, ..Person::named("ann") }).await;
     for (user, mark) in [(&ann, "mine"), (&acme.owner, "others")] {
         let schema = acme.schema();
@@ -241,7 +248,7 @@ async fn leave(user: &User, password: &str) -> Answer {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_user_leaves_nothing_behind() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = sign_up(&app, "acme").await;
     let (before, found) = (rows(&app, &acme).await, indexed(&app).await);
     let person = Person { email: "ann@acme.example", ..Person::named("ann") };
     let ann = acme.add_user(&app, person).await;
@@ -277,7 +284,7 @@ async fn rows(app: &TestApp, organization: &Organization) -> Vec<i64> {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_owners_who_leave_at_once_one_stays() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = sign_up(&app, "acme").await;
     let second = acme.add_user(&app, Person { role: Role::Owner, ..Person::named("second") }).await;
     let passive = acme.add_user(&app, Person { role: Role::Owner, ..Person::named("passive") }).await;
     acme.change(&app, &passive, "is_active = false").await;
@@ -294,7 +301,7 @@ async fn of_two_owners_who_leave_at_once_one_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn names_have_to_show_and_usernames_to_be_of_one_script() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = sign_up(&app, "acme").await;
     let body = json!({"username": "аcme-owner", "first_name": "Ann\u{202e}", "last_name": "\u{200b}"});
     let answer = acme.owner.request("PATCH", ME).json(&body).send().await;
     assert_eq!(

@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf, time::Duration};
 
-use chromiumoxide::{Browser, BrowserConfig, Page};
+use chromiumoxide::{Browser, BrowserConfig, Page, handler::viewport::Viewport};
 use futures_util::StreamExt as _;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -46,7 +46,7 @@ impl Chromium {
             // A root user has no sandbox, and what is opened is our own.
             .no_sandbox()
             .arg("--disable-dev-shm-usage")
-            .window_size(360, 740)
+            .viewport(Viewport { width: 360, height: 740, ..Viewport::default() })
             .launch_timeout(Duration::from_secs(60))
             .build()
             .unwrap();

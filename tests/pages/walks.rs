@@ -6,6 +6,13 @@ use tenantry::mail::Mail;
 use super::browser::Chromium;
 use crate::support::{Organization, PASSWORD, TestApp};
 
+/// An organization whose first mail, to its owner, has gone out.
+async fn sign_up(app: &TestApp, slug: &str) -> Organization {
+    let organization = app.sign_up(slug).await;
+    app.mails().await;
+    organization
+}
+
 /// The link in the only mail that went out.
 async fn link(app: &TestApp) -> String {
     let letters = app.mails().await;
@@ -31,7 +38,7 @@ async fn logs_in(app: &TestApp, organization: &Organization, username: &str) -> 
 async fn an_address_is_confirmed_by_a_click_and_not_by_opening_the_link() {
     let Some(chromium) = Chromium::start().await else { return };
     let app = TestApp::start().await;
-    let ann = app.sign_up("acme").await.owner;
+    let ann = sign_up(&app, "acme").await.owner;
     let body = json!({"email": "ann@new.example", "password": PASSWORD});
     ann.request("POST", "/api/current_user/email/").json(&body).expect(200).await;
     let link = link(&app).await;
@@ -59,7 +66,7 @@ async fn an_address_is_confirmed_by_a_click_and_not_by_opening_the_link() {
 async fn an_invitation_is_accepted_and_what_is_wrong_stands_beside_its_field() {
     let Some(chromium) = Chromium::start().await else { return };
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = sign_up(&app, "acme").await;
     let body = json!({"email": "bob@acme.example"});
     acme.owner.request("POST", "/api/invitations/").json(&body).expect(201).await;
     let tab = chromium.open(&link(&app).await).await;
@@ -107,7 +114,7 @@ async fn only_session(app: &TestApp, organization: &Organization, login: &Value)
 async fn a_sign_up_is_verified_by_the_password_it_was_made_with() {
     let Some(chromium) = Chromium::start().await else { return };
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = sign_up(&app, "acme").await;
     let open = json!({"sign_up_policy": "open"});
     acme.owner.request("PATCH", "/api/tenant/").json(&open).expect(200).await;
     let body = json!({"username": "cleo", "email": "cleo@new.example", "password": PASSWORD});
