@@ -4,8 +4,10 @@ use poem::{Endpoint, EndpointExt as _};
 use poem_openapi::{OpenApiService, Tags};
 
 use crate::{
+    account::AccountApi,
     auth::{AuthApi, TenantGate},
     error::ServiceError,
+    find::FindApi,
     http::{
         Document, Edge, Info, Policy, Problem, Routes,
         health::{HealthApi, Readiness},
@@ -13,7 +15,7 @@ use crate::{
         swagger::{self, SwaggerError},
     },
     invitations::InvitationsApi,
-    mail,
+    mail, pages,
     password::PasswordApi,
     registration::RegistrationApi,
     sign_up::SignUpApi,
@@ -38,17 +40,29 @@ pub enum Tag {
 }
 
 /// All slices. A new one is added here and below.
-type Api =
-    (HealthApi<App>, SignUpApi, RegistrationApi, AuthApi, PasswordApi, UsersApi, InvitationsApi, TenantApi);
+type Api = (
+    HealthApi<App>,
+    SignUpApi,
+    FindApi,
+    RegistrationApi,
+    AuthApi,
+    PasswordApi,
+    UsersApi,
+    AccountApi,
+    InvitationsApi,
+    TenantApi,
+);
 
 fn api(app: &App) -> Api {
     (
         HealthApi(app.clone()),
         SignUpApi(app.clone()),
+        FindApi(app.clone()),
         RegistrationApi(app.clone()),
         AuthApi(app.clone()),
         PasswordApi(app.clone()),
         UsersApi(app.clone()),
+        AccountApi(app.clone()),
         InvitationsApi(app.clone()),
         TenantApi(app.clone()),
     )
@@ -78,11 +92,15 @@ pub enum ApiError {
     Swagger(#[from] SwaggerError),
 }
 
-/// Every route there is, with what is not in the document: the document itself and its page.
+/// Every route there is, with what is not in the document: the document itself and its page, and the account pages.
 ///
 /// # Errors
 /// A defect; see [`ApiError`].
 pub fn routes() -> Result<Routes, ApiError> {
+    Ok(pages::mount(routes_of_api()?)?)
+}
+
+fn routes_of_api() -> Result<Routes, ApiError> {
     let document = document();
     Ok(swagger::mount(Routes::of(&document)?, &document)?)
 }
@@ -99,10 +117,11 @@ pub fn endpoint(app: &App, policy: Policy) -> Result<impl Endpoint + use<>, ApiE
         left.wake_workers();
         std::future::ready(answer)
     });
-    let routes = match app.mailer.shown() {
-        Some(directory) => mail::mount(routes()?, directory)?,
-        None => routes()?,
-    };
+    // Where a front end has the account pages, one of ours would only mislead.
+    let mut routes = if app.site.frontend_url.is_none() { routes()? } else { routes_of_api()? };
+    if let Some(directory) = app.mailer.shown() {
+        routes = mail::mount(routes, directory)?;
+    }
     Ok(Edge::new(routes, slices, TenantGate(app.clone()), app.clock.clone()).policy(policy))
 }
 

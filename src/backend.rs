@@ -177,6 +177,7 @@ impl Backend {
         let site = Site {
             base_domain: config.base_domain.as_str().to_owned(),
             public_url: config.public_url().clone(),
+            frontend_url: config.frontend_url.clone(),
         };
         let tokens = Tokens::load(&tenancy, clock.clone(), site.issuer()).await?;
         Ok(App::new(Parts {

@@ -5,30 +5,36 @@
 //! 1. [`http`] is the contract every endpoint has in common. Its edge checks what is asked, in one fixed order.
 //! 2. [`auth`] is the gate: it finds the tenant and the user, and hands the endpoint a [`tenants::TenantDb`] and an
 //!    [`auth::Caller`]. There is no other way to a tenant's rows.
-//! 3. A slice answers: [`sign_up`], [`registration`], [`auth`], [`users`],
-//!    [`invitations`], [`tenant`], [`operators`]. In each, `api` knows HTTP, `service` the rules,
+//! 3. A slice answers: [`sign_up`], [`registration`], [`auth`], [`users`], [`account`],
+//!    [`invitations`], [`tenant`], [`find`], [`operators`]. In each, `api` knows HTTP, `service` the rules,
 //!    `store` the queries.
 //! 4. [`error`] turns what went wrong below into an answer.
+//!
+//! [`pages`] are what links in mails lead to, [`jobs`] what is done after the answer, [`mail`] how people are written to.
 //!
 //! Around that: [`app`] is the whole API on one page, [`server`] what runs it, [`state`] what all endpoints have at hand,
 //! [`cli`] the commands, [`config`] their settings, [`embedded`] the PostgreSQL that comes along, [`clock`] the only
 //! place that reads the time, [`telemetry`] the log. Tables are in [`entity`]; how a connection comes to a tenant is in
 //! the crate [`tenants`].
 
+pub mod account;
 pub mod app;
 pub mod auth;
 pub mod backend;
+pub mod cleanup;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod embedded;
 pub mod entity;
 pub mod error;
+pub mod find;
 pub mod http;
 pub mod invitations;
 pub mod jobs;
 pub mod mail;
 pub mod operators;
+pub mod pages;
 pub mod password;
 pub mod printable;
 pub mod registration;

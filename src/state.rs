@@ -87,6 +87,8 @@ pub struct Site {
     pub base_domain: String,
     /// Where links lead to that name no tenant.
     pub public_url: Url,
+    /// Where the pages are that links in mails lead to, if it is not the server that has them.
+    pub frontend_url: Option<Url>,
 }
 
 impl Site {
@@ -98,10 +100,17 @@ impl Site {
         format!("{}://{slug}.{host}{port}", self.public_url.scheme())
     }
 
-    /// Where a link in a mail leads: `<tenant>/account/<page>?token=…`.
+    /// Where a link in a mail leads: `<tenant>/account/<page>?token=…`, or with a front end
+    /// `<front end>/account/<page>?tenant=<slug>&token=…`.
     #[must_use]
     pub fn account_link(&self, slug: &tenants::Slug, page: &str, token: &str) -> String {
-        format!("{}/account/{page}?token={token}", self.tenant_url(slug))
+        match &self.frontend_url {
+            Some(frontend) => {
+                let frontend = frontend.as_str().trim_end_matches('/');
+                format!("{frontend}/account/{page}?tenant={slug}&token={token}")
+            }
+            None => format!("{}/account/{page}?token={token}", self.tenant_url(slug)),
+        }
     }
 
     /// The public URL without a final slash: the issuer of tokens.

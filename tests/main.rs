@@ -8,6 +8,8 @@ mod binding;
 #[cfg(test)]
 mod caches;
 #[cfg(test)]
+mod cleanup;
+#[cfg(test)]
 mod closing;
 #[cfg(test)]
 mod commands;
@@ -22,6 +24,8 @@ mod devices;
 #[cfg(test)]
 mod embedded;
 #[cfg(test)]
+mod find;
+#[cfg(test)]
 mod invitations;
 #[cfg(test)]
 mod isolation;
@@ -31,6 +35,10 @@ mod keys;
 mod migrations;
 #[cfg(test)]
 mod openapi;
+#[cfg(test)]
+mod own_data;
+#[cfg(test)]
+mod pages;
 #[cfg(test)]
 mod passwords;
 #[cfg(test)]

@@ -11,7 +11,8 @@ use super::{
     Caller, Device, LoginOut, TokensOut,
     keyring::JWKS_MAX_AGE,
     login::{self, Claim},
-    service, sessions,
+    service,
+    sessions::{self, Shown},
 };
 use crate::{
     app::Tag,
@@ -115,6 +116,32 @@ crate::output! {
     }
 }
 
+impl SessionOut {
+    fn of(row: Shown, caller: &Caller) -> Self {
+        Self {
+            id: row.id,
+            created_at: row.created_at,
+            last_used_at: row.last_used_at,
+            ip: row.ip,
+            user_agent: row.user_agent,
+            current: row.id == caller.session,
+        }
+    }
+}
+
+/// All sessions of a caller, the newest first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn sessions_of(
+    db: &TenantDb,
+    caller: &Caller,
+    now: DateTime<Utc>,
+) -> Result<Vec<SessionOut>, ServiceError> {
+    let rows = sessions::all(db, caller.account.pk, now).await?;
+    Ok(rows.into_iter().map(|row| SessionOut::of(row, caller)).collect())
+}
+
 /// The list of sessions.
 pub struct Sessions;
 
@@ -213,14 +240,7 @@ impl AuthApi {
         let (user, now) = (caller.account.pk, self.0.clock.now());
         let window = query.window(sessions::count(db, user, now).await.map_err(ServiceError::from)?)?;
         let rows = sessions::list(db, user, now, query.order(), &window).await.map_err(ServiceError::from)?;
-        let sessions = rows.into_iter().map(|row| SessionOut {
-            id: row.id,
-            created_at: row.created_at,
-            last_used_at: row.last_used_at,
-            ip: row.ip,
-            user_agent: row.user_agent,
-            current: row.id == caller.session,
-        });
+        let sessions = rows.into_iter().map(|row| SessionOut::of(row, &caller));
         Ok(Json(query.page(&window, sessions.collect())))
     }
 

@@ -13,8 +13,8 @@ mod service;
 mod sessions;
 mod tokens;
 
-pub use api::AuthApi;
 pub(crate) use api::no_store;
+pub use api::{AuthApi, DetailOut, SessionOut, sessions_of};
 pub use caller::{AdminCaller, Caller, OwnerCaller};
 pub use gate::TenantGate;
 pub use keyring::{KeyError, PublicKey};

@@ -216,6 +216,20 @@ pub(super) async fn list(
         .await
 }
 
+/// All sessions of a user that have not ended, the newest first. There are [`MAX_SESSIONS`] at most.
+pub(super) async fn all(
+    db: &impl ConnectionTrait,
+    user: Uuid,
+    now: DateTime<Utc>,
+) -> Result<Vec<Shown>, DbErr> {
+    of_user(user, now)
+        .order_by_desc(sessions::Column::CreatedAt)
+        .order_by_desc(sessions::Column::Id)
+        .into_partial_model::<Shown>()
+        .all(db)
+        .await
+}
+
 /// The user of a session that has not ended: one indexed query.
 pub(super) async fn account_of(
     db: &impl ConnectionTrait,

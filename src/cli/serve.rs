@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     backend::{Backend, Use},
+    cleanup,
     config::{self, Config},
     http::{Origins, Policy, TrustedProxies},
     jobs::Workers,
@@ -46,6 +47,8 @@ async fn serve_on(
         tokio::select! {
             () = stop => {}
             error = backend.ended() => ended = Some(error),
+            // Goes on until then; a statement that is under way comes to its end.
+            () = cleanup::forever(&app) => {}
         }
         // Requests and jobs have the same time to end in.
         workers.stop(Instant::now() + config.shutdown_timeout);

@@ -15,7 +15,7 @@ use super::{
     seed,
 };
 use crate::{
-    http::{Text, input::Field as _},
+    http::{Name, input::Field as _},
     password::PasswordError,
     sign_up::{ChosenSlug, NewOrganization, Organization, SignUpError, create_organization, derive_slug},
     users::identity::{Email, Username},
@@ -57,7 +57,7 @@ async fn create(context: &Context, arguments: TenantCreate) -> Result<Exit, Fail
 fn read_organization(arguments: TenantCreate) -> Result<NewOrganization, Failure> {
     let TenantCreate { name, slug, owner_email, owner_username } = arguments;
     let mut wrong = WrongArguments::default();
-    let name = wrong.take("--name", Text::<1, 100>::from_value(Value::String(name)));
+    let name = wrong.take("--name", Name::<1, 100>::from_value(Value::String(name)));
     let slug = slug.map(|slug| wrong.take("--slug", ChosenSlug::from_value(Value::String(slug))));
     let email = wrong.take("--owner-email", Email::parse(&owner_email));
     let username = owner_username.map(|username| wrong.take("--owner-username", Username::parse(&username)));

@@ -101,7 +101,8 @@ pub(super) const PUBLIC_URL: Setting = Setting::new(
 pub(super) const FRONTEND_URL: Setting = Setting::new(
     "frontend_url",
     Unset("none"),
-    "A web client of your own that serves the account pages mails link to. None: the server's own pages.",
+    "A web client of your own that has the account pages: mails link to <it>/account/<page>?tenant=<slug>&token=<token>, \
+     the page being verify, accept, reset or email. None: the server's own pages on the tenant's host.",
 );
 pub(super) const CORS_ORIGINS: Setting = Setting::new(
     "cors_origins",

@@ -2,6 +2,7 @@
 
 mod choice;
 mod list;
+mod name;
 
 use std::{borrow::Cow, ops::Deref};
 
@@ -17,6 +18,7 @@ use super::{error::Sentence, field_errors::FieldErrors};
 
 pub use choice::choice;
 pub use list::List;
+pub use name::Name;
 
 /// What is wrong with one field.
 pub type Wrong = Vec<Sentence>;

@@ -49,7 +49,7 @@ pub use edge::{Admission, Edge, Gate, Limits, Origin, Policy, Viewer};
 pub use error::Problem;
 pub use field_errors::FieldErrors;
 pub use host::Host;
-pub use input::{Field, Input, Text};
+pub use input::{Field, Input, Name, Text};
 pub use output::{Created, Json, NoContent};
 pub use page::{Listing, Page, PageQuery};
 pub use routes::{Access, Route, Routes};

@@ -15,7 +15,7 @@ use crate::{
     auth::{AdminCaller, Device, LoginOut, no_store},
     entity::{invitations::Model, users::Role},
     error::ServiceError,
-    http::{Body, Created, Json, Listing, NoContent, Page, PageQuery, Problem, Text},
+    http::{Body, Created, Json, Listing, Name, NoContent, Page, PageQuery, Problem, Text},
     state::App,
     users::identity::{Email, Password, Username},
 };
@@ -40,9 +40,9 @@ crate::input! {
         /// The password.
         pub password: Password,
         /// The first name.
-        pub first_name: Option<Text<0, 150>>,
+        pub first_name: Option<Name<0, 150>>,
         /// The last name.
-        pub last_name: Option<Text<0, 150>>,
+        pub last_name: Option<Name<0, 150>>,
     }
 }
 
@@ -153,8 +153,8 @@ impl InvitationsApi {
             token: input.token.into_string(),
             username: input.username,
             password: input.password,
-            first_name: input.first_name.map(Text::into_string).unwrap_or_default(),
-            last_name: input.last_name.map(Text::into_string).unwrap_or_default(),
+            first_name: input.first_name.map(Name::into_string).unwrap_or_default(),
+            last_name: input.last_name.map(Name::into_string).unwrap_or_default(),
         };
         Ok(no_store(Created(service::accept(&self.0, db, accepted, &device).await?)))
     }

@@ -19,6 +19,7 @@ use uuid::Uuid;
 pub use self::worker::Workers;
 use crate::{
     error::ServiceError,
+    find,
     mail::{Failure, Letter, Stamp},
     password,
     registration::tasks::{self, AddressTask},
@@ -38,6 +39,11 @@ pub enum Task {
         /// The address.
         email: String,
     },
+    /// Somebody asked for the list of his organizations.
+    FindOrganizations {
+        /// The address, as it was typed.
+        email: String,
+    },
 }
 
 impl Task {
@@ -47,6 +53,7 @@ impl Task {
             Self::Mail(_) => MAIL,
             Self::Address(_) => "address",
             Self::ForgottenPassword { .. } => "forgotten_password",
+            Self::FindOrganizations { .. } => "find_organizations",
         }
     }
 }
@@ -157,6 +164,7 @@ async fn run(app: &App, job: &LeasedJob, task: Task) -> Outcome {
         Task::Mail(letter) => return mail(app, job, letter).await,
         Task::Address(task) => find_out(app, job, &task).await,
         Task::ForgottenPassword { email } => password::send_link(app, job, &email).await,
+        Task::FindOrganizations { email } => find::tell(app, &email).await,
     };
     match result {
         Ok(()) => Outcome::Done,

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     app::Tag,
     auth::{Device, LoginOut, api::DetailOut, no_store},
-    http::{Body, Created, Json, Problem, Text},
+    http::{Body, Created, Json, Name, Problem, Text},
     state::App,
     tenant::{SignUpRules, sign_up_rules},
     throttle::MailRequest,
@@ -28,9 +28,9 @@ crate::input! {
         /// The password. It is asked for when the address is proven.
         pub password: Password,
         /// The first name.
-        pub first_name: Option<Text<0, 150>>,
+        pub first_name: Option<Name<0, 150>>,
         /// The last name.
-        pub last_name: Option<Text<0, 150>>,
+        pub last_name: Option<Name<0, 150>>,
     }
 }
 
@@ -87,8 +87,8 @@ impl RegistrationApi {
             username: input.username,
             email: input.email,
             password: input.password,
-            first_name: input.first_name.map(Text::into_string).unwrap_or_default(),
-            last_name: input.last_name.map(Text::into_string).unwrap_or_default(),
+            first_name: input.first_name.map(Name::into_string).unwrap_or_default(),
+            last_name: input.last_name.map(Name::into_string).unwrap_or_default(),
         };
         service::sign_up(&self.0, db, &rules, new).await?;
         Ok(Created(DetailOut { detail: "Verification e-mail sent.".into() }))

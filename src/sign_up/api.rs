@@ -15,7 +15,7 @@ use crate::{
     app::Tag,
     auth::{Device, no_store},
     error::ServiceError,
-    http::{Body, ClientAddr, Created, Json, Problem, Text},
+    http::{Body, ClientAddr, Created, Json, Name, Problem},
     state::App,
     throttle::{self, TENANT_SIGN_UPS},
     users::{
@@ -28,7 +28,7 @@ crate::input! {
     /// A new organization and its owner.
     pub struct SignUpTenantIn {
         /// The organization's name.
-        pub organization: Text<1, 100>,
+        pub organization: Name<1, 100>,
         /// Its name in hosts. Left out, it is made from the organization's name.
         pub slug: Option<ChosenSlug>,
         /// The owner's username.
@@ -38,9 +38,9 @@ crate::input! {
         /// The owner's password.
         pub password: Password,
         /// The owner's first name.
-        pub first_name: Option<Text<0, 150>>,
+        pub first_name: Option<Name<0, 150>>,
         /// The owner's last name.
-        pub last_name: Option<Text<0, 150>>,
+        pub last_name: Option<Name<0, 150>>,
     }
 }
 
@@ -139,8 +139,8 @@ impl SignUpApi {
             username: input.username,
             email: input.email,
             password: input.password,
-            first_name: input.first_name.map(Text::into_string).unwrap_or_default(),
-            last_name: input.last_name.map(Text::into_string).unwrap_or_default(),
+            first_name: input.first_name.map(Name::into_string).unwrap_or_default(),
+            last_name: input.last_name.map(Name::into_string).unwrap_or_default(),
         };
         let (Organization { tenant, owner }, session) = sign_up(&self.0, new, &device).await?;
         Ok(no_store(Created(SignUpTenantOut {

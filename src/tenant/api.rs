@@ -20,7 +20,7 @@ use crate::{
     entity::settings::{Model, SignUpPolicy},
     error::ServiceError,
     http::{
-        Body, IfMatch, Json, NoContent, Problem, Text,
+        Body, IfMatch, Json, Name, NoContent, Problem,
         input::{Field, List, Wrong, choice},
     },
     password,
@@ -55,7 +55,7 @@ crate::input! {
     /// What to change of the tenant. What is left out stays.
     pub struct TenantPatch {
         /// Another name for the organization.
-        pub name: Option<Text<1, 100>>,
+        pub name: Option<Name<1, 100>>,
         /// Who may sign up from now on.
         pub sign_up_policy: Option<SignUpPolicy>,
         /// The domains whose people may sign up from now on, all of them.
@@ -119,7 +119,7 @@ impl TenantApi {
         Body(patch): Body<TenantPatch>,
     ) -> Result<Json<TenantOut>, Problem> {
         let changes = Changes {
-            name: patch.name.map(Text::into_string),
+            name: patch.name.map(Name::into_string),
             sign_up_policy: patch.sign_up_policy,
             allowed_email_domains: patch.allowed_email_domains.map(|domains| once_each(domains.0)),
             allow_impersonation: patch.allow_impersonation,

@@ -23,7 +23,7 @@ use crate::{
     entity::users::Role,
     error::ServiceError,
     http::{
-        Body, IfMatch, Json, Listing, NoContent, Page, PageQuery, Problem, Text,
+        Body, IfMatch, Json, Listing, Name, NoContent, Page, PageQuery, Problem,
         input::{Field, Wrong, choice},
     },
     state::App,
@@ -101,9 +101,9 @@ crate::input! {
         /// Another username.
         pub username: Option<Username>,
         /// Another first name; may be empty.
-        pub first_name: Option<Text<0, 150>>,
+        pub first_name: Option<Name<0, 150>>,
         /// Another last name; may be empty.
-        pub last_name: Option<Text<0, 150>>,
+        pub last_name: Option<Name<0, 150>>,
         /// Another language.
         pub locale: Option<Locale>,
         /// Another time zone.
@@ -206,8 +206,8 @@ impl UsersApi {
     ) -> Result<Json<CurrentUserOut>, Problem> {
         let changes = Changes {
             username: patch.username,
-            first_name: patch.first_name.map(Text::into_string),
-            last_name: patch.last_name.map(Text::into_string),
+            first_name: patch.first_name.map(Name::into_string),
+            last_name: patch.last_name.map(Name::into_string),
             locale: patch.locale.map(Locale::into_string),
             timezone: patch.timezone.map(|zone| zone.name().to_owned()),
         };

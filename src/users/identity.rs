@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde_json::Value;
 use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quick, is_nfkc_quick};
+use unicode_security::{MixedScript as _, RestrictionLevel, RestrictionLevelDetection as _};
 
 use crate::http::input::{
     BLANK, Field, Wrong, bounded, lengths, string, string_type, too_long, trimmed, wrong,
@@ -26,7 +27,7 @@ const MAX_PASSWORD: usize = 128;
 /// No character becomes shorter than a third by being composed, so a longer text is too long however it is written.
 const COMPOSITION: usize = 3;
 
-/// A name, unique in its tenant whatever its case and form: letters and digits of any script, `.`, `_`, `-`.
+/// A name, unique in its tenant whatever its case and form: letters and digits of any one script, `.`, `_`, `-`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Username(String);
@@ -51,6 +52,9 @@ impl Username {
             return wrong(
                 "Enter a valid username. This value may contain only letters, numbers, and ./_/- characters.",
             );
+        }
+        if mixes_scripts(&name) {
+            return wrong("Enter a valid username. This value may not mix letters of different scripts.");
         }
         Ok(Self(name))
     }
@@ -81,8 +85,18 @@ impl Username {
     }
 }
 
+/// Whether a name is made of letters that nobody writes in one word, as an "admin" whose first letter is Cyrillic. Names
+/// in one script, whichever it is, are fine; of several, those that UTS #39 calls highly restrictive: Latin together with
+/// what Japanese, Chinese or Korean is written in.
+fn mixes_scripts(name: &str) -> bool {
+    // The level by itself would refuse whole scripts that are not in wide use today.
+    !name.is_ascii()
+        && !name.is_single_script()
+        && !name.check_restriction_level(RestrictionLevel::HighlyRestrictive)
+}
+
 fn in_username(character: char) -> bool {
-    // Fillers count as letters and show as nothing, so that two names would look the same.
+    // What is neither letter nor digit is out, and with it the other characters that show as nothing. Fillers count as letters and show as nothing, so that two names would look the same.
     const INVISIBLE: [char; 6] = ['\u{115f}', '\u{1160}', '\u{17b4}', '\u{17b5}', '\u{3164}', '\u{ffa0}'];
     (character.is_alphanumeric() && !INVISIBLE.contains(&character)) || matches!(character, '.' | '_' | '-')
 }
@@ -116,7 +130,7 @@ impl Field for Username {
 
 string_type!([] Username, "username", |schema| {
     lengths::<1, MAX_USERNAME>(schema);
-    schema.description = Some("Letters and digits of any script, `.`, `_` and `-`; unique whatever the case.");
+    schema.description = Some("Letters and digits of any one script, `.`, `_` and `-`; unique whatever the case.");
     schema.example = Some("ann.lee".into());
 });
 

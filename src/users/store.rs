@@ -262,6 +262,35 @@ pub async fn lock(tx: &TenantTx, pk: Uuid) -> Result<Option<Account>, DbErr> {
     Entity::find_by_id(pk).lock_exclusive().into_partial_model::<Account>().one(tx).await
 }
 
+/// Whether somebody else than this user has the address.
+///
+/// # Errors
+/// Those of the database.
+pub async fn is_email_taken(db: &impl ConnectionTrait, email: &Email, by_not: Uuid) -> Result<bool, DbErr> {
+    let others = Entity::find().filter(Column::EmailKey.eq(email.key())).filter(Column::Pk.ne(by_not));
+    Ok(others.count(db).await? > 0)
+}
+
+/// Gives a user that is locked another address, which has just been proven to be his.
+///
+/// # Errors
+/// Somebody else has it, or those of the database.
+pub async fn set_email(
+    tx: &TenantTx,
+    pk: Uuid,
+    email: &Email,
+    now: DateTime<Utc>,
+) -> Result<Account, UserError> {
+    let row = ActiveModel {
+        pk: Set(pk),
+        email: Set(email.as_str().to_owned()),
+        email_key: Set(email.key().to_owned()),
+        email_verified_at: Set(Some(now)),
+        ..Default::default()
+    };
+    Ok(Entity::update(row).exec(tx).await?.into())
+}
+
 /// Users by their keys, and every owner who may sign in, in the order of their keys and locked in it.
 pub(super) async fn lock_with_owners(tx: &TenantTx, pks: &[Uuid]) -> Result<Vec<Account>, DbErr> {
     let owns = Condition::all().add(Column::Role.eq(Role::Owner)).add(Column::IsActive.eq(true));

@@ -10,6 +10,7 @@
 //! | read or write one tenant's rows | [`TenantDb`], [`TenantTx`] |
 //! | make a tenant | [`Tenancy::provision`], [`Provisioning`] |
 //! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
+//! | find the tenants of a person | [`Tenancy::tenants_with_email`] |
 //! | leave work for later, and do it | [`Outbox`], [`Tenancy::take_jobs`] |
 //! | count what must not happen too often | [`record_attempt`] |
 //! | find out what is wrong with an installation | [`doctor`] |
@@ -20,9 +21,11 @@
 //! nothing runs (`connection`) and which gives a connection the role and the path of one tenant; and by PostgreSQL, where that
 //! role has no right on anything but its own schema and the login behind it inherits none.
 
+mod cleanup;
 mod connection;
 mod db;
 pub mod doctor;
+mod email_index;
 pub mod entity;
 mod error;
 mod fleet;
@@ -41,6 +44,7 @@ mod resolver;
 mod tenancy;
 mod throttle;
 
+pub use cleanup::forget_throttles;
 pub use db::{CatalogDb, CatalogTx, TenantDb, TenantTx};
 pub use error::{Error, Fault, fault};
 pub use fleet::TenantSummary;

@@ -38,6 +38,8 @@ pub(crate) struct Options {
     pub(crate) rate_limits: bool,
     /// The proxies it believes.
     pub(crate) proxies: &'static [&'static str],
+    /// Where the account pages are, if not here.
+    pub(crate) frontend_url: Option<Url>,
     /// The origins whose pages may call it, beside its own.
     pub(crate) cors_origins: &'static [&'static str],
     /// How much it remembers of names and tenants.
@@ -54,6 +56,7 @@ impl Default for Options {
             public_url: None,
             rate_limits: true,
             proxies: &[],
+            frontend_url: None,
             cors_origins: &[],
             resolver: ResolverOptions::default(),
             listens: true,
@@ -110,7 +113,8 @@ impl TestApp {
         let public_url = options
             .public_url
             .unwrap_or_else(|| format!("http://localhost:{}", address.port()).parse().unwrap());
-        let site = Site { base_domain: "localhost".into(), public_url };
+        let frontend_url = options.frontend_url;
+        let site = Site { base_domain: "localhost".into(), public_url, frontend_url };
         let tokens = Tokens::load(&tenancy, clock.clone(), site.issuer()).await.unwrap();
         let app = App::new(Parts {
             hasher: Hasher::new().unwrap(),

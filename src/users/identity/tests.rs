@@ -41,6 +41,31 @@ fn a_username_is_letters_digits_and_three_signs() {
 }
 
 #[test]
+fn a_username_is_written_in_one_script() {
+    const MIXED: &str = "Enter a valid username. This value may not mix letters of different scripts.";
+    for name in ["аdmin", "admіn", "pаypal", "Αnn", "annж", "ᎪNN", "山田ж", "anna_ольга", "אb", "ბob"]
+    {
+        assert_eq!(username(name), wrong(MIXED), "{name}");
+    }
+    // One script each, or what people do write in one name; digits and signs belong to all.
+    for name in [
+        "анна",
+        "анна-2",
+        "Ελένη",
+        "ᎠᏂᏴᏫᏯ",
+        "日本語taro",
+        "たろうタロ太郎",
+        "김철수kim",
+        "ㄅㄆtw",
+        "عمر",
+        "Żółć",
+        "हिन्दी",
+    ] {
+        assert_eq!(username(name), Ok(name.into()));
+    }
+}
+
+#[test]
 fn names_that_differ_in_case_only_have_one_key() {
     let key = |text: &str| Username::parse(text).expect("a username").key();
     for (one, other) in
@@ -157,6 +182,27 @@ proptest! {
         if let Ok(name) = Username::parse(&text) {
             prop_assert_eq!(Username::parse(name.as_str()), Ok(name));
         }
+    }
+
+    #[test]
+    fn a_letter_of_another_alphabet_does_not_pass_for_latin(
+        before in "[a-z]{0,9}", alien in "[а-яёіјѕԁα-ωა-ჰא-תա-ֆ]", after in "[a-z]{1,9}"
+    ) {
+        for text in [format!("{before}{alien}{after}"), format!("{after}{alien}{before}")] {
+            prop_assert!(Username::parse(&text).is_err(), "{}", text);
+        }
+    }
+
+    #[test]
+    fn a_username_of_one_alphabet_is_taken(text in "[a-zà-öø-ÿ0-9._-]{1,20}|[а-яё0-9._-]{1,20}|[ա-ֆ0-9._-]{1,20}|[א-ת0-9._-]{1,20}") {
+        prop_assert!(Username::parse(&text).is_ok(), "{}", text);
+    }
+
+    #[test]
+    fn nothing_invisible_is_in_a_username(
+        text in "[a-z]{1,5}[\\u{ad}\\u{34f}\\u{61c}\\u{115f}\\u{1160}\\u{17b4}\\u{17b5}\\u{180b}-\\u{180f}\\u{200b}-\\u{200f}\\u{202a}-\\u{202e}\\u{2060}-\\u{206f}\\u{3164}\\u{fe00}-\\u{fe0f}\\u{feff}\\u{ffa0}\\u{e0000}-\\u{e01ef}][a-z]{1,5}"
+    ) {
+        prop_assert_eq!(username(&text), wrong(BAD_USERNAME));
     }
 
     #[test]

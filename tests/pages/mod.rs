@@ -1,0 +1,5 @@
+//! The pages that links in mails lead to.
+
+mod browser;
+mod documents;
+mod walks;
