@@ -9,6 +9,9 @@
 //!    `store` the queries.
 //! 4. [`error`] turns what went wrong below into an answer.
 //!
+//! What can wait is left in the outbox, in the transaction of its cause: [`jobs`] does it after the answer, and [`mail`] is
+//! most of it.
+//!
 //! Around that: [`app`] is the whole API on one page, [`server`] what runs it, [`state`] what all endpoints have at hand,
 //! [`cli`] the commands, [`config`] their settings, [`embedded`] the PostgreSQL that comes along, [`clock`] the only
 //! place that reads the time, [`telemetry`] the log. Tables are in [`entity`]; how a connection comes to a tenant is in
