@@ -10,7 +10,8 @@
 //!    `store` the queries.
 //! 4. [`error`] turns what went wrong below into an answer.
 //!
-//! [`pages`] are what links in mails lead to, [`jobs`] what is done after the answer, [`mail`] how people are written to.
+//! What can wait is left in the outbox, in the transaction of its cause: [`jobs`] does it after the answer, and [`mail`] is
+//! most of it. [`pages`] are what links in mails lead to.
 //!
 //! Around that: [`app`] is the whole API on one page, [`server`] what runs it, [`state`] what all endpoints have at hand,
 //! [`cli`] the commands, [`config`] their settings, [`embedded`] the PostgreSQL that comes along, [`clock`] the only

@@ -32,6 +32,8 @@ mod isolation;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod mail;
+#[cfg(test)]
 mod migrations;
 #[cfg(test)]
 mod openapi;

@@ -1,6 +1,6 @@
 //! What the mails say: a folder per mail, in the binary.
 
-use std::sync::LazyLock;
+use std::{net::IpAddr, sync::LazyLock};
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -140,7 +140,7 @@ fn values(letter: &Letter) -> (&'static str, Value) {
         }
         Mail::PasswordChanged { organization, at, ip, url } => (
             "password_changed",
-            context! { organization => name(organization), at => time(*at), ip => plain::plain(ip, 45), url },
+            context! { organization => name(organization), at => time(*at), ip => address(ip), url },
         ),
         Mail::ConfirmEmail { organization, link } => {
             ("confirm_email", context! { organization => name(organization), link })
@@ -158,10 +158,15 @@ fn values(letter: &Letter) -> (&'static str, Value) {
                 unknown if unknown.is_empty() => "an unknown program".to_owned(),
                 known => known,
             };
-            let (at, ip) = (time(*at), plain::plain(ip, 45));
+            let (at, ip) = (time(*at), address(ip));
             ("new_device", context! { organization => name(organization), at, ip, user_agent, url })
         }
     }
+}
+
+/// An address of the network; nothing else is told as one.
+fn address(ip: &str) -> String {
+    ip.parse::<IpAddr>().map_or_else(|_| "an unknown address".to_owned(), |ip| ip.to_string())
 }
 
 fn role_name(role: Role) -> &'static str {

@@ -1,6 +1,8 @@
 //! What people read, whole.
 
 use insta::assert_snapshot;
+use mail_parser::MessageParser;
+use proptest::prelude::*;
 
 use super::{
     Letter, Mail, OrganizationLink, Recipient, Stamp,
@@ -132,4 +134,33 @@ fn mails_go_to_the_stored_address_with_its_domain_as_dns_has_it() {
         envelope.to().iter().map(ToString::to_string).collect::<Vec<_>>(),
         ["Ada.L+x@xn--bcher-kva.example"]
     );
+}
+
+proptest! {
+    /// Whatever people call themselves and their organizations: the headers stay ours, there is one recipient, and the only
+    /// links are ours.
+    #[test]
+    fn no_name_does_any_harm(
+        organization in "(\\PC|[\r\n\t\u{0}\u{202e}\u{200b}<>&\"']|\r\nBcc: |https?://|www\\.|evil\\.example|<script>){0,40}",
+        inviter in "(\\PC|[\r\n\u{2066}]|\r\n\r\n|<a href=|@evil\\.example){0,40}",
+    ) {
+        let mail = Mail::Invitation { organization, inviter, role: Role::Member, link: LINK.to_owned() };
+        let Rendered { envelope, bytes } = rendered(&letter(mail.clone()));
+        prop_assert_eq!(envelope.to().len(), 1);
+        let message = MessageParser::default().parse(&bytes).unwrap();
+        let names: Vec<_> = message.headers().iter().map(|header| header.name.as_str().to_owned()).collect();
+        prop_assert_eq!(
+            names,
+            ["Message-ID", "Date", "From", "To", "Subject", "Auto-Submitted", "MIME-Version", "Content-Type"]
+        );
+        let Written { subject, text, html } = templates::write(&letter(mail)).unwrap();
+        prop_assert!(!subject.contains(|c: char| c.is_control()), "{subject:?}");
+        for text in [&subject, &text, &html] {
+            let ours = text.replace(LINK, "");
+            prop_assert!(!ours.contains("://") && !ours.contains("www.evil") && !ours.contains("evil.example"), "{ours}");
+            prop_assert!(!ours.contains(['\u{202e}', '\u{2066}', '\u{200b}', '\0']), "{ours:?}");
+        }
+        prop_assert_eq!(html.matches("<a ").count(), 2);
+        prop_assert!(!html.contains("<script"), "{html}");
+    }
 }

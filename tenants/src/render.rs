@@ -17,6 +17,8 @@ use crate::SchemaName;
 struct Rendered {
     name: String,
     sql: String,
+    /// The tables it makes.
+    tables: Vec<String>,
 }
 
 /// All tenant migrations as SQL, in their order.
@@ -43,7 +45,9 @@ impl TenantMigrations {
         let mut migrations = Vec::new();
         for migration in migration::Tenant::migrations() {
             migration.up(&manager).await?;
-            migrations.push(Rendered { name: migration.name().to_owned(), sql: recorder.take() });
+            let sql = recorder.take();
+            let tables = tables_in(&sql);
+            migrations.push(Rendered { name: migration.name().to_owned(), sql, tables });
         }
         Ok(Self { version_table, migrations })
     }
@@ -57,7 +61,7 @@ impl TenantMigrations {
             .migrations
             .iter()
             .skip(done)
-            .map(|Rendered { name, sql }| {
+            .map(|Rendered { name, sql, .. }| {
                 format!(
                     "{sql}INSERT INTO {VERSION_TABLE} (version, applied_at) \
                      VALUES ('{name}', extract(epoch FROM now())::bigint);\n"
@@ -65,12 +69,31 @@ impl TenantMigrations {
             })
             .collect();
         let migrations = migrations.concat();
+        let tables: Vec<&str> = self
+            .migrations
+            .iter()
+            .skip(done)
+            .flat_map(|migration| &migration.tables)
+            .map(String::as_str)
+            .collect();
+        if tables.is_empty() {
+            return format!("{version_table}{migrations}");
+        }
+        // One by one: to grant on all tables of a schema, PostgreSQL reads the whole of pg_class, every tenant's tables.
+        let tables = tables.join(", ");
         format!(
             "{version_table}{migrations}\
-             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA \"{schema}\" TO \"{schema}\";\n\
-             REVOKE ALL ON {VERSION_TABLE} FROM \"{schema}\";\n"
+             GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO \"{schema}\";\n"
         )
     }
+}
+
+/// The tables that a migration makes, quoted as they stand in its statements, a line each.
+fn tables_in(sql: &str) -> Vec<String> {
+    sql.lines()
+        .filter_map(|line| line.strip_prefix("CREATE TABLE ")?.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Writes down what it is asked to execute.
@@ -116,7 +139,12 @@ mod tests {
     #[tokio::test]
     async fn the_migrations_keep_the_rules_for_citus() {
         let migrations = TenantMigrations::render().await.unwrap();
-        for Rendered { name, sql } in &migrations.migrations {
+        for Rendered { name, sql, tables } in &migrations.migrations {
+            assert_eq!(
+                tables.len(),
+                sql.matches("CREATE TABLE").count(),
+                "{name} has a table nobody may use: {tables:?}"
+            );
             for forbidden in
                 ["TRIGGER", "NOTIFY", "CREATE TYPE", "CREATE DOMAIN", "SERIAL", "GENERATED", "DO $"]
             {

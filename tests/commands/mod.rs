@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod jobs;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tenants;

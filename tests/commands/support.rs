@@ -90,7 +90,7 @@ impl Workplace {
         let (_, port) = answer["url"].as_str().unwrap().rsplit_once(':').unwrap();
         rustls::crypto::ring::default_provider().install_default().ok();
         let address = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
-        Serve { child, address, client: reqwest::Client::new() }
+        Serve { child, address, started: answer, client: reqwest::Client::new() }
     }
 }
 
@@ -125,12 +125,22 @@ impl Ended {
 pub(super) struct Serve {
     child: Child,
     address: SocketAddr,
+    started: Value,
     client: reqwest::Client,
 }
 
 impl Serve {
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it said when it was ready.
+    pub(super) fn started(&self) -> &Value {
+        &self.started
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// A request to the host of a tenant.

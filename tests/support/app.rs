@@ -46,6 +46,8 @@ pub(crate) struct Options {
     pub(crate) resolver: ResolverOptions,
     /// Whether it hears what other processes change.
     pub(crate) listens: bool,
+    /// How its mails go out, if not to [`TestApp::mails`].
+    pub(crate) mailer: Option<Mailer>,
 }
 
 impl Default for Options {
@@ -60,6 +62,7 @@ impl Default for Options {
             cors_origins: &[],
             resolver: ResolverOptions::default(),
             listens: true,
+            mailer: None,
         }
     }
 }
@@ -118,7 +121,7 @@ impl TestApp {
         let tokens = Tokens::load(&tenancy, clock.clone(), site.issuer()).await.unwrap();
         let app = App::new(Parts {
             hasher: Hasher::new().unwrap(),
-            mailer: Mailer::memory(),
+            mailer: options.mailer.unwrap_or_else(Mailer::memory),
             throttles: Throttles::new(options.rate_limits),
             tenant_sign_up: options.tenant_sign_up,
             clock: clock.clone(),

@@ -7,12 +7,14 @@ mod client;
 mod database;
 mod document;
 mod mails;
+mod smtp;
 
 pub(crate) use app::{Options, TestApp};
 pub(crate) use client::{Answer, Organization, Person, Request, User, assert_not_valid};
 pub(crate) use database::{Database, superuser_of};
 pub(crate) use document::{Operation, operations};
 pub(crate) use mails::{link, mail_to, token_to};
+pub(crate) use smtp::{Act, Encryption, Received, SmtpServer, SmtpSetup, Step};
 
 /// A password that is good enough for everybody here.
 pub(crate) const PASSWORD: &str = "correct horse battery";
