@@ -24,7 +24,7 @@ async fn a_client_that_was_never_seen_is_told_of_once() {
     login(&app, &acme, "ann", "Laptop").expect(200).await;
     assert_eq!(app.mails().await, []);
 
-    app.clock.advance(Duration::from_secs(60));
+    app.clock.advance(Duration::from_mins(1));
     login(&app, &acme, "ann", "Phone").header("x-forwarded-for", "198.51.100.7").expect(200).await;
     let mails = app.mails().await;
     let [letter] = mails.as_slice() else { panic!("{mails:?}") };

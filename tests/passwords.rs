@@ -133,6 +133,8 @@ async fn whoever_finds_a_session_open_does_not_find_out_the_password() {
     }
     let refused = change(&acme.owner, PASSWORD, ANOTHER).send().await;
     assert_eq!((refused.said(), refused.header("retry-after")), ((429, "throttled".into()), "15"));
+    let nothing = acme.owner.request("POST", "/api/password/change/").json(&json!({}));
+    assert_eq!(nothing.send().await.said(), (429, "throttled".into()), "told before the body is looked at");
     app.clock.advance(Duration::from_secs(15));
     change(&acme.owner, PASSWORD, ANOTHER).expect(200).await;
 }
@@ -255,7 +257,7 @@ async fn a_link_works_for_an_hour_until_a_newer_one_and_for_its_user_only() {
     for nonsense in ["x", "not a token", &"A".repeat(43), &"x".repeat(4096)] {
         invalid_token(&reset(&app, &acme, nonsense, ANOTHER).send().await);
     }
-    app.clock.advance(Duration::from_secs(3600));
+    app.clock.advance(Duration::from_hours(1));
     invalid_token(&reset(&app, &acme, &second, ANOTHER).send().await);
     let third = link_for(&app, &acme, "owner@acme.example").await;
     app.clock.advance(Duration::from_secs(3599));

@@ -61,7 +61,7 @@ impl Task {
 /// The kind of mails.
 const MAIL: &str = "mail";
 /// For how long a worker has a job before another one may take it: as long a mail waits whose worker was killed.
-const LEASE: Duration = Duration::from_secs(120);
+const LEASE: Duration = Duration::from_mins(2);
 /// For how long a job may go on: it ends, and is reported, within the lease. All deadlines of a conversation with a mail
 /// server together are less.
 const DEADLINE: Duration = Duration::from_secs(110);
@@ -142,7 +142,7 @@ async fn report(app: &App, job: &LeasedJob, outcome: &Outcome) {
     match outcome {
         Outcome::Done => tracing::info!(%id, kind, attempts, "job done"),
         Outcome::Retry { at, error } => {
-            tracing::warn!(%id, kind, attempts, error, %at, "job failed, to be tried again")
+            tracing::warn!(%id, kind, attempts, error, %at, "job failed, to be tried again");
         }
         Outcome::Park { error } => tracing::error!(%id, kind, attempts, error, "job failed for good"),
     }

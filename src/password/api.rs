@@ -1,6 +1,6 @@
 //! The endpoints of passwords.
 
-use poem::web::Data;
+use poem::{FromRequest, Request, RequestBody, web::Data};
 use poem_openapi::OpenApi;
 use tenants::TenantDb;
 
@@ -42,6 +42,21 @@ crate::input! {
     }
 }
 
+/// Proof that somebody signed in has not given too many wrong passwords. An extractor, because that is told before
+/// anything is said about the body.
+struct MayConfirm;
+
+impl<'a> FromRequest<'a> for MayConfirm {
+    async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
+        let (app, db) = (request.data::<App>(), request.data::<TenantDb>());
+        let (Some(app), Some(db), Some(caller)) = (app, db, request.data::<Caller>()) else {
+            return Err(Problem::not_authenticated())?;
+        };
+        service::may_confirm(app, db, caller).await.map_err(Problem::from)?;
+        Ok(Self)
+    }
+}
+
 /// The endpoints of this slice.
 pub struct PasswordApi(pub App);
 
@@ -55,6 +70,7 @@ impl PasswordApi {
     async fn change(
         &self,
         caller: Caller,
+        _rate: MayConfirm,
         Data(db): Data<&TenantDb>,
         device: Device,
         Body(input): Body<ChangePasswordIn>,

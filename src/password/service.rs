@@ -40,6 +40,11 @@ pub async fn confirm(
     Ok(confirmed(app, db, caller, password).await?.is_some())
 }
 
+/// Whether [`confirm`] would look at a password at all.
+pub(super) async fn may_confirm(app: &App, db: &TenantDb, caller: &Caller) -> Result<(), ThrottleError> {
+    throttle::check(app, db, &[(CONFIRMATIONS, &caller.account.pk.to_string())]).await
+}
+
 /// As [`confirm`], with the hash that the password was checked against.
 async fn confirmed(
     app: &App,

@@ -34,7 +34,7 @@
 //! | `database` | the statements behind a request, and the backends
 //! | `floor` | pgbench |
 //! | `processes` | CPU and memory from `/proc` |
-//! | `measure`, `sign_ups` | the run |
+//! | `measure`, `sign_ups`, `storm` | the run |
 //! | `report` | what is printed |
 
 use std::{error::Error, process::ExitCode};
@@ -53,6 +53,7 @@ mod report;
 mod seed;
 mod service;
 mod sign_ups;
+mod storm;
 
 use options::Options;
 

@@ -21,7 +21,7 @@ use crate::{
     report::{self, Figures, Memory, Report, Stage, millis, say},
     seed::{PASSWORD, Seeder, Target},
     service::Service,
-    sign_ups,
+    sign_ups, storm,
 };
 
 /// Before each measurement: connections are opened, plans made, caches filled.
@@ -110,8 +110,11 @@ impl Bench<'_> {
         for (loaded, _) in &cases {
             loaded.case.verify(&mut client, &first).await?;
         }
+        self.seeder.renew_tokens(targets).await?;
+        let storm = storm::measure(self, targets).await?;
         Ok(Stage {
             tenants,
+            storm,
             provisioning_ms,
             cases: cases.iter().map(|(loaded, _)| Figures::median_of(&loaded.rounds)).collect(),
             memory: self.memory().await?,

@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// How many organizations sign up over HTTP, each time.
     #[arg(long, value_name = "N", default_value = "50", value_parser = value_parser!(u32).range(0..=500))]
     pub(crate) sign_ups: u32,
+    /// How many connections a storm of logins comes over, while people are at work; none for 0.
+    #[arg(long, value_name = "N", default_value = "16", value_parser = value_parser!(u32).range(0..=64))]
+    pub(crate) storm: u32,
     /// Measures only these.
     #[arg(long, value_name = "CASE,…", value_delimiter = ',')]
     only: Vec<Case>,

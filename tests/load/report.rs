@@ -39,6 +39,7 @@ pub(crate) struct Stage {
     pub(crate) cases: Vec<Figures>,
     pub(crate) memory: Memory,
     pub(crate) sign_ups: Option<SignUps>,
+    pub(crate) storm: Option<Storm>,
 }
 
 /// What one endpoint costs.
@@ -134,6 +135,39 @@ pub(crate) struct SignUps {
     pub(crate) first_request_p99_ms: f64,
 }
 
+/// What `current_user` takes, alone and beside a storm of logins.
+#[derive(Debug, Serialize)]
+pub(crate) struct Storm {
+    /// The storm's.
+    pub(crate) connections: u32,
+    pub(crate) logins_per_second: f64,
+    pub(crate) alone_p50_ms: f64,
+    pub(crate) alone_p99_ms: f64,
+    pub(crate) beside_p50_ms: f64,
+    pub(crate) beside_p99_ms: f64,
+    /// Beside over alone.
+    pub(crate) ratio_p50: f64,
+    pub(crate) ratio_p99: f64,
+}
+
+impl fmt::Display for Storm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "current_user beside {:.0} logins of nobody a second over {} connections: p50 {:.2} ms, alone {:.2}, ratio \
+             {:.1}; p99 {:.2} ms, alone {:.2}, ratio {:.1}",
+            self.logins_per_second,
+            self.connections,
+            self.beside_p50_ms,
+            self.alone_p50_ms,
+            self.ratio_p50,
+            self.beside_p99_ms,
+            self.alone_p99_ms,
+            self.ratio_p99,
+        )
+    }
+}
+
 impl Report {
     pub(crate) fn new(options: &Options) -> Result<Self, Failure> {
         Ok(Self {
@@ -207,6 +241,9 @@ impl Stage {
         }
         if let Some(sign_ups) = &self.sign_ups {
             writeln!(f, "  {sign_ups}")?;
+        }
+        if let Some(storm) = &self.storm {
+            writeln!(f, "  {storm}")?;
         }
         writeln!(f, "  {}", self.memory)
     }
