@@ -245,8 +245,8 @@ async fn what_else_is_wrong_does_not_use_the_link_up() {
     let send = |body: Value| app.request("POST", ACCEPT).host(&acme.host(&app)).json(&body).send();
     let weak = send(json!({"token": token, "username": "ann", "password": "short"})).await;
     assert_eq!((weak.status, weak.problem()["password"].is_array()), (400, true));
-    let taken = accept(&app, &acme, &token, "ACME-owner").send().await;
-    assert_eq!(taken.problem()["username"], json!(["A user with that username already exists."]));
+    let known = accept(&app, &acme, &token, "ACME-owner").send().await;
+    assert_eq!(known.problem()["username"], json!(["A user with that username already exists."]));
     let missing = send(json!({"token": token})).await.problem();
     assert_eq!(
         (&missing["username"], &missing["password"]),

@@ -167,10 +167,10 @@ async fn two_owners_who_step_down_at_once_leave_one() {
     let acme = app.sign_up("acme").await;
     for round in 0..6 {
         let second = add(&app, &acme, &format!("second-{round}"), Role::Owner).await;
-        let body = json!({"role": "admin"});
-        let there = second.at(&other);
-        let (first, last) = join(patch(&acme.owner, &acme.owner, &body), patch(&there, &there, &body)).await;
-        let (won, lost) = if first.status == 200 { (first, last) } else { (last, first) };
+        let change = json!({"role": "admin"});
+        let him = second.at(&other);
+        let (one, two) = join(patch(&acme.owner, &acme.owner, &change), patch(&him, &him, &change)).await;
+        let (won, lost) = if one.status == 200 { (one, two) } else { (two, one) };
         assert_eq!(won.status, 200, "{}", won.text);
         assert_last_owner(&lost, "the second");
         assert_eq!(owners(&app, &acme).await, 1);
@@ -197,8 +197,8 @@ async fn who_may_not_sign_in_is_signed_out_for_good() {
         assert_not_valid(&ann.me().await, "deactivated");
         assert_eq!(ann.refresh().send().await.status, 401);
     }
-    let login = json!({"username": "ann", "password": PASSWORD});
-    let log_in = || app.request("POST", "/api/login/").host(&host).json(&login).send();
+    let credentials = json!({"username": "ann", "password": PASSWORD});
+    let log_in = || app.request("POST", "/api/login/").host(&host).json(&credentials).send();
     assert_eq!(log_in().await.status, 400);
     assert_eq!(patch(&acme.owner, &ann, &json!({"is_active": true})).await.status, 200);
     // Let in again, but by password.

@@ -19,6 +19,7 @@ async fn an_operator_manages_tenants_beside_a_running_service() {
     create_and_list(&place);
     let user = seed(&place, &serve).await;
     suspend_and_resume(&place, &serve, &user).await;
+    close_and_restore(&place, &serve, &user).await;
     create_operators(&place).await;
     rotate_keys(&place, &serve).await;
 
@@ -104,6 +105,23 @@ async fn suspend_and_resume(place: &Workplace, serve: &Serve, token: &str) {
     assert_eq!(resumed, json!({"slug": "acme", "status": "active"}));
     eventually("the session goes on", async || me().await.status == 200).await;
     assert_eq!(place.run("tenant suspend nowhere").failure(1), "error: there is no tenant `nowhere`\n");
+}
+
+async fn close_and_restore(place: &Workplace, serve: &Serve, token: &str) {
+    let me = || serve.request("acme", "GET", "/api/current_user/").bearer(token).send();
+    assert_eq!(place.run("tenant restore nowhere").failure(1), "error: there is no tenant `nowhere`\n");
+    let login = json!({"username": "Ada.Lovelace", "password": PASSWORD});
+    let login = serve.request("acme", "POST", "/api/login/").json(&login).expect(200).await;
+    let close = serve.request("acme", "DELETE", "/api/tenant/").bearer(login["token"].as_str().unwrap());
+    close.json(&json!({"password": PASSWORD})).expect(204).await;
+    assert_eq!(me().await.status, 404);
+    let closed = place.run("tenant list --json --status=deleting").json();
+    assert_eq!(closed[0]["slug"], "acme");
+    assert_eq!(place.run("tenant resume acme").failure(1), "error: there is no tenant `acme`\n");
+
+    let restored = place.run("tenant restore acme").ok();
+    assert_eq!(restored, "Restored acme: its users can work again, with the sessions they had.\n");
+    eventually("the session goes on", async || me().await.status == 200).await;
 }
 
 async fn rotate_keys(place: &Workplace, serve: &Serve) {
