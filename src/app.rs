@@ -16,6 +16,7 @@ use crate::{
     },
     invitations::InvitationsApi,
     pages,
+    password::PasswordApi,
     registration::RegistrationApi,
     sign_up::SignUpApi,
     state::App,
@@ -30,6 +31,8 @@ pub enum Tag {
     SignUp,
     /// Signing in and out.
     Session,
+    /// Passwords that are changed or forgotten.
+    Password,
     /// The people of a tenant.
     Users,
     /// The organization itself.
@@ -43,6 +46,7 @@ type Api = (
     FindApi,
     RegistrationApi,
     AuthApi,
+    PasswordApi,
     UsersApi,
     AccountApi,
     InvitationsApi,
@@ -56,6 +60,7 @@ fn api(app: &App) -> Api {
         FindApi(app.clone()),
         RegistrationApi(app.clone()),
         AuthApi(app.clone()),
+        PasswordApi(app.clone()),
         UsersApi(app.clone()),
         AccountApi(app.clone()),
         InvitationsApi(app.clone()),

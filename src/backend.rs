@@ -13,6 +13,7 @@ use crate::{
     mail::Mailer,
     password::{Hasher, HasherError},
     state::{App, Parts, Site},
+    throttle::Throttles,
 };
 
 /// The database in the embedded cluster.
@@ -179,6 +180,7 @@ impl Backend {
         Ok(App::new(Parts {
             hasher: Hasher::new()?,
             mailer: Mailer::memory(),
+            throttles: Throttles::new(config.rate_limits),
             tenant_sign_up: config.tenant_sign_up == TenantSignUp::Open,
             tenancy,
             clock,

@@ -43,4 +43,5 @@ pub mod sign_up;
 pub mod state;
 pub mod telemetry;
 pub mod tenant;
+pub mod throttle;
 pub mod users;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tenants::Tenancy;
 use url::Url;
 
-use crate::{auth::Tokens, clock::Clock, mail::Mailer, password::Hasher};
+use crate::{auth::Tokens, clock::Clock, mail::Mailer, password::Hasher, throttle::Throttles};
 
 /// The parts of the running service. Cloning it costs a reference count.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct Parts {
     pub mailer: Mailer,
     /// Where the service is.
     pub site: Site,
+    /// What is refused when it happens too often.
+    pub throttles: Throttles,
     /// Whether strangers may sign organizations up.
     pub tenant_sign_up: bool,
 }

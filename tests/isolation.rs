@@ -9,7 +9,9 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
 use tenantry::entity::users::Role;
 use uuid::Uuid;
 
-use crate::support::{Answer, Operation, Organization, PASSWORD, Person, Request, TestApp, User, operations};
+use crate::support::{
+    Answer, Operation, Options, Organization, PASSWORD, Person, Request, TestApp, User, operations,
+};
 
 /// What stands in every text of the second tenant and nowhere else.
 const MARK: &str = "zyxmark";
@@ -30,7 +32,8 @@ struct Border {
 
 impl Border {
     async fn draw() -> Self {
-        let app = TestApp::start().await;
+        // Every operation is called many times.
+        let app = TestApp::with(Options { rate_limits: false, ..Options::default() }).await;
         let looks = app.sign_up("looks").await;
         let hides = sign_up_beside(&app, &looks).await;
         let [username, first_name, last_name] = ["2", "first", "last"].map(|name| format!("{MARK}.{name}"));

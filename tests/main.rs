@@ -10,6 +10,8 @@ mod caches;
 #[cfg(test)]
 mod cleanup;
 #[cfg(test)]
+mod closing;
+#[cfg(test)]
 mod commands;
 #[cfg(test)]
 mod conditional;
@@ -21,6 +23,8 @@ mod cors;
 mod embedded;
 #[cfg(test)]
 mod find;
+#[cfg(test)]
+mod invitations;
 #[cfg(test)]
 mod isolation;
 #[cfg(test)]
@@ -36,7 +40,11 @@ mod pages;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]
+mod registration;
+#[cfg(test)]
 mod resolution;
+#[cfg(test)]
+mod roles;
 #[cfg(test)]
 mod session_list;
 #[cfg(test)]

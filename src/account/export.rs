@@ -133,7 +133,7 @@ pub(super) async fn export(app: &App, db: &TenantDb, caller: &Caller) -> Result<
     let organization = ExportedOrganizationOut {
         id: db.tenant().id,
         slug: db.tenant().slug.to_string(),
-        name: tenant::organization_name(db).await?,
+        name: tenant::name(db).await?,
     };
     Ok(ExportOut {
         exported_at: now,

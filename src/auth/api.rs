@@ -7,7 +7,13 @@ use poem_openapi::{OpenApi, param::Path, payload::Response};
 use tenants::TenantDb;
 use uuid::Uuid;
 
-use super::{Caller, Device, LoginOut, TokensOut, keyring::JWKS_MAX_AGE, service, sessions, sessions::Shown};
+use super::{
+    Caller, Device, LoginOut, TokensOut,
+    keyring::JWKS_MAX_AGE,
+    login::{self, Claim},
+    service,
+    sessions::{self, Shown},
+};
 use crate::{
     app::Tag,
     error::ServiceError,
@@ -161,13 +167,13 @@ impl AuthApi {
         body: Body<LoginIn>,
     ) -> Result<Response<Json<LoginOut>>, Problem> {
         let LoginIn { username, email, password } = body.0;
-        let login = match (&username, &email) {
-            (Some(username), _) => Username::parse(username).ok().map(Login::Username),
-            (None, Some(email)) => Email::parse(email).ok().map(Login::Email),
+        let (login, written) = match (&username, &email) {
+            (Some(username), _) => (Username::parse(username).ok().map(Login::Username), username),
+            (None, Some(email)) => (Email::parse(email).ok().map(Login::Email), email),
             (None, None) => return Err(Problem::non_field("Must include \"username\" or \"email\".")),
         };
-        let password = password.secret().clone();
-        Ok(no_store(Json(service::login(&self.0, db, login.as_ref(), password, &device).await?)))
+        let claim = Claim { login, written, password: password.secret().clone() };
+        Ok(no_store(Json(login::login(&self.0, db, claim, &device).await?)))
     }
 
     /// Sign out

@@ -2,9 +2,11 @@
 
 pub mod api;
 mod caller;
+mod devices;
 mod gate;
 mod keyring;
 pub mod links;
+mod login;
 mod refresh;
 mod rotation;
 mod service;

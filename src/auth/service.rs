@@ -2,20 +2,18 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ConnectionTrait;
-use secrecy::SecretString;
 use tenants::{DataKey, TenantDb};
 use uuid::Uuid;
 
 use super::{
-    Device, Subject,
+    Device, Subject, devices,
     refresh::{Chain, RefreshToken, Standing},
     sessions::{self, NewSession},
 };
 use crate::{
     error::ServiceError,
-    http::Problem,
     state::App,
-    users::{self, Account, Login, UserBrief},
+    users::{Account, UserBrief},
 };
 
 /// For how long a refresh token that was used gives the same successor again: an answer was lost, or two tabs refreshed
@@ -66,11 +64,24 @@ impl TokensOut {
     }
 }
 
-/// Makes a session for this user, on this connection, and its tokens.
+/// Makes a session for this user, on this connection, and its tokens, and notes the device.
 ///
 /// # Errors
 /// Those of the database; or the token could not be signed.
 pub async fn sign_in(
+    app: &App,
+    db: &impl ConnectionTrait,
+    tenant: Uuid,
+    account: &Account,
+    device: &Device,
+) -> Result<TokensOut, ServiceError> {
+    let tokens = open_session(app, db, tenant, account, device).await?;
+    devices::note(db, account.pk, device, app.clock.now()).await?;
+    Ok(tokens)
+}
+
+/// The session and its tokens.
+pub(super) async fn open_session(
     app: &App,
     db: &impl ConnectionTrait,
     tenant: Uuid,
@@ -128,50 +139,4 @@ pub(super) async fn refresh(
         Subject { user: session.user_pk, tenant: db.tenant().id, session: session.id, role: session.role };
     let (token, token_expiration) = app.tokens.issue(&subject).await?;
     Ok(Some(TokensOut { token, token_expiration, refresh: successor.encode(), refresh_expiration }))
-}
-
-/// Signs somebody in by password. Whatever is wrong, the answer is the same, and takes as long.
-pub(crate) async fn login(
-    app: &App,
-    db: &TenantDb,
-    login: Option<&Login>,
-    password: SecretString,
-    device: &Device,
-) -> Result<LoginOut, Problem> {
-    // What cannot be a name at all is nobody's, like one that nobody has.
-    let found = match login {
-        Some(login) => users::find_credentials(db, login).await.map_err(ServiceError::from)?,
-        None => None,
-    };
-    let hash = found.as_ref().map(|found| found.password_hash.clone());
-    let matches = app.hasher.verify(password, hash).await.map_err(ServiceError::from)?;
-    match found {
-        Some(found) if matches && found.is_active => {
-            let signed_in = sign_in_again(app, db, found.pk, device).await?;
-            // Gone while the password was hashed: as wrong as before.
-            let (account, tokens) = signed_in.ok_or_else(wrong_credentials)?;
-            Ok(tokens.answer(&account))
-        }
-        _ => Err(wrong_credentials()),
-    }
-}
-
-/// Makes one more session for a user who may have many. `None` if the user is gone, or may not sign in.
-async fn sign_in_again(
-    app: &App,
-    db: &TenantDb,
-    user: Uuid,
-    device: &Device,
-) -> Result<Option<(Account, TokensOut)>, ServiceError> {
-    let tx = db.begin().await?;
-    let account = users::find(&tx, user).await?.filter(|account| account.is_active);
-    let Some(account) = account else { return Ok(None) };
-    sessions::make_room(&tx, user, app.clock.now()).await?;
-    let tokens = sign_in(app, &tx, db.tenant().id, &account, device).await?;
-    tx.commit().await?;
-    Ok(Some((account, tokens)))
-}
-
-fn wrong_credentials() -> Problem {
-    Problem::non_field("Unable to log in with provided credentials.")
 }

@@ -1,6 +1,7 @@
 //! The rows of sessions.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use ipnet::IpNet;
 use poem::{FromRequest, Request, RequestBody, http::header::USER_AGENT};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, DerivePartialModel, EntityTrait,
@@ -32,15 +33,41 @@ const USER_AGENT_LEN: usize = 200;
 /// From where somebody signs in.
 #[derive(Clone, Debug)]
 pub struct Device {
+    /// The network it is in, which limits go by.
+    pub(super) of: IpNet,
+    network: String,
     ip: String,
     user_agent: String,
+}
+
+impl Device {
+    /// Its address.
+    #[must_use]
+    pub fn ip(&self) -> &str {
+        &self.ip
+    }
+
+    /// The network it is in, as devices are told apart by it: an IPv4 address, or the /64 of an IPv6 one.
+    #[must_use]
+    pub fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// What the client calls itself; shortened.
+    #[must_use]
+    pub fn user_agent(&self) -> &str {
+        &self.user_agent
+    }
 }
 
 impl<'a> FromRequest<'a> for Device {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
         let user_agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok());
+        let address = ClientAddr::of(request);
         Ok(Self {
-            ip: ClientAddr::of(request).0.to_string(),
+            network: address.network_text(),
+            of: address.network(),
+            ip: address.0.to_string(),
             user_agent: user_agent.unwrap_or_default().chars().take(USER_AGENT_LEN).collect(),
         })
     }

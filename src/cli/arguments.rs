@@ -10,6 +10,9 @@ use secrecy::ExposeSecret as _;
 use super::{password, run::Failure};
 use crate::{http::input::Wrong, users::identity::Password};
 
+/// What the password is called, which is no argument.
+const PASSWORD: &str = "the password";
+
 /// What is wrong with the arguments of a command.
 #[derive(Debug, Default)]
 pub(super) struct WrongArguments(Vec<(&'static str, Wrong)>);
@@ -23,12 +26,16 @@ impl WrongArguments {
     /// A new password from standard input. Nobody is asked for one in vain: where a person sits and something is wrong
     /// already, none is read.
     pub(super) fn read_password(&mut self) -> Option<Password> {
-        const ARGUMENT: &str = "the password";
         if !self.0.is_empty() && io::stdin().is_terminal() {
             return None;
         }
         let read = password::read_new().map_err(|error| vec![error.to_string().into()]);
-        self.take(ARGUMENT, read.and_then(|password| Password::parse(password.expose_secret().to_owned())))
+        self.take(PASSWORD, read.and_then(|password| Password::parse(password.expose_secret().to_owned())))
+    }
+
+    /// A new password that is refused, which shows only when it is judged beside the names.
+    pub(super) fn refused_password(wrong: Wrong) -> Failure {
+        Self(vec![(PASSWORD, wrong)]).failure()
     }
 
     /// Fails with everything that was noted; with nothing noted, this is a defect of the caller's.

@@ -13,7 +13,8 @@ use super::{
     run::{Context, Failure},
 };
 use crate::{
-    operators::{NewOperator, create_operator},
+    operators::{NewOperator, OperatorError, create_operator},
+    password::PasswordError,
     users::identity::Email,
 };
 
@@ -29,7 +30,11 @@ async fn create(context: &Context, arguments: &OperatorCreate) -> Result<Exit, F
     let password = wrong.read_password();
     let (Some(email), Some(password)) = (email, password) else { return Err(wrong.failure()) };
     let app = context.open_app().await?;
-    let created = create_operator(&app, NewOperator { email, password: password.secret().clone() }).await;
+    let created = create_operator(&app, NewOperator { email, password }).await;
+    let created = created.map_err(|error| match error {
+        OperatorError::Password(PasswordError::Refused(wrong)) => WrongArguments::refused_password(wrong),
+        error => error.into(),
+    });
     let operator = app.finish(created).await?;
     let created = Created {
         id: operator.id,

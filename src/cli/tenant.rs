@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     http::{Name, input::Field as _},
-    sign_up::{ChosenSlug, NewOrganization, Organization, create_organization, derive_slug},
+    password::PasswordError,
+    sign_up::{ChosenSlug, NewOrganization, Organization, SignUpError, create_organization, derive_slug},
     users::identity::{Email, Username},
 };
 
@@ -36,7 +37,10 @@ async fn create(context: &Context, arguments: TenantCreate) -> Result<Exit, Fail
     let app = context.open_app().await?;
     let name = new.name.clone();
     let site = app.site.clone();
-    let created = create_organization(&app, new).await;
+    let created = create_organization(&app, new).await.map_err(|error| match error {
+        SignUpError::Password(PasswordError::Refused(wrong)) => WrongArguments::refused_password(wrong),
+        error => error.into(),
+    });
     let Organization { tenant, owner } = app.finish(created).await?;
     let created = Created {
         id: tenant.id,
@@ -76,7 +80,7 @@ fn read_organization(arguments: TenantCreate) -> Result<NewOrganization, Failure
         slug,
         username,
         email,
-        password: password.secret().clone(),
+        password,
         first_name: String::new(),
         last_name: String::new(),
     })

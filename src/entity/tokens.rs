@@ -28,7 +28,7 @@ pub struct Model {
     pub user_pk: Uuid,
     /// What it is for.
     pub purpose: Purpose,
-    /// The new address, where it gives the account one.
+    /// The address it was mailed to: the new one, where it gives the account one.
     pub email: Option<String>,
     /// When it was made.
     pub created_at: DateTimeUtc,

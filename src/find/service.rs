@@ -9,6 +9,7 @@ use crate::{
     mail::{self, Letter, Mail, OrganizationLink, Recipient},
     state::App,
     tenant,
+    throttle::{self, MAILS, ThrottleError},
     users::{self, identity::Email},
 };
 
@@ -26,7 +27,7 @@ pub(crate) async fn tell(app: &App, email: &Email) -> Result<(), ServiceError> {
         // The index says where to look; whether the person is there, only the organization knows.
         let account = users::find_by_email(&db, email).await?.filter(|account| account.is_active);
         let Some(account) = account else { continue };
-        let link = OrganizationLink { name: tenant::organization_name(&db).await?, url };
+        let link = OrganizationLink { name: tenant::name(&db).await?, url };
         found
             .entry(account.email.clone())
             .or_insert_with(|| (Recipient::from(&account), Vec::new()))
@@ -35,6 +36,11 @@ pub(crate) async fn tell(app: &App, email: &Email) -> Result<(), ServiceError> {
     }
     // More than one only where organizations have the address in different capitals, which may be different mailboxes.
     for (to, organizations) in found.into_values() {
+        match throttle::admit(app, app.tenancy.catalog(), &[(MAILS, &format!("find {}", to.email))]).await {
+            Ok(_) => {}
+            Err(ThrottleError::Throttled(_)) => continue,
+            Err(ThrottleError::Service(error)) => return Err(error),
+        }
         let letter = Letter { to, mail: Mail::Organizations { organizations }, expires_at: None };
         mail::post(app, app.tenancy.catalog(), letter).await?;
     }

@@ -78,6 +78,22 @@ impl ClientAddr {
     }
 }
 
+impl ClientAddr {
+    /// The network that is taken for one place: an IPv4 address, or the /64 of an IPv6 one, for that is what a single
+    /// customer gets, to choose addresses from as he likes.
+    #[must_use]
+    pub fn network(&self) -> IpNet {
+        let prefix = if self.0.is_ipv6() { 64 } else { 32 };
+        IpNet::new(self.0, prefix).map_or_else(|_| self.0.into(), |network| network.trunc())
+    }
+
+    /// The network as a text: `198.51.100.7` or `2001:db8::/64`.
+    #[must_use]
+    pub fn network_text(&self) -> String {
+        if self.0.is_ipv4() { self.0.to_string() } else { self.network().to_string() }
+    }
+}
+
 impl<'a> FromRequest<'a> for ClientAddr {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> Result<Self> {
         Ok(Self::of(request))

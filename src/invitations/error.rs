@@ -3,7 +3,7 @@
 use sea_orm::DbErr;
 
 use super::service::UNVERIFIED_LIMIT;
-use crate::{error::ServiceError, http::Problem, password::HasherError, users::UserError};
+use crate::{error::ServiceError, http::Problem, password::PasswordError, users::UserError};
 
 /// Why nobody was invited, or nobody joined.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,9 @@ pub enum InvitationError {
     /// The user could not be written.
     #[error(transparent)]
     User(UserError),
+    /// The password is too easily guessed.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// Anything else.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -30,12 +33,6 @@ pub enum InvitationError {
 
 impl From<DbErr> for InvitationError {
     fn from(error: DbErr) -> Self {
-        Self::Service(error.into())
-    }
-}
-
-impl From<HasherError> for InvitationError {
-    fn from(error: HasherError) -> Self {
         Self::Service(error.into())
     }
 }
@@ -62,6 +59,7 @@ impl From<InvitationError> for Problem {
             ),
             InvitationError::BadToken => Self::field("token", "Invalid value."),
             InvitationError::User(error) => error.into(),
+            InvitationError::Password(error) => error.into(),
             InvitationError::Service(error) => error.into(),
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     entity::{invitations::Model, users::Role},
     error::ServiceError,
     mail::{self, Letter, Mail, Recipient},
-    registration,
+    password, registration,
     state::App,
     tenant,
     users::{
@@ -73,7 +73,7 @@ async fn post(
 ) -> Result<(), ServiceError> {
     let name = format!("{} {}", inviter.first_name, inviter.last_name);
     let mail = Mail::Invitation {
-        organization: tenant::organization_name(tx).await?,
+        organization: tenant::name(tx).await?,
         inviter: if name.trim().is_empty() { inviter.username.clone() } else { name.trim().to_owned() },
         role: row.role,
         link: app.site.account_link(&tx.tenant().slug, "accept", &token.encode()),
@@ -102,8 +102,8 @@ pub(super) async fn accept(
 ) -> Result<LoginOut, InvitationError> {
     let token = LinkToken::parse(&accepted.token).ok_or(InvitationError::BadToken)?;
     // Asked before the password is hashed: strangers without a link are not worth that work.
-    store::find(db, &token, app.clock.now()).await?.ok_or(InvitationError::BadToken)?;
-    let password_hash = app.hasher.hash(accepted.password.secret().clone()).await?;
+    let found = store::find(db, &token, app.clock.now()).await?.ok_or(InvitationError::BadToken)?;
+    let password_hash = hash(app, db, &accepted, &found.email).await?;
     let tx = db.begin().await?;
     let now = app.clock.now();
     let invitation = store::take(&tx, &token, now).await?.ok_or(InvitationError::BadToken)?;
@@ -133,6 +133,24 @@ pub(super) async fn accept(
     tx.commit().await?;
     tracing::info!(tenant = %db.tenant().id, user = %account.pk, "an invitation was accepted");
     Ok(tokens.answer(&account))
+}
+
+async fn hash(
+    app: &App,
+    db: &TenantDb,
+    accepted: &Acceptance,
+    email: &str,
+) -> Result<String, InvitationError> {
+    let organization = tenant::name(db).await?;
+    let own_words = [
+        accepted.username.as_str(),
+        email,
+        &accepted.first_name,
+        &accepted.last_name,
+        &organization,
+        db.tenant().slug.as_str(),
+    ];
+    Ok(password::hash(app, &accepted.password, &own_words).await?)
 }
 
 /// Whether who gave the invitation is still there and may give that role now.

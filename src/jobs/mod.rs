@@ -17,6 +17,7 @@ use crate::{
     error::ServiceError,
     find,
     mail::Letter,
+    password,
     registration::tasks::{self, AddressTask},
     state::App,
     users::identity::Email,
@@ -35,6 +36,11 @@ pub enum Task {
         /// The address, as it was typed.
         email: String,
     },
+    /// Whoever has this address, as addresses are compared, gets a link to choose another password.
+    ForgottenPassword {
+        /// The address.
+        email: String,
+    },
 }
 
 impl Task {
@@ -44,16 +50,17 @@ impl Task {
             Self::Mail(_) => "mail",
             Self::Address(_) => "address",
             Self::FindOrganizations { .. } => "find_organizations",
+            Self::ForgottenPassword { .. } => "forgotten_password",
         }
     }
 }
 
 /// For how long a worker has a job before another one may take it.
 const LEASE: Duration = Duration::from_secs(60);
+/// When work that failed is tried again.
+const RETRY_AFTER: TimeDelta = TimeDelta::seconds(30);
 /// How many jobs a worker takes at once.
 const BATCH: u32 = 10;
-/// After how long a task that failed is tried again.
-const PAUSE: TimeDelta = TimeDelta::minutes(1);
 
 /// Leaves a task in the outbox, in the transaction of what caused it. Whether it is there by this: with a `dedupe_key`, it
 /// may have been there before. All of it is encrypted, because it may be secret or personal.
@@ -112,11 +119,12 @@ async fn run(app: &App, job: &LeasedJob, task: Task) -> Outcome {
             app.mailer.deliver(letter).await;
             Outcome::Done
         }
-        Task::Address(task) => outcome(app, find_out(app, job, &task).await),
+        Task::Address(task) => done(app, find_out(app, job, &task).await),
         Task::FindOrganizations { email } => match Email::parse(&email) {
-            Ok(email) => outcome(app, find::tell(app, &email).await),
+            Ok(email) => done(app, find::tell(app, &email).await),
             Err(_) => Outcome::Done,
         },
+        Task::ForgottenPassword { email } => done(app, password::send_link(app, job, &email).await),
     }
 }
 
@@ -132,10 +140,10 @@ async fn database_of(app: &App, job: &LeasedJob) -> Result<TenantDb, ServiceErro
     Ok(app.tenancy.database_of(tenant))
 }
 
-/// What failed is tried again: nothing here fails for good but by a defect.
-fn outcome(app: &App, result: Result<(), ServiceError>) -> Outcome {
+/// What became of work that fails only where the database does: that passes.
+fn done(app: &App, result: Result<(), ServiceError>) -> Outcome {
     match result {
         Ok(()) => Outcome::Done,
-        Err(error) => Outcome::Retry { at: app.clock.now() + PAUSE, error: error.to_string() },
+        Err(error) => Outcome::Retry { at: app.clock.now() + RETRY_AFTER, error: error.to_string() },
     }
 }

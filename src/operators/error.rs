@@ -3,7 +3,7 @@
 use sea_orm::DbErr;
 use tenants::{Fault, fault};
 
-use crate::error::ServiceError;
+use crate::{error::ServiceError, password::PasswordError};
 
 /// Why an operator could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -11,6 +11,9 @@ pub enum OperatorError {
     /// Another operator has the address.
     #[error("there is an operator with this e-mail address already")]
     EmailTaken,
+    /// The password is too easily guessed.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// Anything else.
     #[error(transparent)]
     Service(#[from] ServiceError),

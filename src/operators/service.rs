@@ -8,7 +8,11 @@ use tenants::entity::{api_keys, operators};
 use uuid::Uuid;
 
 use super::{OperatorError, store};
-use crate::{error::ServiceError, state::App, users::identity::Email};
+use crate::{
+    password,
+    state::App,
+    users::identity::{Email, Password},
+};
 
 /// What every key starts with, so that a scanner for leaked secrets can tell what it found.
 const KEY_PREFIX: &str = "tenantry_";
@@ -33,7 +37,7 @@ pub struct NewOperator {
     /// The address to sign in with.
     pub email: Email,
     /// The password.
-    pub password: SecretString,
+    pub password: Password,
 }
 
 /// A new operator.
@@ -53,7 +57,7 @@ pub struct Operator {
 /// See [`OperatorError`].
 pub async fn create_operator(app: &App, new: NewOperator) -> Result<Operator, OperatorError> {
     // Before the transaction: nothing is held while hashing.
-    let password_hash = app.hasher.hash(new.password).await.map_err(ServiceError::from)?;
+    let password_hash = password::hash(app, &new.password, &[new.email.as_str()]).await?;
     let api_key = generate_key();
     let (id, now) = (app.clock.uuid_v7(), app.clock.now());
     let operator = operators::Model {

@@ -14,6 +14,8 @@ use argon2::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Semaphore, TryAcquireError};
 
+use crate::{http::input::Wrong, users::identity::Password};
+
 /// 19 MiB, two passes, one lane: the first choice of OWASP's Password Storage Cheat Sheet.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
@@ -90,6 +92,20 @@ impl Hasher {
         self.run(move || hash(&memory, password.expose_secret().as_bytes())).await?
     }
 
+    /// What [`judge`](super::judge) says of a password: it may take as long as a hash, so it waits in the same queue.
+    ///
+    /// # Errors
+    /// [`HasherError::Busy`] at once, when the queue is full.
+    pub async fn judge(
+        &self,
+        password: &Password,
+        own_words: &[&str],
+    ) -> Result<Result<(), Wrong>, HasherError> {
+        let password = password.clone();
+        let own_words: Vec<String> = own_words.iter().map(|&word| word.to_owned()).collect();
+        self.run(move || super::judge(&password, &own_words)).await
+    }
+
     /// Whether this is the password that was hashed. With no hash, for somebody who does not exist, the answer is no
     /// and takes as long.
     ///
@@ -103,6 +119,19 @@ impl Hasher {
             Ok(matches && hash.is_some())
         })
         .await?
+    }
+
+    /// Whether a hash was made with other parameters than those of today.
+    #[must_use]
+    pub fn is_outdated(&self, hash: &str) -> bool {
+        let today = PasswordHash::new(&self.nobody);
+        match (PasswordHash::new(hash), today) {
+            (Ok(hash), Ok(today)) => {
+                (hash.algorithm, hash.version, &hash.params)
+                    != (today.algorithm, today.version, &today.params)
+            }
+            _ => true,
+        }
     }
 
     async fn run<T: Send + 'static>(
@@ -189,6 +218,8 @@ mod tests {
         let hasher = Hasher::new().unwrap();
         let hash = hasher.hash("correct horse".into()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(!hasher.is_outdated(&hash));
+        assert!(hasher.is_outdated(&hash.replace("t=2", "t=3")));
         assert!(hasher.verify("correct horse".into(), Some(hash.clone())).await.unwrap());
         assert!(!hasher.verify("Correct horse".into(), Some(hash)).await.unwrap());
     }

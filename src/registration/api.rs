@@ -14,6 +14,7 @@ use crate::{
     http::{Body, Created, Json, Name, Problem, Text},
     state::App,
     tenant::{SignUpRules, sign_up_rules},
+    throttle::MailRequest,
     users::identity::{Credential, Email, Password, Username},
 };
 
@@ -77,6 +78,7 @@ impl RegistrationApi {
     #[oai(path = "/api/sign_up", method = "post", operation_id = "signUp")]
     async fn sign_up(
         &self,
+        _request: MailRequest,
         SomebodyMay(rules): SomebodyMay,
         Data(db): Data<&TenantDb>,
         Body(input): Body<SignUpIn>,
@@ -117,6 +119,7 @@ impl RegistrationApi {
     #[oai(path = "/api/sign_up/resend_email", method = "post", operation_id = "resendEmail")]
     async fn resend(
         &self,
+        _request: MailRequest,
         Data(db): Data<&TenantDb>,
         Body(input): Body<ResendEmailIn>,
     ) -> Result<Json<DetailOut>, Problem> {

@@ -2,7 +2,12 @@
 
 use sea_orm::DbErr;
 
-use crate::{error::ServiceError, http::Problem, password::HasherError, users::UserError};
+use crate::{
+    error::ServiceError,
+    http::Problem,
+    password::{HasherError, PasswordError},
+    users::UserError,
+};
 
 /// Why somebody could not sign up, or an address was not proven.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +22,9 @@ pub enum RegistrationError {
     /// The user could not be written.
     #[error(transparent)]
     User(#[from] UserError),
+    /// The password is too easily guessed.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
     /// Anything else.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -42,6 +50,7 @@ impl From<RegistrationError> for Problem {
             }
             RegistrationError::BadToken => Self::field("token", "Invalid value."),
             RegistrationError::User(error) => error.into(),
+            RegistrationError::Password(error) => error.into(),
             RegistrationError::Service(error) => error.into(),
         }
     }

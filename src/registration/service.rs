@@ -15,6 +15,7 @@ use crate::{
     error::ServiceError,
     jobs,
     mail::{self, Letter, Mail, Recipient},
+    password,
     state::App,
     tenant::SignUpRules,
     users::{
@@ -50,7 +51,15 @@ pub(super) async fn sign_up(
     if !users::taken_usernames(db, [&new.username]).await?.is_empty() {
         return Err(UserError::UsernameTaken.into());
     }
-    let password_hash = app.hasher.hash(new.password.secret().clone()).await?;
+    let own_words = [
+        new.username.as_str(),
+        new.email.as_str(),
+        &new.first_name,
+        &new.last_name,
+        &rules.organization,
+        db.tenant().slug.as_str(),
+    ];
+    let password_hash = password::hash(app, &new.password, &own_words).await?;
     let (token, now) = (LinkToken::generate(), app.clock.now());
     let row = sign_ups::Model {
         email_key: new.email.key().to_owned(),
@@ -124,7 +133,7 @@ pub(super) async fn verify(
     let tx = db.begin().await?;
     let account = match claim {
         Claim::SignUp(_) => join(app, &tx, &token, proof.username).await?,
-        Claim::Account(_) => confirm(app, &tx, &token).await?,
+        Claim::Account(credentials) => confirm(app, &tx, &token, &credentials).await?,
     };
     auth::make_room(&tx, account.pk, app.clock.now()).await?;
     let tokens = auth::sign_in(app, &tx, db.tenant().id, &account, device).await?;
@@ -172,12 +181,18 @@ async fn join(
 }
 
 /// Notes that the address of an account is its owner's.
-async fn confirm(app: &App, tx: &TenantTx, token: &LinkToken) -> Result<Account, RegistrationError> {
+async fn confirm(
+    app: &App,
+    tx: &TenantTx,
+    token: &LinkToken,
+    credentials: &users::Credentials,
+) -> Result<Account, RegistrationError> {
     let now = app.clock.now();
+    // The user before the link, as everybody locks them; and with the password that was checked.
+    let account = users::lock_with_password(tx, credentials.pk, &credentials.password_hash).await?;
+    let account = account.filter(|account| account.is_active).ok_or(RegistrationError::BadToken)?;
     let link = links::redeem(tx, token, Purpose::VerifyEmail, now).await?;
-    let link = link.ok_or(RegistrationError::BadToken)?;
-    let account = users::lock(tx, link.user_pk).await?.filter(|account| account.is_active);
-    let account = account.ok_or(RegistrationError::BadToken)?;
+    link.filter(|link| link.user_pk == account.pk).ok_or(RegistrationError::BadToken)?;
     users::set_email_verified(tx, account.pk, now).await?;
     Ok(account)
 }

@@ -12,6 +12,7 @@ use crate::{
     mail::{Letter, Mail, Recipient},
     state::App,
     tenant,
+    throttle::{self, MAILS, ThrottleError},
     users::{self, identity::Email},
 };
 
@@ -49,6 +50,13 @@ pub async fn run(app: &App, db: &TenantDb, job: &LeasedJob, task: &AddressTask) 
     let (AddressTask::SignUp { email, .. } | AddressTask::Resend { email }) = task;
     let damaged = || tenants::Error::Damaged(format!("the job {} does not parse", job.id));
     let email = Email::parse(email).map_err(|_| damaged())?;
+    // Nobody's mailbox is filled by who asks again and again.
+    let counted = format!("address {}", email.key());
+    match throttle::admit(app, db, &[(MAILS, &counted)]).await {
+        Ok(_) => {}
+        Err(ThrottleError::Throttled(_)) => return Ok(()),
+        Err(ThrottleError::Service(error)) => return Err(error),
+    }
     let tx = db.begin().await?;
     let letter = match task {
         AddressTask::SignUp { token, .. } => {
@@ -76,7 +84,7 @@ async fn after_sign_up(
     if row.token_hash != token.hash() {
         return Ok(None);
     }
-    let (slug, organization) = (&tx.tenant().slug, tenant::organization_name(tx).await?);
+    let (slug, organization) = (&tx.tenant().slug, tenant::name(tx).await?);
     let Some(account) = users::find_by_email(tx, email).await? else {
         return Ok(Some(service::letter(app, slug, &organization, newcomer(&row), token)));
     };
@@ -91,13 +99,13 @@ async fn after_resend(app: &App, tx: &TenantTx, email: &Email) -> Result<Option<
         if account.email_verified_at.is_some() || !account.is_active {
             return Ok(None);
         }
-        let organization = tenant::organization_name(tx).await?;
+        let organization = tenant::name(tx).await?;
         return service::link_for(app, tx, slug, &organization, &account).await.map(Some);
     }
     let Some(row) = store::lock(tx, email, now).await? else { return Ok(None) };
     let token = LinkToken::generate();
     store::renew(tx, email, &token, now + service::LIFETIME).await?;
-    let organization = tenant::organization_name(tx).await?;
+    let organization = tenant::name(tx).await?;
     Ok(Some(service::letter(app, slug, &organization, newcomer(&row), &token)))
 }
 

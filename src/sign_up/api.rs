@@ -15,8 +15,9 @@ use crate::{
     app::Tag,
     auth::{Device, no_store},
     error::ServiceError,
-    http::{Body, Created, Json, Name, Problem},
+    http::{Body, ClientAddr, Created, Json, Name, Problem},
     state::App,
+    throttle::{self, TENANT_SIGN_UPS},
     users::{
         UserBrief,
         identity::{Email, Password, Username},
@@ -87,14 +88,20 @@ crate::output! {
     }
 }
 
-/// Proof that strangers may sign organizations up here. An extractor, because a client that may not is told so before
+/// Proof that strangers may sign organizations up here, and that this one has not made too many. An extractor, because a client that may not is told so before
 /// anything is said about its body.
 struct SignUpIsOpen;
 
 impl<'a> FromRequest<'a> for SignUpIsOpen {
     async fn from_request(request: &'a Request, _: &mut RequestBody) -> poem::Result<Self> {
         match request.data::<App>() {
-            Some(app) if app.tenant_sign_up => Ok(Self),
+            Some(app) if app.tenant_sign_up => {
+                let network = ClientAddr::of(request).network_text();
+                let limits = [(TENANT_SIGN_UPS, network.as_str())];
+                let checked = throttle::check(app, app.tenancy.catalog(), &limits).await;
+                checked.map_err(Problem::from)?;
+                Ok(Self)
+            }
             _ => {
                 Err(Problem::forbidden("sign_up_closed", "Organizations can't sign up here by themselves."))?
             }
@@ -131,7 +138,7 @@ impl SignUpApi {
             slug,
             username: input.username,
             email: input.email,
-            password: input.password.secret().clone(),
+            password: input.password,
             first_name: input.first_name.map(Name::into_string).unwrap_or_default(),
             last_name: input.last_name.map(Name::into_string).unwrap_or_default(),
         };

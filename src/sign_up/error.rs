@@ -3,7 +3,9 @@
 use sea_orm::DbErr;
 use tenants::Slug;
 
-use crate::{error::ServiceError, http::Problem, users::UserError};
+use crate::{
+    error::ServiceError, http::Problem, password::PasswordError, throttle::ThrottleError, users::UserError,
+};
 
 /// Why an organization could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +16,12 @@ pub enum SignUpError {
     /// The owner could not be written.
     #[error(transparent)]
     Owner(#[from] UserError),
+    /// The owner's password is too easily guessed.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// Too many organizations were signed up from one place.
+    #[error(transparent)]
+    Throttled(#[from] ThrottleError),
     /// Anything else.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -32,6 +40,8 @@ impl From<SignUpError> for Problem {
                 Self::conflict("slug_taken", format!("The slug {slug} is taken."))
             }
             SignUpError::Owner(error) => error.into(),
+            SignUpError::Password(error) => error.into(),
+            SignUpError::Throttled(error) => error.into(),
             SignUpError::Service(error) => error.into(),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use secrecy::SecretString;
 use tenants::{DataKey, NewTenant, Provisioning, SlugChoice, Tenant};
 use uuid::Uuid;
 
@@ -11,12 +10,14 @@ use crate::{
     auth::{Device, TokensOut, sign_in},
     entity::users::Role,
     error::ServiceError,
+    password,
     registration::mail_link,
     state::App,
     tenant::create_settings,
+    throttle::{self, TENANT_SIGN_UPS},
     users::{
         self, Account, NewUser,
-        identity::{Email, Username},
+        identity::{Email, Password, Username},
     },
 };
 
@@ -32,7 +33,7 @@ pub struct NewOrganization {
     /// The owner's e-mail address.
     pub email: Email,
     /// The owner's password.
-    pub password: SecretString,
+    pub password: Password,
     /// May be empty.
     pub first_name: String,
     /// May be empty.
@@ -66,6 +67,20 @@ pub(super) async fn sign_up(
     new: NewOrganization,
     device: &Device,
 ) -> Result<(Organization, TokensOut), SignUpError> {
+    let catalog = app.tenancy.catalog();
+    let attempt = throttle::admit(app, catalog, &[(TENANT_SIGN_UPS, device.network())]).await?;
+    let signed_up = sign_up_admitted(app, new, device).await;
+    if signed_up.is_err() {
+        attempt.withdraw(catalog).await?;
+    }
+    signed_up
+}
+
+async fn sign_up_admitted(
+    app: &App,
+    new: NewOrganization,
+    device: &Device,
+) -> Result<(Organization, TokensOut), SignUpError> {
     let prepared = prepare(app, new).await?;
     let session = sign_in(app, &prepared.provisioning, prepared.id, &prepared.owner, device).await?;
     Ok((prepared.commit().await?, session))
@@ -80,7 +95,15 @@ struct Prepared {
 
 async fn prepare(app: &App, new: NewOrganization) -> Result<Prepared, SignUpError> {
     // Before the transaction: nothing is locked while hashing.
-    let password_hash = app.hasher.hash(new.password).await.map_err(ServiceError::from)?;
+    let own_words = [
+        new.username.as_str(),
+        new.email.as_str(),
+        &new.first_name,
+        &new.last_name,
+        &new.name,
+        new.slug.slug().as_str(),
+    ];
+    let password_hash = password::hash(app, &new.password, &own_words).await?;
     let now = app.clock.now();
     let tenant = NewTenant { id: app.clock.uuid_v7(), slug: new.slug, name: new.name.clone(), now };
     let (id, slug) = (tenant.id, tenant.slug.slug().clone());

@@ -23,6 +23,7 @@ use crate::{
         Body, IfMatch, Json, Name, NoContent, Problem,
         input::{Field, List, Wrong, choice},
     },
+    password,
     state::App,
     users::identity::Credential,
 };
@@ -143,7 +144,9 @@ impl TenantApi {
         if_match: IfMatch,
         Body(input): Body<TenantCloseIn>,
     ) -> Result<NoContent, Problem> {
-        service::check_password(&self.0, db, &owner.0, input.password.secret().clone()).await?;
+        if !password::confirm(&self.0, db, &owner.0, input.password.secret().clone()).await? {
+            return Err(Problem::field("password", "Invalid password."));
+        }
         let tx = db.begin().await.map_err(ServiceError::from)?;
         let current = store::lock(&tx).await.map_err(ServiceError::from)?;
         if_match.check(&TenantOut::new(db.tenant(), current)?)?;

@@ -6,5 +6,5 @@ mod service;
 mod store;
 
 pub use api::{TenantApi, TenantOut};
-pub use service::{SignUpRules, count_invitation, organization_name, sign_up_rules};
-pub use store::create_settings;
+pub use service::{SignUpRules, count_invitation, sign_up_rules};
+pub use store::{create_settings, name};

@@ -3,8 +3,7 @@
 use std::collections::HashSet;
 
 use sea_orm::ConnectionTrait;
-use secrecy::SecretString;
-use tenants::{TenantDb, TenantTx};
+use tenants::TenantTx;
 
 use super::store::{self, Changes};
 use crate::{
@@ -53,14 +52,6 @@ pub async fn sign_up_rules(db: &impl ConnectionTrait) -> Result<SignUpRules, Ser
     Ok(SignUpRules { policy: settings.sign_up_policy, domains, organization: settings.name })
 }
 
-/// The organization's name.
-///
-/// # Errors
-/// Those of the database.
-pub async fn organization_name(db: &impl ConnectionTrait) -> Result<String, ServiceError> {
-    Ok(store::settings(db).await?.ok_or_else(no_settings)?.name)
-}
-
 /// Counts one more invitation, and says how many that makes. Nobody else counts before the end of this transaction.
 ///
 /// # Errors
@@ -71,22 +62,6 @@ pub async fn count_invitation(tx: &TenantTx) -> Result<i32, ServiceError> {
 
 fn no_settings() -> ServiceError {
     tenants::Error::Damaged("a tenant has no row of settings".into()).into()
-}
-
-/// Checks that an owner who wants to close the organization is who he says he is.
-pub(super) async fn check_password(
-    app: &App,
-    db: &TenantDb,
-    owner: &Caller,
-    password: SecretString,
-) -> Result<(), Problem> {
-    let credentials = users::credentials_of(db, owner.account.pk).await.map_err(ServiceError::from)?;
-    let hash = credentials.map(|credentials| credentials.password_hash);
-    if app.hasher.verify(password, hash).await.map_err(ServiceError::from)? {
-        Ok(())
-    } else {
-        Err(Problem::field("password", "Invalid password."))
-    }
 }
 
 /// Closes the organization, whose settings are locked: from the next request on nobody finds it. An operator can restore it

@@ -31,6 +31,14 @@ pub async fn create_settings(
     Entity::insert(row).exec_without_returning(db).await.map(|_| ())
 }
 
+/// The organization's name, as its people know it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn name(db: &impl ConnectionTrait) -> Result<String, DbErr> {
+    Ok(settings(db).await?.map(|settings| settings.name).unwrap_or_default())
+}
+
 pub(super) async fn settings(db: &impl ConnectionTrait) -> Result<Option<Model>, DbErr> {
     Entity::find_by_id(SINGLETON).one(db).await
 }

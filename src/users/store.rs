@@ -184,7 +184,7 @@ pub async fn find_credentials(
     Entity::find().filter(named).into_partial_model::<Credentials>().one(db).await
 }
 
-/// What the password of a user is checked against.
+/// What the password of this user is checked against.
 ///
 /// # Errors
 /// Those of the database.
@@ -209,13 +209,39 @@ pub async fn has_verified_owner(db: &impl ConnectionTrait) -> Result<bool, DbErr
     owners.filter(Column::EmailVerifiedAt.is_not_null()).count(db).await.map(|count| count > 0)
 }
 
-/// Notes that an address was proven to be the user's.
+/// A user whose password is still the one of this hash, and whom nobody else changes before the end of this transaction.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn set_email_verified(tx: &TenantTx, pk: Uuid, now: DateTime<Utc>) -> Result<(), DbErr> {
-    let row = ActiveModel { email_verified_at: Set(Some(now)), ..Default::default() };
-    Entity::update_many().set(row).filter(Column::Pk.eq(pk)).exec(tx).await.map(|_| ())
+pub async fn lock_with_password(
+    tx: &TenantTx,
+    pk: Uuid,
+    password_hash: &str,
+) -> Result<Option<Account>, DbErr> {
+    Entity::find_by_id(pk)
+        .filter(Column::PasswordHash.eq(password_hash))
+        .lock_exclusive()
+        .into_partial_model::<Account>()
+        .one(tx)
+        .await
+}
+
+/// Gives a user who is locked another password.
+///
+/// # Errors
+/// Those of the database.
+pub async fn set_password(tx: &TenantTx, pk: Uuid, password_hash: String) -> Result<(), DbErr> {
+    let change = ActiveModel { password_hash: Set(password_hash), ..Default::default() };
+    Entity::update_many().set(change).filter(Column::Pk.eq(pk)).exec(tx).await.map(|_| ())
+}
+
+/// Notes when the address of a user who is locked was proven to be his.
+///
+/// # Errors
+/// Those of the database.
+pub async fn set_email_verified(tx: &TenantTx, pk: Uuid, at: DateTime<Utc>) -> Result<(), DbErr> {
+    let change = ActiveModel { email_verified_at: Set(Some(at)), ..Default::default() };
+    Entity::update_many().set(change).filter(Column::Pk.eq(pk)).exec(tx).await.map(|_| ())
 }
 
 /// What of a profile is to change.

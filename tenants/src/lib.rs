@@ -12,6 +12,7 @@
 //! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
 //! | find the tenants of a person | [`Tenancy::tenants_with_email`] |
 //! | leave work for later, and do it | [`Outbox`], [`Tenancy::take_jobs`] |
+//! | count what must not happen too often | [`record_attempt`] |
 //! | find out what is wrong with an installation | [`doctor`] |
 //! | hear what other processes change in the catalog | [`Tenancy::listen`], [`Signals`] |
 //! | know what a database error means | [`fault`], [`Fault`] |
@@ -41,8 +42,8 @@ mod render;
 mod resolution;
 mod resolver;
 mod tenancy;
+mod throttle;
 
-pub use cleanup::forget_throttles;
 pub use db::{CatalogDb, CatalogTx, TenantDb, TenantTx};
 pub use error::{Error, Fault, fault};
 pub use fleet::TenantSummary;
@@ -56,3 +57,4 @@ pub use provisioning::{NewTenant, Provisioning, SlugChoice};
 pub use resolution::{Status, Tenant, TenantName, served_versions};
 pub use resolver::{Resolver, ResolverFigures, ResolverOptions};
 pub use tenancy::{LANES, Settings, Tenancy};
+pub use throttle::{Counted, ThrottleKey, attempts, forget_attempts, record_attempt, withdraw_attempt};

@@ -8,12 +8,13 @@ use sqlx::PgConnection;
 use tenantry::{
     auth::Tokens,
     clock::Clock,
-    http::{Origins, Policy},
+    http::{Origins, Policy, TrustedProxies},
     jobs,
     mail::{Letter, Mailer},
     password::Hasher,
     server::Server,
     state::{App, Parts, Site},
+    throttle::Throttles,
 };
 use tenants::{PoolOptions, ResolverOptions, Tenancy};
 use tokio::sync::oneshot;
@@ -35,6 +36,10 @@ pub(crate) struct Options {
     pub(crate) public_url: Option<Url>,
     /// Where the account pages are, if not here.
     pub(crate) frontend_url: Option<Url>,
+    /// Whether it refuses what happens too often.
+    pub(crate) rate_limits: bool,
+    /// The proxies it believes.
+    pub(crate) proxies: &'static [&'static str],
     /// The origins whose pages may call it, beside its own.
     pub(crate) cors_origins: &'static [&'static str],
     /// How much it remembers of names and tenants.
@@ -50,6 +55,8 @@ impl Default for Options {
             tenant_sign_up: true,
             public_url: None,
             frontend_url: None,
+            rate_limits: true,
+            proxies: &[],
             cors_origins: &[],
             resolver: ResolverOptions::default(),
             listens: true,
@@ -112,6 +119,7 @@ impl TestApp {
         let app = App::new(Parts {
             hasher: Hasher::new().unwrap(),
             mailer: Mailer::memory(),
+            throttles: Throttles::new(options.rate_limits),
             tenant_sign_up: options.tenant_sign_up,
             clock: clock.clone(),
             tenancy,
@@ -121,7 +129,10 @@ impl TestApp {
         let (stop, stopped) = oneshot::channel::<()>();
         let service = app.clone();
         let origins = options.cors_origins.iter().map(|origin| (*origin).to_owned());
-        let policy = Policy { origins: Origins::new("http", origins), ..Policy::default() };
+        let policy = Policy {
+            origins: Origins::new("http", origins),
+            proxies: TrustedProxies::new(options.proxies.iter().map(|proxy| proxy.parse().unwrap())),
+        };
         tokio::spawn(async move {
             let stopped = async {
                 // Dropping the sender is the signal.

@@ -6,11 +6,13 @@ mod app;
 mod client;
 mod database;
 mod document;
+mod mails;
 
 pub(crate) use app::{Options, TestApp};
 pub(crate) use client::{Answer, Organization, Person, Request, User, assert_not_valid};
 pub(crate) use database::{Database, superuser_of};
 pub(crate) use document::{Operation, operations};
+pub(crate) use mails::{link, mail_to, token_to};
 
 /// A password that is good enough for everybody here.
 pub(crate) const PASSWORD: &str = "correct horse battery";

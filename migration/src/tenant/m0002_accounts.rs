@@ -64,7 +64,7 @@ fn tokens() -> TableCreateStatement {
         ))
         .check(Check::named(
             Alias::new("tokens_email_check"),
-            Expr::col(Tokens::Email).is_not_null().eq(Expr::col(Tokens::Purpose).eq("change_email")),
+            Expr::col(Tokens::Email).is_not_null().or(Expr::col(Tokens::Purpose).ne("change_email")),
         ))
         .foreign_key(
             ForeignKey::create()

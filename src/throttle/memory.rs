@@ -1,0 +1,54 @@
+//! What one process remembers by itself of what happened too often.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use ipnet::IpNet;
+use moka::sync::Cache;
+
+use super::Limit;
+
+/// Networks remembered at once; some 200 bytes each. The one not seen for the longest time is forgotten for another.
+const NETWORKS: u64 = 50_000;
+
+type Hits = Arc<Mutex<Vec<DateTime<Utc>>>>;
+
+/// Attempts by network, bounded in number and time.
+#[derive(Debug)]
+pub struct Memory {
+    limit: Limit,
+    hits: Cache<IpNet, Hits>,
+}
+
+impl Memory {
+    pub(super) fn new(limit: Limit) -> Self {
+        let idle = limit.rule.memory().to_std().unwrap_or(Duration::MAX);
+        Self { limit, hits: Cache::builder().max_capacity(NETWORKS).time_to_idle(idle).build() }
+    }
+
+    /// How long the next attempt from this network has to wait, if it has to.
+    #[must_use]
+    pub fn wait(&self, network: IpNet, now: DateTime<Utc>) -> Option<TimeDelta> {
+        let hits = self.hits.get(&network)?;
+        let mut hits = self.counting(&hits, now).clone();
+        hits.push(now);
+        self.limit.rule.wait(&hits, now)
+    }
+
+    /// Remembers an attempt.
+    pub fn note(&self, network: IpNet, now: DateTime<Utc>) {
+        let hits = self.hits.get_with(network, Hits::default);
+        self.counting(&hits, now).push(now);
+    }
+
+    /// Those that count; the others are forgotten.
+    fn counting<'a>(&self, hits: &'a Hits, now: DateTime<Utc>) -> MutexGuard<'a, Vec<DateTime<Utc>>> {
+        let since = now - self.limit.rule.memory();
+        let mut hits = hits.lock().unwrap_or_else(PoisonError::into_inner);
+        hits.retain(|hit| *hit > since);
+        hits
+    }
+}
