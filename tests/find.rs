@@ -111,3 +111,20 @@ async fn the_catalog_holds_no_address_in_clear() {
         .get(0);
     assert_ne!(json!(hash), plain, "nor a hash that anybody could make");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_mailed_more_often_than_he_could_want() {
+    let app = TestApp::start().await;
+    sign_up(&app, "acme").await;
+    let mut sent = 0;
+    for _ in 0..6 {
+        assert_eq!(find(&app, "owner@acme.example").await.status, 200);
+        sent += mailed(&app).await.len();
+    }
+    assert_eq!(sent, 5);
+    let mut statuses = Vec::new();
+    for _ in 6..21 {
+        statuses.push(find(&app, "nobody@acme.example").await.status);
+    }
+    assert_eq!((&statuses[..14], statuses[14]), ([200; 14].as_slice(), 429));
+}

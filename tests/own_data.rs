@@ -318,3 +318,21 @@ async fn names_have_to_show_and_usernames_to_be_of_one_script() {
     assert_invalid(&answer, "name", "Control characters are not allowed.");
     acme.owner.request("PATCH", ME).json(&json!({"username": "анна", "first_name": ""})).expect(200).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_are_not_tried_out_nor_strangers_mailed_without_end() {
+    let app = TestApp::start().await;
+    let acme = sign_up(&app, "acme").await;
+    for n in 0..5 {
+        assert_eq!(ask(&acme.owner, &format!("{n}@stranger.example")).await.status, 200);
+    }
+    let sixth = ask(&acme.owner, "6@stranger.example").await;
+    assert_eq!(sixth.said(), (429, "throttled".into()));
+    assert_eq!(app.mails().await.len(), 5);
+    for _ in 0..5 {
+        assert_eq!(leave(&acme.owner, "not it at all").await.status, 400);
+    }
+    let right = leave(&acme.owner, PASSWORD).await;
+    assert_eq!(right.said(), (429, "throttled".into()));
+    assert!(right.header("retry-after").parse::<u32>().is_ok());
+}

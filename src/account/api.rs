@@ -56,7 +56,7 @@ impl AccountApi {
         Body(input): Body<ChangeEmailIn>,
     ) -> Result<Json<DetailOut>, Problem> {
         let password = input.password.secret().clone();
-        service::ask_for_email(&self.0, db, caller.account.pk, &input.email, password).await?;
+        service::ask_for_email(&self.0, db, &caller, &input.email, password).await?;
         Ok(Json(DetailOut { detail: "Verification e-mail sent.".into() }))
     }
 
@@ -102,7 +102,7 @@ impl AccountApi {
         Body(input): Body<PasswordIn>,
     ) -> Result<NoContent, Problem> {
         let password = input.password.secret().clone();
-        service::delete(&self.0, db, caller.account.pk, password, &if_match).await?;
+        service::delete(&self.0, db, &caller, password, &if_match).await?;
         Ok(NoContent)
     }
 }

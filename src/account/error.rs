@@ -2,7 +2,9 @@
 
 use sea_orm::DbErr;
 
-use crate::{error::ServiceError, http::Problem, password::HasherError, users::UserError};
+use crate::{
+    error::ServiceError, http::Problem, password::PasswordError, throttle::ThrottleError, users::UserError,
+};
 
 /// Why something was not done to an account.
 #[derive(Debug, thiserror::Error)]
@@ -13,13 +15,19 @@ pub enum AccountError {
     /// The link is none, was used, has expired, or a newer one has taken its place.
     #[error("the link does not work")]
     InvalidToken,
+    /// The password was not checked.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// There were too many mails.
+    #[error(transparent)]
+    Throttle(#[from] ThrottleError),
     /// The account was deleted since the access token was checked.
     #[error("the account is gone")]
     Gone,
     /// The account cannot be written so.
     #[error(transparent)]
     User(#[from] UserError),
-    /// It has an answer already.
+    /// `If-Match` names another version.
     #[error(transparent)]
     Problem(#[from] Problem),
     /// Anything else.
@@ -33,12 +41,6 @@ impl From<DbErr> for AccountError {
     }
 }
 
-impl From<HasherError> for AccountError {
-    fn from(error: HasherError) -> Self {
-        Self::Service(error.into())
-    }
-}
-
 impl From<AccountError> for Problem {
     fn from(error: AccountError) -> Self {
         match error {
@@ -46,6 +48,8 @@ impl From<AccountError> for Problem {
             AccountError::InvalidToken => Self::field("token", "Invalid value."),
             AccountError::Gone => Self::token_not_valid(),
             AccountError::User(error) => error.into(),
+            AccountError::Throttle(error) => error.into(),
+            AccountError::Password(error) => error.into(),
             AccountError::Problem(problem) => problem,
             AccountError::Service(error) => error.into(),
         }

@@ -3,37 +3,51 @@
 use chrono::TimeDelta;
 use secrecy::SecretString;
 use tenants::TenantDb;
-use uuid::Uuid;
 
 use super::error::AccountError;
 use crate::{
-    auth::links::{self, LinkToken},
+    auth::{
+        Caller,
+        links::{self, LinkToken},
+    },
     entity::tokens::Purpose,
     http::IfMatch,
     mail::{self, Letter, Mail, Recipient},
+    password,
     state::App,
     tenant,
+    throttle::{self, MAILS},
     users::{self, CurrentUserOut, Roster, UserError, identity::Email},
 };
 
 /// How long the link to a new address works: until the evening of the next day for who reads mail once a day.
 const CONFIRMATION_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
-/// Whether this is the user's password.
-async fn confirm(app: &App, db: &TenantDb, user: Uuid, password: SecretString) -> Result<(), AccountError> {
-    let hash = users::credentials_of(db, user).await?.map(|credentials| credentials.password_hash);
-    if app.hasher.verify(password, hash).await? { Ok(()) } else { Err(AccountError::WrongPassword) }
+async fn confirm(
+    app: &App,
+    db: &TenantDb,
+    caller: &Caller,
+    password: SecretString,
+) -> Result<(), AccountError> {
+    if password::confirm(app, db, caller, password).await? {
+        Ok(())
+    } else {
+        Err(AccountError::WrongPassword)
+    }
 }
 
 /// Sends a link to the new address. The account keeps the old one until that is followed.
 pub(super) async fn ask_for_email(
     app: &App,
     db: &TenantDb,
-    user: Uuid,
+    caller: &Caller,
     email: &Email,
     password: SecretString,
 ) -> Result<(), AccountError> {
-    confirm(app, db, user, password).await?;
+    confirm(app, db, caller, password).await?;
+    let user = caller.account.pk;
+    // The address may be anybody's, who did not ask for these mails.
+    let _counted = throttle::admit(app, db, &[(MAILS, &format!("change email {user}"))]).await?;
     let now = app.clock.now();
     let tx = db.begin().await?;
     let account = users::lock(&tx, user).await?.ok_or(AccountError::Gone)?;
@@ -91,11 +105,12 @@ pub(super) async fn prove_email(app: &App, db: &TenantDb, token: &str) -> Result
 pub(super) async fn delete(
     app: &App,
     db: &TenantDb,
-    user: Uuid,
+    caller: &Caller,
     password: SecretString,
     if_match: &IfMatch,
 ) -> Result<(), AccountError> {
-    confirm(app, db, user, password).await?;
+    confirm(app, db, caller, password).await?;
+    let user = caller.account.pk;
     let tx = db.begin().await?;
     let roster = Roster::lock(&tx, &[user]).await?;
     let account = roster.get(user).ok_or(AccountError::Gone)?;

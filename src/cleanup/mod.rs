@@ -87,7 +87,9 @@ pub async fn pass(app: &App, before: DateTime<Utc>) -> Result<Cleaned, ServiceEr
 
 async fn clean_catalog(app: &App, now: DateTime<Utc>) -> Result<u64, ServiceError> {
     let jobs = batches(async || app.tenancy.forget_done_jobs(now - JOBS, BATCH).await).await?;
-    let throttles = batches(async || app.tenancy.forget_throttles(now - THROTTLES, BATCH).await).await?;
+    let throttles =
+        batches(async || tenants::forget_attempts(app.tenancy.catalog(), now - THROTTLES, BATCH).await)
+            .await?;
     Ok(jobs + throttles)
 }
 
@@ -101,7 +103,7 @@ async fn clean_tenant(app: &App, tenant: Arc<Tenant>, now: DateTime<Utc>) -> Res
     rows += batches(async || store::sign_ups(&db, now, BATCH).await).await?;
     rows += batches(async || store::invitations(&db, now, BATCH).await).await?;
     rows += batches(async || store::devices(&db, now - DEVICES, BATCH).await).await?;
-    rows += batches(async || tenants::forget_throttles(&db, now - THROTTLES, BATCH).await).await?;
+    rows += batches(async || tenants::forget_attempts(&db, now - THROTTLES, BATCH).await).await?;
     let closed = u64::from(close_if_abandoned(app, &db, now).await?);
     Ok(Cleaned { tenants: 1, rows, closed })
 }

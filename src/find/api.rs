@@ -8,6 +8,7 @@ use crate::{
     http::{Body, Json, Problem},
     jobs::{self, Task},
     state::App,
+    throttle::MailRequest,
     users::identity::Email,
 };
 
@@ -28,7 +29,11 @@ impl FindApi {
     ///
     /// Mails the list of the organizations that know this address to it. The answer is the same whether there are any.
     #[oai(path = "/api/tenants/find", method = "post", operation_id = "findTenants")]
-    async fn find(&self, Body(input): Body<FindTenantsIn>) -> Result<Json<DetailOut>, Problem> {
+    async fn find(
+        &self,
+        _rate: MailRequest,
+        Body(input): Body<FindTenantsIn>,
+    ) -> Result<Json<DetailOut>, Problem> {
         // Looked up after the answer, whose time would tell.
         let task = Task::FindOrganizations { email: input.email.as_str().to_owned() };
         jobs::leave(&self.0, self.0.tenancy.catalog(), &task, None).await?;

@@ -9,6 +9,7 @@ use crate::{
     mail::{self, Letter, Mail, OrganizationLink, Recipient},
     state::App,
     tenant,
+    throttle::{self, MAILS, ThrottleError},
     users::{self, identity::Email},
 };
 
@@ -36,6 +37,11 @@ pub(crate) async fn tell(app: &App, email: &str) -> Result<(), ServiceError> {
     }
     // More than one only where organizations have the address in different capitals, which may be different mailboxes.
     for (to, organizations) in found.into_values() {
+        match throttle::admit(app, app.tenancy.catalog(), &[(MAILS, &format!("find {}", to.email))]).await {
+            Ok(_) => {}
+            Err(ThrottleError::Throttled(_)) => continue,
+            Err(ThrottleError::Service(error)) => return Err(error),
+        }
         let letter = Letter { to, mail: Mail::Organizations { organizations }, expires_at: None };
         mail::post(app, app.tenancy.catalog(), letter).await?;
     }

@@ -49,29 +49,6 @@ impl Tenancy {
                        WHERE status = 'done' AND finished_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
         Ok(delete(self.catalog(), sql, before, limit).await?)
     }
-
-    /// Deletes up to `limit` throttles of the catalog without a hit since this time, and says how many.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn forget_throttles(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, Error> {
-        Ok(forget_throttles(self.catalog(), before, limit).await?)
-    }
-}
-
-/// Deletes up to `limit` throttles, of whoever this connection belongs to, without a hit since this time, and says how
-/// many.
-///
-/// # Errors
-/// Those of the database.
-pub async fn forget_throttles(
-    db: &impl ConnectionTrait,
-    before: DateTime<Utc>,
-    limit: u32,
-) -> Result<u64, DbErr> {
-    let sql = "DELETE FROM throttles WHERE key IN (SELECT key FROM throttles \
-                   WHERE $1 > ALL (hits) LIMIT $2 FOR UPDATE SKIP LOCKED)";
-    delete(db, sql, before, limit).await
 }
 
 async fn delete(

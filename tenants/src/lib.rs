@@ -44,7 +44,6 @@ mod resolver;
 mod tenancy;
 mod throttle;
 
-pub use cleanup::forget_throttles;
 pub use db::{CatalogDb, CatalogTx, TenantDb, TenantTx};
 pub use error::{Error, Fault, fault};
 pub use fleet::TenantSummary;

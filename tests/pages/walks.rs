@@ -21,7 +21,8 @@ async fn link(app: &TestApp) -> String {
         .filter_map(|letter| match &letter.mail {
             Mail::VerifyEmail { link, .. }
             | Mail::Invitation { link, .. }
-            | Mail::ConfirmEmail { link, .. } => Some(link),
+            | Mail::ConfirmEmail { link, .. }
+            | Mail::ResetPassword { link, .. } => Some(link),
             _ => None,
         })
         .collect();
@@ -128,5 +129,36 @@ async fn a_sign_up_is_verified_by_the_password_it_was_made_with() {
     tab.fill("password", PASSWORD).await;
     assert_eq!(tab.done().await, "Your address is confirmed");
     only_session(&app, &acme, &logs_in(&app, &acme, "cleo").await).await;
+    chromium.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forgotten_password_is_replaced() {
+    const ANOTHER: &str = "quite another battery";
+    let Some(chromium) = Chromium::start().await else { return };
+    let app = TestApp::start().await;
+    let acme = sign_up(&app, "acme").await;
+    let body = json!({"email": "owner@acme.example"});
+    app.request("POST", "/api/password/forget/").host(&acme.host(&app)).json(&body).expect(200).await;
+    let link = link(&app).await;
+    let tab = chromium.open(&link).await;
+    tab.looks_right().await;
+    tab.fill("new_password", "short").await;
+    tab.click("button").await;
+    tab.until(
+        "!document.getElementById('new_password-wrong').hidden && !document.querySelector('button').disabled",
+    )
+    .await;
+    let told = tab.text("document.getElementById('new_password-wrong').innerText").await;
+    assert_eq!(told, "This password is too short. It must contain at least 8 characters.");
+    assert!(tab.is("document.activeElement.id === 'new_password'").await);
+    tab.fill("new_password", ANOTHER).await;
+    assert_eq!(tab.done().await, "Your password is saved");
+    let body = json!({"username": acme.owner.username, "password": ANOTHER});
+    app.request("POST", "/api/login/").host(&acme.host(&app)).json(&body).expect(200).await;
+
+    let again = chromium.open(&link).await;
+    again.fill("new_password", ANOTHER).await;
+    assert!(again.refused().await.ends_with("Ask for another one where you sign in."));
     chromium.close().await;
 }
