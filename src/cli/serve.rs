@@ -50,11 +50,11 @@ async fn serve_on(
         // Requests and jobs have the same time to end in.
         workers.stop(Instant::now() + config.shutdown_timeout);
     };
-    let served = server.run(&app, policy(config), stop, config.shutdown_timeout).await;
+    let end = server.run(&app, policy(config), stop, config.shutdown_timeout).await;
     workers.finish().await;
     app.mailer.close().await;
     app.tenancy.close();
-    served?;
+    end?;
     ended.map_or(Ok(()), |error| Err(error.into()))
 }
 
