@@ -127,12 +127,19 @@ async fn attempt(app: &App, job: &LeasedJob) -> Outcome {
         Ok(task) => task,
         Err(error) => return Outcome::Park { error },
     };
-    let running = AssertUnwindSafe(run(app, job, task)).catch_unwind();
-    match tokio::time::timeout(DEADLINE, running).await {
-        Ok(Ok(outcome)) => outcome,
+    match guarded(DEADLINE, run(app, job, task)).await {
+        Ok(outcome) => outcome,
+        Err(error) => retry::later(app, job, error),
+    }
+}
+
+/// Works until the deadline, and says why where it broke or took longer.
+async fn guarded(deadline: Duration, work: impl Future<Output = Outcome>) -> Result<Outcome, String> {
+    match tokio::time::timeout(deadline, AssertUnwindSafe(work).catch_unwind()).await {
+        Ok(Ok(outcome)) => Ok(outcome),
         // The panic has written its own line into the log; what it says may hold anything.
-        Ok(Err(_)) => retry::later(app, job, "it broke: the log of that time says where".to_owned()),
-        Err(_) => retry::later(app, job, format!("it did not end within {} s", DEADLINE.as_secs())),
+        Ok(Err(_)) => Err("it broke: the log of that time says where".to_owned()),
+        Err(_) => Err(format!("it did not end within {} s", deadline.as_secs())),
     }
 }
 
@@ -195,5 +202,20 @@ async fn mail(app: &App, job: &LeasedJob, letter: Letter) -> Outcome {
         Ok(()) => Outcome::Done,
         Err(Failure::Retry(error)) => retry::later(app, job, error),
         Err(Failure::Refused(error)) => Outcome::Park { error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_breaks_or_hangs_has_failed_and_nothing_else() {
+        let (soon, long) = (Duration::ZERO, Duration::from_mins(1));
+        assert_eq!(guarded(long, async { Outcome::Done }).await, Ok(Outcome::Done));
+        let broke = guarded(long, async { panic!("with a secret") }).await;
+        assert_eq!(broke, Err("it broke: the log of that time says where".to_owned()));
+        let hung = guarded(soon, std::future::pending()).await;
+        assert_eq!(hung, Err("it did not end within 0 s".to_owned()));
     }
 }

@@ -137,7 +137,8 @@ impl Mailer {
     pub async fn deliver(&self, letter: Letter, stamp: Stamp) -> Result<(), Failure> {
         let rendered = self.sender.render(&letter, stamp)?;
         match &self.way {
-            Way::Smtp(smtp) => smtp.send(&rendered).await,
+            // The conversation is a large future, and most jobs are none.
+            Way::Smtp(smtp) => Box::pin(smtp.send(&rendered)).await,
             Way::Files(files) => files::write(files, stamp, rendered.bytes).await,
             Way::Memory(kept) => {
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);

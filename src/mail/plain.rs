@@ -18,12 +18,12 @@ pub(super) fn plain(text: &str, length: usize) -> String {
     let visible: String =
         text.chars().map(|c| if c.is_control() { ' ' } else { c }).filter(|c| !is_invisible(*c)).collect();
     let words = visible.split_whitespace().collect::<Vec<_>>().join(" ");
-    let unlinked = unlinked(&words);
-    if unlinked.chars().nth(length).is_none() {
-        return unlinked;
+    if words.chars().nth(length).is_none() {
+        return unlinked(&words);
     }
-    let cut: String = unlinked.chars().take(length - 1).collect();
-    format!("{}…", cut.trim_end())
+    let cut: String = words.chars().take(length - 1).collect();
+    // The sign of the cut stands behind the last word, too.
+    unlinked(&format!("{}…", cut.trim_end()))
 }
 
 /// Whether a character shows as nothing, or changes how its neighbours show: Unicode's `Default_Ignorable_Code_Point`,
