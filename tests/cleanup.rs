@@ -30,7 +30,7 @@ async fn left(app: &TestApp, organization: &Organization) -> String {
             UNION ALL SELECT 'link-' || split_part(email, '@', 1) FROM tokens
             UNION ALL SELECT 'sign_up-' || username FROM sign_ups
             UNION ALL SELECT 'invitation-' || split_part(email, '@', 1) FROM invitations
-            UNION ALL SELECT 'device-' || user_agent FROM devices
+            UNION ALL SELECT 'device-' || user_agent FROM devices WHERE user_agent IN ('over', 'not')
             UNION ALL SELECT 'throttle-' || convert_from(key, 'UTF8') FROM throttles) AS marks"#
     );
     let mut superuser = app.superuser().await;

@@ -56,7 +56,6 @@ fn a_username_is_written_in_one_script() {
         "日本語taro",
         "たろうタロ太郎",
         "김철수kim",
-        "ㄅㄆtw",
         "عمر",
         "Żółć",
         "हिन्दी",
