@@ -21,7 +21,7 @@ const TURN: TimeDelta = TimeDelta::hours(1);
 /// How many tenants a process takes at once. Those of one that dies have their next turn an hour later.
 const TAKEN: u32 = 20;
 /// How long to wait when there is nothing to do.
-const PAUSE: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_mins(1);
 /// An address from which somebody signed in during the last 30 days is exempt from a limit; three times that is more than
 /// enough to call a device new again.
 const DEVICES: TimeDelta = TimeDelta::days(90);
