@@ -150,11 +150,11 @@ async fn an_address_is_changed_by_whoever_has_the_password_only() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_has_one_user_whoever_proves_it_first() {
+    const TAKEN: &str = "A user is already registered with this e-mail address.";
     let app = TestApp::start().await;
     let acme = sign_up(&app, "acme").await;
     let ann = acme.add_user(&app, Person::named("ann")).await;
     let bob = acme.add_user(&app, Person { email: "bob@acme.example", ..Person::named("bob") }).await;
-    const TAKEN: &str = "A user is already registered with this e-mail address.";
     assert_invalid(&ask(&ann, "BOB@acme.example").await, "email", TAKEN);
     assert_eq!(app.mails().await, []);
     // One's own in other capitals is nobody else's.
