@@ -9,7 +9,7 @@ use tenantry::cleanup::{self, BATCH, Cleaned};
 
 use crate::support::{Organization, Person, TestApp};
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 const TABLES: [&str; 6] = ["sessions", "tokens", "sign_ups", "invitations", "devices", "throttles"];
 
 async fn pass(app: &TestApp) -> Cleaned {
@@ -89,8 +89,8 @@ async fn the_catalog_forgets_what_was_done_and_keeps_what_failed() {
     let app = TestApp::start().await;
     let now = app.clock.now().to_rfc3339();
     let sql = format!(
-        "INSERT INTO tenantry.jobs (kind, payload, status, run_at, finished_at)
-         SELECT kind, '{{}}', status, '{now}', timestamptz '{now}' - age::interval FROM (VALUES
+        "INSERT INTO tenantry.jobs (kind, payload, status, run_at, due_since, finished_at)
+         SELECT kind, '{{}}', status, '{now}', '{now}', timestamptz '{now}' - age::interval FROM (VALUES
              ('over', 'done', '7 days 1 us'), ('young', 'done', '7 days'), ('failed', 'parked', '99 days'),
              ('waits', 'queued', NULL)) AS jobs (kind, status, age);
          INSERT INTO tenantry.throttles (key, hits) VALUES ('over', ARRAY[timestamptz '{now}' - interval '2 days 1 us']),

@@ -17,7 +17,7 @@ fn login(app: &TestApp, organization: &Organization, username: &str, user_agent:
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_was_never_seen_is_told_of_once() {
     let app = TestApp::with(Options { proxies: &["127.0.0.0/8"], ..Options::default() }).await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let ann = acme.add_account(&app, Person { email: "ann@acme.example", ..Person::named("ann") }).await;
     login(&app, &acme, "ann", "Laptop").expect(200).await;
     assert_eq!(app.mails().await, [], "the first sign-in is no news");
@@ -69,7 +69,7 @@ async fn the_device_of_the_sign_up_is_known() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_sign_ins_at_once_with_a_new_client_one_is_told_of() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let other = app.beside().await;
     acme.add_account(&app, Person::named("ann")).await;
     login(&app, &acme, "ann", "Laptop").expect(200).await;
@@ -82,7 +82,7 @@ async fn of_two_sign_ins_at_once_with_a_new_client_one_is_told_of() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_login_is_no_device() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     acme.add_account(&app, Person::named("ann")).await;
     login(&app, &acme, "ann", "Laptop").expect(200).await;
     let body = json!({"username": "ann", "password": "not the password"});

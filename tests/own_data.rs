@@ -118,7 +118,7 @@ async fn a_link_works_once_for_a_day_and_only_the_newest() {
         assert_invalid(&prove(&app, &acme, wrong).await, "token", sentence);
     }
     assert_invalid(&prove(&app, &other, &second).await, "token", "Invalid value.");
-    app.clock.advance(Duration::from_secs(24 * 60 * 60));
+    app.clock.advance(Duration::from_hours(24));
     assert_invalid(&prove(&app, &acme, &second).await, "token", "Invalid value.");
     let ann = acme.sign_in(&app).await;
     assert_eq!(email_of(&ann).await.0, "owner@acme.example");

@@ -89,7 +89,7 @@ async fn a_sign_up_refuses_what_is_guessed_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_password_ends_every_other_session() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let (here, there) = (acme.sign_in(&app).await, acme.sign_in(&app).await);
     let answer = change(&here, PASSWORD, ANOTHER).expect(200).await;
     assert_eq!(answer, json!({"detail": "New password has been saved."}));
@@ -104,7 +104,7 @@ async fn a_changed_password_ends_every_other_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_asks_for_the_present_password_and_a_good_new_one() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let wrong = change(&acme.owner, "not the password", ANOTHER).expect(400).await;
     assert_eq!(
         wrong["old_password"],
@@ -127,7 +127,7 @@ async fn a_change_asks_for_the_present_password_and_a_good_new_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_finds_a_session_open_does_not_find_out_the_password() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     for _ in 0..5 {
         change(&acme.owner, "not the password", ANOTHER).expect(400).await;
     }
@@ -142,7 +142,7 @@ async fn whoever_finds_a_session_open_does_not_find_out_the_password() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_changes_at_once_end_with_one_of_the_two() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let other = acme.sign_in(&app).await;
     let (a, b) = tokio::join!(
         change(&acme.owner, PASSWORD, ANOTHER).send(),
@@ -159,7 +159,7 @@ async fn two_changes_at_once_end_with_one_of_the_two() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_by_a_password_that_is_being_changed_leaves_no_session() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let body = json!({"username": "acme-owner", "password": PASSWORD});
     let logins = join_all((0..4).map(|_| post(&app, &acme, "/api/login/", &body).send()));
     let (changed, logins) = tokio::join!(change(&acme.owner, PASSWORD, ANOTHER).send(), logins);
@@ -174,7 +174,7 @@ async fn a_login_by_a_password_that_is_being_changed_leaves_no_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forgotten_password_is_reset_by_the_link_in_a_mail() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let answer = forget(&app, &acme, " OWNER@Acme.example ").expect(200).await;
     assert_eq!(answer, json!({"detail": "Password reset e-mail has been sent."}));
     let mails = app.mails().await;
@@ -207,7 +207,7 @@ async fn a_forgotten_password_is_reset_by_the_link_in_a_mail() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_learns_from_it_who_has_an_account() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let gone = Person { email: "gone@acme.example", ..Person::named("gone") };
     let gone = acme.add_user(&app, gone).await;
     acme.change(&app, &gone, "is_active = false").await;
@@ -232,7 +232,7 @@ async fn nobody_learns_from_it_who_has_an_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_is_refused_leaves_the_link_as_it_was() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let token = link_for(&app, &acme, "owner@acme.example").await;
     for (password, sentence) in [
         ("short", "This password is too short. It must contain at least 8 characters."),
@@ -249,7 +249,7 @@ async fn a_password_that_is_refused_leaves_the_link_as_it_was() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_works_for_an_hour_until_a_newer_one_and_for_its_user_only() {
     let app = TestApp::start().await;
-    let (acme, globex) = (app.sign_up("acme").await, app.sign_up("globex").await);
+    let (acme, globex) = (app.sign_up_quietly("acme").await, app.sign_up_quietly("globex").await);
     let first = link_for(&app, &acme, "owner@acme.example").await;
     let second = link_for(&app, &acme, "owner@acme.example").await;
     invalid_token(&reset(&app, &acme, &first, ANOTHER).send().await);
@@ -267,7 +267,7 @@ async fn a_link_works_for_an_hour_until_a_newer_one_and_for_its_user_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_ends_with_a_change_of_the_password_and_with_the_account() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let token = link_for(&app, &acme, "owner@acme.example").await;
     change(&acme.owner, PASSWORD, ANOTHER).expect(200).await;
     invalid_token(&reset(&app, &acme, &token, "green giraffes gallop").send().await);
@@ -282,7 +282,7 @@ async fn a_link_ends_with_a_change_of_the_password_and_with_the_account() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_uses_of_a_link_at_once_one_wins() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let other = app.beside().await;
     let token = link_for(&app, &acme, "owner@acme.example").await;
     let (a, b) = tokio::join!(
@@ -299,7 +299,7 @@ async fn of_two_uses_of_a_link_at_once_one_wins() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_proves_the_address_it_was_mailed_to_and_no_other() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let token = link_for(&app, &acme, "owner@acme.example").await;
     acme.change(&app, &acme.owner, "email = 'new@acme.example', email_key = 'new@acme.example'").await;
     reset(&app, &acme, &token, ANOTHER).expect(200).await;
@@ -312,7 +312,7 @@ async fn a_link_proves_the_address_it_was_mailed_to_and_no_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_is_mailed_twice_over_is_the_first_one() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     forget(&app, &acme, "owner@acme.example").expect(200).await;
     let mut database = app.superuser().await;
     database.execute("CREATE TABLE kept AS SELECT id, payload FROM tenantry.jobs").await.unwrap();
@@ -330,7 +330,7 @@ async fn a_hash_of_other_days_is_made_anew_at_the_next_login() {
     use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, Version};
 
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let params = Params::new(8 * 1024, 1, 1, None).unwrap();
     let old = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     let old = old.hash_password(PASSWORD.as_bytes()).unwrap().to_string();
@@ -353,7 +353,7 @@ async fn a_hash_of_other_days_is_made_anew_at_the_next_login() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_fails_costs_the_same_whatever_is_wrong() {
     let app = TestApp::with(Options { rate_limits: true, ..Options::default() }).await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let gone = acme.add_user(&app, Person::named("gone")).await;
     acme.change(&app, &gone, "is_active = false").await;
     let checkouts = || -> u64 {

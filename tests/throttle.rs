@@ -62,7 +62,7 @@ async fn recorded(app: &TestApp, organization: &Organization) -> i64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_fails_ten_times_a_minute() {
     let app = behind_a_proxy().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     for number in 0..10 {
         app.clock.advance(Duration::from_secs(1));
         failed(&login(&app, &acme, "198.51.100.7", &wrong(&format!("nobody{number}"))).send().await);
@@ -80,7 +80,7 @@ async fn an_address_fails_ten_times_a_minute() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_of_version_6_is_one_address() {
     let app = behind_a_proxy().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     for number in 0..10 {
         let from = format!("2001:db8:1:2::{number:x}");
         failed(&login(&app, &acme, &from, &wrong(&format!("nobody{number}"))).send().await);
@@ -92,7 +92,7 @@ async fn a_network_of_version_6_is_one_address() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_twenty_failures_at_once_at_two_processes_exactly_ten_are_let_through() {
     let app = behind_a_proxy().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let other = app.beside_with(proxied()).await;
     let attempts = (0..20).map(|number| {
         let process = if number % 2 == 0 { &app } else { &other };
@@ -112,7 +112,7 @@ async fn of_twenty_failures_at_once_at_two_processes_exactly_ten_are_let_through
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_starts_knows_what_happened_before() {
     let app = behind_a_proxy().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     for number in 0..10 {
         failed(&login(&app, &acme, "198.51.100.7", &wrong(&format!("nobody{number}"))).send().await);
     }
@@ -123,7 +123,7 @@ async fn a_process_that_starts_knows_what_happened_before() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_fails_ten_times_at_all_tenants_of_a_process_together() {
     let app = behind_a_proxy().await;
-    let (acme, globex) = (app.sign_up("acme").await, app.sign_up("globex").await);
+    let (acme, globex) = (app.sign_up_quietly("acme").await, app.sign_up_quietly("globex").await);
     for number in 0..10 {
         let tenant = if number % 2 == 0 { &acme } else { &globex };
         failed(&login(&app, tenant, "198.51.100.7", &wrong(&format!("nobody{number}"))).send().await);
@@ -137,7 +137,7 @@ async fn an_address_fails_ten_times_at_all_tenants_of_a_process_together() {
 #[tokio::test(flavor = "multi_thread")]
 async fn logins_that_succeed_do_not_count() {
     let app = behind_a_proxy().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     for _ in 0..12 {
         login(&app, &acme, "198.51.100.7", &right("acme-owner")).expect(200).await;
     }
@@ -150,7 +150,7 @@ async fn logins_that_succeed_do_not_count() {
 #[tokio::test(flavor = "multi_thread")]
 async fn somebody_elses_success_forgives_no_failure() {
     let app = behind_a_proxy().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     acme.add_account(&app, Person::named("mallory")).await;
     for _ in 0..2 {
         for _ in 0..2 {
@@ -168,7 +168,7 @@ async fn somebody_elses_success_forgives_no_failure() {
 #[tokio::test(flavor = "multi_thread")]
 async fn five_failures_at_an_account_slow_down_the_next_from_there() {
     let app = behind_a_proxy().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     // Whether there is such an account makes no difference.
     for (name, from) in [("acme-owner", "198.51.100.7"), ("nobody", "198.51.100.8")] {
         for _ in 0..5 {
@@ -194,7 +194,7 @@ async fn five_failures_at_an_account_slow_down_the_next_from_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_failures_from_anywhere_close_an_account_to_all_but_its_own_networks() {
     let app = behind_a_proxy().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     login(&app, &acme, "203.0.113.5", &right("acme-owner")).expect(200).await;
     app.clock.advance(Duration::from_hours(29 * 24));
     login(&app, &acme, "203.0.113.6", &right("acme-owner")).expect(200).await;
@@ -220,7 +220,7 @@ async fn a_hundred_failures_from_anywhere_close_an_account_to_all_but_its_own_ne
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_can_be_off() {
     let app = TestApp::with(Options { rate_limits: false, ..Options::default() }).await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let host = acme.host(&app);
     for _ in 0..12 {
         failed(&app.request("POST", "/api/login/").host(&host).json(&wrong("acme-owner")).send().await);
@@ -262,7 +262,7 @@ async fn an_address_signs_twenty_organizations_up_an_hour() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_asks_for_twenty_links_an_hour_and_an_account_gets_five() {
     let app = behind_a_proxy().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let forget = |from: &str, email: &str| {
         let request = app.request("POST", "/api/password/forget/").host(&acme.host(&app));
         request.header("x-forwarded-for", from).json(&json!({"email": email}))
@@ -283,7 +283,7 @@ async fn an_address_asks_for_twenty_links_an_hour_and_an_account_gets_five() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_on_record_tells_nobody_whose_it_is_and_can_be_forgotten() {
     let app = behind_a_proxy().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     failed(&login(&app, &acme, "198.51.100.7", &wrong("acme-owner")).send().await);
     let db = acme.db(&app).await;
     let now = app.clock.now();

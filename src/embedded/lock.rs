@@ -11,7 +11,14 @@ use std::path::Path;
 /// is no stale lock to judge. No child inherits it: the file is closed on exec.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing does not do: a child that was forked a moment ago has the file open until it has come to exec.
+        self.file.unlock().ok();
+    }
 }
 
 /// What came of trying.
@@ -42,7 +49,7 @@ impl Lock {
                     writeln!(file, "{}", std::process::id())
                 };
                 write().map_err(Error::io("write", &path))?;
-                Ok(Attempt::Acquired(Self { _file: file }))
+                Ok(Attempt::Acquired(Self { file }))
             }
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();

@@ -106,10 +106,11 @@ async fn a_job_belongs_to_the_tenant_whose_transaction_left_it() {
     tx.commit().await.unwrap();
 
     let mut superuser = app.superuser().await;
-    let jobs: Vec<(String, String)> = sqlx::query_as("SELECT tenant_id::text, kind FROM tenantry.jobs")
-        .fetch_all(&mut superuser)
-        .await
-        .unwrap();
+    let jobs: Vec<(String, String)> =
+        sqlx::query_as("SELECT tenant_id::text, kind FROM tenantry.jobs WHERE kind <> 'mail'")
+            .fetch_all(&mut superuser)
+            .await
+            .unwrap();
     assert_eq!(jobs, [(one.id.clone(), "greet".to_owned())]);
     let indexed: Vec<(String,)> =
         sqlx::query_as("SELECT tenant_id::text FROM tenantry.email_index WHERE email_hash = $1")

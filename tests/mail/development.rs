@@ -34,7 +34,7 @@ async fn mails_are_listed_the_newest_first_and_their_links_can_be_followed() {
     assert_eq!(empty.status, 200);
     assert!(empty.text.contains("None yet."), "{}", empty.text);
 
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     run_due(&app).await;
     let organization = "<b>Evil</b> & Söhne".to_owned();
     let url = "http://acme.localhost".to_owned();
@@ -77,7 +77,7 @@ async fn mails_are_listed_the_newest_first_and_their_links_can_be_followed() {
 async fn the_files_are_nobody_elses() {
     let directory = TempDir::new().unwrap();
     let app = app(&directory, true).await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     post(&app, &acme, letter("ada@acme.example")).await;
     run_due(&app).await;
     let mails = directory.path().join("mail");

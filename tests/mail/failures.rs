@@ -15,7 +15,7 @@ const LEASE: Duration = Duration::from_secs(121);
 async fn while_the_server_is_away_mails_wait_and_none_is_lost() {
     let mut server = SmtpServer::start().await;
     let app = app_with(&server).await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     server.go_away();
     post(&app, &acme, letter("ada@acme.example")).await;
 
@@ -46,7 +46,7 @@ async fn while_the_server_is_away_mails_wait_and_none_is_lost() {
 async fn after_two_days_of_failures_a_mail_is_parked_and_an_operator_can_retry_it() {
     let mut server = SmtpServer::start().await;
     let app = app_with(&server).await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     server.go_away();
     post(&app, &acme, letter("ada@acme.example")).await;
     let began = app.clock.now();
@@ -86,7 +86,7 @@ async fn a_refused_address_is_parked_and_keeps_nobody_waiting() {
     });
     let server = SmtpServer::with(setup).await;
     let app = app_with(&server).await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     for to in ["nobody@acme.example", "ada@acme.example", "bob@acme.example"] {
         post(&app, &acme, letter(to)).await;
     }
@@ -105,7 +105,7 @@ async fn a_refused_address_is_parked_and_keeps_nobody_waiting() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_has_expired_is_not_sent() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     app.mails().await;
     let hour = TimeDelta::hours(1);
     let mut letter = letter("ada@acme.example");
@@ -131,7 +131,7 @@ async fn a_worker_that_dies_before_it_notes_a_mail_costs_no_second_message_id() 
     });
     let server = SmtpServer::with(setup).await;
     let app = app_with(&server).await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     post(&app, &acme, letter("ada@acme.example")).await;
 
     let service = app.app.clone();
@@ -162,7 +162,7 @@ async fn an_answer_that_is_lost_is_asked_for_with_the_same_message() {
     });
     let server = SmtpServer::with(setup).await;
     let app = app_with(&server).await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     for to in ["ada@acme.example", "bob@acme.example"] {
         post(&app, &acme, letter(to)).await;
     }
@@ -178,7 +178,7 @@ async fn an_answer_that_is_lost_is_asked_for_with_the_same_message() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_report_of_a_worker_that_lost_its_lease_does_not_count() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     app.mails().await;
     post(&app, &acme, letter("ada@acme.example")).await;
     let tenancy = &app.app.tenancy;
@@ -201,7 +201,7 @@ async fn the_report_of_a_worker_that_lost_its_lease_does_not_count() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_nowhere_in_clear_and_gone_once_sent() {
     let app = TestApp::start().await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     app.mails().await;
     post(&app, &acme, letter("ada.lovelace@acme.example")).await;
     let before = rows(&app).await.join("\n");

@@ -7,6 +7,8 @@ mod development;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
+mod life;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod workers;

@@ -20,7 +20,7 @@ async fn several_workers_send_every_mail_once() {
     const MAILS: usize = 40;
     let server = SmtpServer::start().await;
     let app = app_with(&server).await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     for n in 0..MAILS {
         post(&app, &acme, letter(&format!("{n}@acme.example"))).await;
     }
@@ -49,7 +49,7 @@ async fn a_mail_that_hangs_keeps_no_other_waiting_and_is_handed_back_at_the_stop
     });
     let server = SmtpServer::with(setup).await;
     let app = app_with(&server).await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let workers = Workers::start(&app.app);
     for to in ["slow@acme.example", "ada@acme.example", "bob@acme.example"] {
         post(&app, &acme, letter(to)).await;
@@ -79,7 +79,7 @@ async fn a_stop_waits_for_the_mail_that_is_under_way_and_begins_no_other() {
     });
     let server = SmtpServer::with(setup).await;
     let app = app_with(&server).await;
-    let acme = app.sign_up("acme").await;
+    let acme = app.sign_up_quietly("acme").await;
     let workers = Workers::start(&app.app);
     post(&app, &acme, letter("ada@acme.example")).await;
     eventually("it is under way", async || jobs_with(&app, JobStatus::Running).await.len() == 1).await;

@@ -47,7 +47,7 @@ impl Chromium {
             .no_sandbox()
             .arg("--disable-dev-shm-usage")
             .viewport(Viewport { width: 360, height: 740, ..Viewport::default() })
-            .launch_timeout(Duration::from_secs(60))
+            .launch_timeout(Duration::from_mins(1))
             .build()
             .unwrap();
         let (browser, mut handler) = Browser::launch(config).await.unwrap();
