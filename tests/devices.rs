@@ -60,6 +60,7 @@ async fn the_device_of_the_sign_up_is_known() {
         let request = app.request("POST", "/api/login/").header("x-tenant", "acme").json(&body);
         request.header("user-agent", user_agent).expect(200)
     };
+    assert_eq!(app.mails().await.len(), 1, "the one of the sign-up");
     login("Laptop").await;
     assert_eq!(app.mails().await, []);
     login("Phone").await;
