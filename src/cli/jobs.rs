@@ -55,16 +55,13 @@ async fn retry(context: &Context, arguments: JobsRetry) -> Result<Exit, Failure>
         retried: u64,
     }
     let tenancy = context.open_tenancy().await?;
-    let retried = tenancy.retry_parked(arguments.id, context.clock.now()).await;
+    let retried = tenancy.retry_failed(arguments.id, context.clock.now()).await;
     let retried = tenancy.finish(retried).await?;
     if let (0, Some(id)) = (retried, arguments.id) {
-        return Err(format!(
-            "no parked job {id}; `tenantry jobs list --status parked` shows which there are"
-        )
-        .into());
+        return Err(format!("no job {id} that failed; `tenantry jobs list` shows which there are").into());
     }
     context.output.answer(&Retried { retried }, |Retried { retried }| match retried {
-        0 => "No job is parked.".to_owned(),
+        0 => "No job has failed.".to_owned(),
         1 => "Queued 1 job: a running `tenantry serve` does it now.".to_owned(),
         many => format!("Queued {many} jobs: a running `tenantry serve` does them now."),
     })?;

@@ -287,14 +287,14 @@ pub enum JobsStatus {
 Examples:
   tenantry jobs list --status parked
   tenantry jobs retry 0192f3a1-7c1e-7b7a-9f0e-3c5d8f2b6a41
-  tenantry jobs retry --all-parked")]
+  tenantry jobs retry --all-failed")]
 pub struct JobsRetry {
     /// The job
     #[arg(value_name = "ID")]
     pub id: Option<Uuid>,
-    /// All that are parked
+    /// All that failed: the parked ones, and those that wait for their next attempt
     #[arg(long)]
-    pub all_parked: bool,
+    pub all_failed: bool,
 }
 
 #[cfg(test)]
@@ -350,8 +350,8 @@ mod tests {
         let expected = JobsList { status: Some(JobsStatus::Parked), limit: 100 };
         assert_eq!(command, Command::Jobs(Jobs::List(expected)));
 
-        let (_, command) = parse("tenantry jobs retry --all-parked").unwrap();
-        assert_eq!(command, Command::Jobs(Jobs::Retry(JobsRetry { id: None, all_parked: true })));
+        let (_, command) = parse("tenantry jobs retry --all-failed").unwrap();
+        assert_eq!(command, Command::Jobs(Jobs::Retry(JobsRetry { id: None, all_failed: true })));
 
         let (_, command) = parse("tenantry migrate --check").unwrap();
         assert_eq!(command, Command::Migrate(Migrate { check: true }));
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(parse("tenantry jobs list --status lost"), Err(ErrorKind::InvalidValue));
         assert_eq!(parse("tenantry jobs retry"), Err(ErrorKind::MissingRequiredArgument));
         assert_eq!(parse("tenantry jobs retry 7"), Err(ErrorKind::ValueValidation));
-        let both = "tenantry jobs retry --all-parked 0192f3a1-7c1e-7b7a-9f0e-3c5d8f2b6a41";
+        let both = "tenantry jobs retry --all-failed 0192f3a1-7c1e-7b7a-9f0e-3c5d8f2b6a41";
         assert_eq!(parse(both), Err(ErrorKind::ArgumentConflict));
         assert_eq!(parse("tenantry srve"), Err(ErrorKind::InvalidSubcommand));
     }

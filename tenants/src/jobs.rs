@@ -209,12 +209,12 @@ impl Tenancy {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn retry_parked(&self, id: Option<Uuid>, now: DateTime<Utc>) -> Result<u64, Error> {
+    pub async fn retry_failed(&self, id: Option<Uuid>, now: DateTime<Utc>) -> Result<u64, Error> {
         // The number of attempts stays: it tells one holder of a lease from the next.
         let statement = Statement::from_sql_and_values(
             DbBackend::Postgres,
             "UPDATE jobs SET status = 'queued', run_at = $2, due_since = $2, leased_until = NULL, finished_at = NULL \
-             WHERE status = 'parked' AND ($1::uuid IS NULL OR id = $1)",
+             WHERE (status = 'parked' OR (status = 'queued' AND attempts > 0)) AND ($1::uuid IS NULL OR id = $1)",
             [id.into(), now.into()],
         );
         Ok(self.catalog().execute_raw(statement).await?.rows_affected())

@@ -99,7 +99,7 @@ async fn an_operator_sees_what_is_parked_and_retries_it() {
     let serve = place.serve();
     assert_eq!(place.run("jobs list").ok(), "All jobs are done.\n");
     assert_eq!(place.run("jobs list --status parked").ok(), "No such jobs.\n");
-    assert_eq!(place.run("jobs retry --all-parked").ok(), "No job is parked.\n");
+    assert_eq!(place.run("jobs retry --all-failed").ok(), "No job has failed.\n");
     let report = place.run("doctor --json").json();
     assert!(findings(&report).contains(&("ok", "none is stuck")), "{report:#}");
 
@@ -123,14 +123,12 @@ async fn an_operator_sees_what_is_parked_and_retries_it() {
     let unknown = "0192f3a1-7c1e-7b7a-9f0e-3c5d8f2b6a41";
     assert_eq!(
         place.run(&format!("jobs retry {unknown}")).failure(1),
-        format!(
-            "error: no parked job {unknown}; `tenantry jobs list --status parked` shows which there are\n"
-        )
+        format!("error: no job {unknown} that failed; `tenantry jobs list` shows which there are\n")
     );
     let id = jobs(&place, "parked")[0]["id"].as_str().unwrap().to_owned();
     let retried = place.run(&format!("jobs retry {id}")).ok();
     assert_eq!(retried, "Queued 1 job: a running `tenantry serve` does it now.\n");
-    assert_eq!(place.run("jobs retry --all-parked --json").json()["retried"], 1);
+    assert_eq!(place.run("jobs retry --all-failed --json").json()["retried"], 1);
     eventually("all are sent", async || server.received().len() == 3).await;
     eventually("and noted", async || jobs(&place, "done").len() == 3).await;
     assert_eq!(serve.terminate(), Some(0));

@@ -11,7 +11,7 @@
   const token = given || (history.state && history.state.token) || "";
   history.replaceState({ token }, "", location.pathname);
 
-  const DEAD = "This link does not work any more: it was used already, it has expired, or a newer one was sent. " +
+  const DEAD = "This link does not work any more: it was used already, it has expired, or something newer has taken its place. " +
     form.dataset.again;
 
   function say(sentences) {

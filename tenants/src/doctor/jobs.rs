@@ -30,7 +30,7 @@ pub(super) async fn check(
         findings.push(Finding::warning(
             "jobs",
             format!("{parked} failed for good and wait for you"),
-            "`tenantry jobs list --status parked` says why; then `tenantry jobs retry --all-parked`",
+            "`tenantry jobs list --status parked` says why; then `tenantry jobs retry --all-failed`",
         ));
     }
     if overdue > 0 {
