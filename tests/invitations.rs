@@ -154,7 +154,7 @@ async fn an_address_has_one_invitation_and_its_link_is_the_latest() {
     app.clock.advance(Duration::from_hours(24 * 6));
     accept(&app, &acme, &second, "ann").expect(201).await;
 
-    let bodies: Vec<_> = (0..6).map(|_| json!({"email": "bob@example.com"})).collect();
+    let bodies: Vec<_> = (0..5).map(|_| json!({"email": "bob@example.com"})).collect();
     let owner = acme.sign_in(&app).await;
     let answers = join_all(bodies.iter().map(|body| invite(&owner, body))).await;
     assert!(answers.iter().all(|answer| answer.status == 201), "{answers:?}");
@@ -333,4 +333,20 @@ async fn invitations_are_listed_page_by_page() {
     assert_eq!(emails("page_size=2&page=3").await, ("0".into(), false));
     assert_eq!(emails("ordering=created_at").await, ("01234".into(), false));
     assert_eq!(acme.owner.request("GET", "/api/invitations/?page=2").send().await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mailbox_is_not_filled_with_invitations() {
+    let app = TestApp::start().await;
+    let acme = app.sign_up_quietly("acme").await;
+    let invite = || {
+        acme.owner.request("POST", "/api/invitations/").json(&json!({"email": "bo@people.example"})).send()
+    };
+    for _ in 0..5 {
+        assert_eq!(invite().await.status, 201);
+    }
+    assert_eq!(invite().await.said(), (429, "throttled".into()));
+    assert_eq!(app.mails().await.len(), 5);
+    app.clock.advance(std::time::Duration::from_hours(1));
+    assert_eq!(invite().await.status, 201);
 }

@@ -335,3 +335,65 @@ async fn only_the_last_of_several_sign_ups_is_mailed_and_only_once() {
     assert_eq!(app.mails().await, []);
     post(&app, &acme, VERIFY, &proof(&first)).expect(200).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_is_no_way_to_guess_a_password() {
+    let app = TestApp::start().await;
+    let acme = app.sign_up("acme").await;
+    let token = token_to(&app.mails().await, "owner@acme.example");
+    let verify = |token: &str, password: &str| {
+        let body = json!({"token": token, "password": password});
+        app.request("POST", "/api/sign_up/verify_email/").host(&acme.host(&app)).json(&body).send()
+    };
+    let runs = app.app.hasher.runs();
+    for _ in 0..5 {
+        assert_eq!(verify(&token, "not the password").await.said(), (400, "invalid".into()));
+    }
+    assert_eq!(verify(&token, PASSWORD).await.said(), (429, "throttled".into()));
+    assert_eq!(app.app.hasher.runs() - runs, 5);
+    for _ in 0..5 {
+        assert_eq!(verify(&"A".repeat(43), PASSWORD).await.said(), (400, "invalid".into()));
+    }
+    assert_eq!(verify(&"A".repeat(43), PASSWORD).await.said(), (429, "throttled".into()));
+    assert_eq!(app.app.hasher.runs() - runs, 5, "who has no link is not worth the work");
+    app.clock.advance(Duration::from_mins(2));
+    assert_eq!(verify(&token, PASSWORD).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_keeps_another_from_signing_up() {
+    let app = TestApp::start().await;
+    let acme = open(&app, "acme").await;
+    app.mails().await;
+    let body =
+        |password: &str| json!({"username": "ann", "email": "ann@people.example", "password": password});
+    for _ in 0..4 {
+        sign_up(&app, &acme, &body("seven quiet lighthouses")).await;
+    }
+    sign_up(&app, &acme, &body(PASSWORD)).await;
+    let token = token_to(&app.mails().await, "ann@people.example");
+    // The sixth within an hour: it is answered as ever, and changes nothing.
+    sign_up(&app, &acme, &body("seven quiet lighthouses")).await;
+    assert_eq!(app.mails().await, []);
+    let proof = json!({"token": token, "password": PASSWORD});
+    app.request("POST", "/api/sign_up/verify_email/").host(&acme.host(&app)).json(&proof).expect(200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_when_sign_up_is_closed_waits_in_vain() {
+    let app = TestApp::start().await;
+    let acme = open(&app, "acme").await;
+    let body = json!({"username": "ann", "email": "ann@people.example", "password": PASSWORD});
+    sign_up(&app, &acme, &body).await;
+    let proof = json!({"token": token_to(&app.mails().await, "ann@people.example"), "password": PASSWORD});
+    let policy = |policy: &str| {
+        acme.owner.request("PATCH", "/api/tenant/").json(&json!({"sign_up_policy": policy})).expect(200)
+    };
+    policy("invite_only").await;
+    let verify =
+        || app.request("POST", "/api/sign_up/verify_email/").host(&acme.host(&app)).json(&proof).send();
+    assert_eq!(verify().await.said(), (403, "sign_up_closed".into()));
+    assert_eq!(acme.owner.get("/api/users/").await["count"], 1);
+    policy("open").await;
+    assert_eq!(verify().await.status, 200);
+}

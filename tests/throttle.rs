@@ -292,3 +292,16 @@ async fn what_is_on_record_tells_nobody_whose_it_is_and_can_be_forgotten() {
     assert_eq!(tenants::forget_attempts(&db, now + chrono::TimeDelta::seconds(1), 10).await.unwrap(), 1);
     assert_eq!(recorded(&app, &acme).await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_that_are_right_are_let_in_however_many_come_at_once() {
+    let app = TestApp::start().await;
+    let acme = app.sign_up_quietly("acme").await;
+    let ann = acme.add_account(&app, Person::named("ann")).await;
+    let users = ["acme-owner", ann.username.as_str()];
+    let logins = (0..24).map(|n| login(&app, &acme, "192.0.2.1", &right(users[n % 2])).send());
+    for answer in join_all(logins).await {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    assert_eq!(recorded(&app, &acme).await, 0);
+}

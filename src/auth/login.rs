@@ -42,7 +42,15 @@ pub(super) async fn login(
     claim: Claim<'_>,
     device: &Device,
 ) -> Result<LoginOut, Problem> {
-    let attempt = admit(app, db, &claim, device).await?;
+    let account = named(&claim);
+    let pair = format!("{} {account}", device.network());
+    let _turn = if app.throttles.are_on() {
+        let of_account = app.throttles.logins_to_account.wait(&format!("{} {pair}", db.tenant().id)).await;
+        Some((of_account, app.throttles.logins.wait(device.network()).await))
+    } else {
+        None
+    };
+    let attempt = admit(app, db, &claim, device, (&account, &pair)).await?;
     match verified(app, db, claim).await {
         Ok(Some(verified)) => {
             let signed_in = sign_in_again(app, db, &verified, device, &attempt).await?;
@@ -64,12 +72,22 @@ pub(super) async fn login(
     }
 }
 
+/// By what the attempts at an account are counted, whether it is there or not.
+fn named(claim: &Claim<'_>) -> String {
+    match &claim.login {
+        Some(Login::Username(username)) => format!("username {}", username.key()),
+        Some(Login::Email(email)) => format!("email {}", email.key()),
+        None => format!("neither {}", claim.written),
+    }
+}
+
 /// Counts the attempt, and refuses it where there were too many.
 async fn admit(
     app: &App,
     db: &TenantDb,
     claim: &Claim<'_>,
     device: &Device,
+    (account, pair): (&str, &str),
 ) -> Result<Attempt, ThrottleError> {
     let now = app.clock.now();
     if app.throttles.are_on()
@@ -77,16 +95,10 @@ async fn admit(
     {
         return Err(ThrottleError::Throttled(throttle::seconds(wait)));
     }
-    let account = match &claim.login {
-        Some(Login::Username(username)) => format!("username {}", username.key()),
-        Some(Login::Email(email)) => format!("email {}", email.key()),
-        None => format!("neither {}", claim.written),
-    };
-    let pair = format!("{} {account}", device.network());
     let limits = [
         (LOGINS_OF_ADDRESS, device.network()),
-        (LOGINS_OF_ADDRESS_TO_ACCOUNT, pair.as_str()),
-        (LOGINS_TO_ACCOUNT, account.as_str()),
+        (LOGINS_OF_ADDRESS_TO_ACCOUNT, pair),
+        (LOGINS_TO_ACCOUNT, account),
     ];
     let attempt = throttle::count(app, db, &limits).await?;
     let mut wait = attempt.wait(0).max(attempt.wait(1));

@@ -19,6 +19,7 @@ use super::{error::Sentence, field_errors::FieldErrors};
 pub use choice::choice;
 pub use list::List;
 pub use name::Name;
+pub(crate) use name::shows_nothing;
 
 /// What is wrong with one field.
 pub type Wrong = Vec<Sentence>;

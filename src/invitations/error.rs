@@ -3,7 +3,9 @@
 use sea_orm::DbErr;
 
 use super::service::UNVERIFIED_LIMIT;
-use crate::{error::ServiceError, http::Problem, password::PasswordError, users::UserError};
+use crate::{
+    error::ServiceError, http::Problem, password::PasswordError, throttle::ThrottleError, users::UserError,
+};
 
 /// Why nobody was invited, or nobody joined.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +28,9 @@ pub enum InvitationError {
     /// The password is too easily guessed.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// There were too many attempts.
+    #[error(transparent)]
+    Throttled(#[from] ThrottleError),
     /// Anything else.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -60,6 +65,7 @@ impl From<InvitationError> for Problem {
             InvitationError::BadToken => Self::field("token", "Invalid value."),
             InvitationError::User(error) => error.into(),
             InvitationError::Password(error) => error.into(),
+            InvitationError::Throttled(error) => error.into(),
             InvitationError::Service(error) => error.into(),
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     password, registration,
     state::App,
     tenant,
+    throttle::{self, MAILS},
     users::{
         self, Account, NewUser,
         identity::{Email, Password, Username},
@@ -47,6 +48,8 @@ pub(super) async fn invite(
         created_at: now,
         expires_at: now + LIFETIME,
     };
+    // Nobody's mailbox is filled by somebody else's organization.
+    let _sent = throttle::admit(app, db, &[(MAILS, &format!("invitation {}", email.key()))]).await?;
     let tx = db.begin().await?;
     // From here on whoever else invites waits, so that nobody passes the limit and no address has two invitations.
     let sent = tenant::count_invitation(&tx).await?;

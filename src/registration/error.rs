@@ -6,6 +6,7 @@ use crate::{
     error::ServiceError,
     http::Problem,
     password::{HasherError, PasswordError},
+    throttle::ThrottleError,
     users::UserError,
 };
 
@@ -25,6 +26,9 @@ pub enum RegistrationError {
     /// The password is too easily guessed.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// There were too many attempts.
+    #[error(transparent)]
+    Throttled(#[from] ThrottleError),
     /// Anything else.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -51,6 +55,7 @@ impl From<RegistrationError> for Problem {
             RegistrationError::BadToken => Self::field("token", "Invalid value."),
             RegistrationError::User(error) => error.into(),
             RegistrationError::Password(error) => error.into(),
+            RegistrationError::Throttled(error) => error.into(),
             RegistrationError::Service(error) => error.into(),
         }
     }

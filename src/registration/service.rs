@@ -17,7 +17,8 @@ use crate::{
     mail::{self, Letter, Mail, Recipient},
     password,
     state::App,
-    tenant::SignUpRules,
+    tenant::{SignUpRules, sign_up_rules},
+    throttle::{self, LOGINS_OF_ADDRESS, LOGINS_OF_ADDRESS_TO_ACCOUNT, LOGINS_TO_ACCOUNT, MAILS},
     users::{
         self, Account, NewUser, UserError,
         identity::{Email, Password, Username},
@@ -72,6 +73,11 @@ pub(super) async fn sign_up(
         created_at: now,
         expires_at: now + LIFETIME,
     };
+    // Where no mail would go out, the links of those before go on working: else anybody could keep others from signing up.
+    let mails = tasks::mails_to(&new.email);
+    if throttle::count(app, db, &[(MAILS, &mails)]).await?.wait(0).is_some() {
+        return Ok(());
+    }
     let tx = db.begin().await?;
     store::put(&tx, row).await?;
     jobs::leave(app, &tx, &tasks::sign_up(&new.email, &token), None).await?;
@@ -104,6 +110,14 @@ enum Claim {
 }
 
 impl Claim {
+    /// Whose password is claimed, whichever link it comes with.
+    fn account(&self) -> String {
+        match self {
+            Self::SignUp(row) => format!("sign-up {}", row.email_key),
+            Self::Account(credentials) => format!("user {}", credentials.pk),
+        }
+    }
+
     fn password_hash(&self) -> String {
         match self {
             Self::SignUp(row) => row.password_hash.clone(),
@@ -113,23 +127,36 @@ impl Claim {
 }
 
 /// Proves an address: of a sign-up, which becomes an account by it, or of an account. Whatever is wrong with link or
-/// password, the answer is the same and takes as long, and the link works as before.
+/// password, the answer is the same, and the link works as before.
+///
+/// What fails counts as a failed login, from this address and to this account: who reads the mails of an address would
+/// else guess the password of an account as often as he likes. Without a link that works no password is hashed: who has
+/// none learns nothing by the time that takes, and is not worth that work.
 pub(super) async fn verify(
     app: &App,
     db: &TenantDb,
     proof: Proof,
     device: &Device,
 ) -> Result<LoginOut, RegistrationError> {
+    let network = device.network();
+    let mut limits = vec![(LOGINS_OF_ADDRESS, network)];
     let token = LinkToken::parse(&proof.token);
     let claim = match &token {
         Some(token) => claim_of(app, db, token).await?,
         None => None,
     };
-    let hash = claim.as_ref().map(Claim::password_hash);
-    let matches = app.hasher.verify(proof.password, hash).await?;
-    let (Some(token), Some(claim), true) = (token, claim, matches) else {
+    let (Some(token), Some(claim)) = (token, claim) else {
+        let _failed = throttle::admit(app, db, &limits).await?;
         return Err(RegistrationError::BadToken);
     };
+    let account = claim.account();
+    let pair = format!("{network} {account}");
+    limits.extend([(LOGINS_OF_ADDRESS_TO_ACCOUNT, pair.as_str()), (LOGINS_TO_ACCOUNT, account.as_str())]);
+    let attempt = throttle::admit(app, db, &limits).await?;
+    if !app.hasher.verify(proof.password, Some(claim.password_hash())).await? {
+        return Err(RegistrationError::BadToken);
+    }
+    attempt.withdraw(db).await?;
     let tx = db.begin().await?;
     let account = match claim {
         Claim::SignUp(_) => join(app, &tx, &token, proof.username).await?,
@@ -158,14 +185,19 @@ async fn join(
     token: &LinkToken,
     username: Option<Username>,
 ) -> Result<Account, RegistrationError> {
-    let now = app.clock.now();
+    let (rules, now) = (sign_up_rules(tx).await?, app.clock.now());
     // Somebody else used it since it was found, or signed up anew.
     let row = store::take(tx, token, now).await?.ok_or(RegistrationError::BadToken)?;
+    // The organization may have decided otherwise since.
+    let email = Email::parse(&row.email);
+    if !email.as_ref().is_ok_and(|email| rules.admit(email)) {
+        return Err(RegistrationError::Closed);
+    }
     let damaged = |_| ServiceError::from(tenants::Error::Damaged("a sign-up does not parse".into()));
     let user = NewUser {
         pk: app.clock.uuid_v7(),
         username: username.map_or_else(|| Username::parse(&row.username), Ok).map_err(damaged)?,
-        email: Email::parse(&row.email).map_err(damaged)?,
+        email: email.map_err(damaged)?,
         password_hash: row.password_hash,
         first_name: row.first_name,
         last_name: row.last_name,

@@ -42,6 +42,11 @@ pub(super) fn resend(email: &Email) -> Task {
     Task::Address(AddressTask::Resend { email: email.as_str().to_owned() })
 }
 
+/// By what the mails to an address are counted.
+pub(super) fn mails_to(email: &Email) -> String {
+    format!("address {}", email.key())
+}
+
 /// Finds it out, and mails what follows from it.
 ///
 /// # Errors
@@ -50,12 +55,13 @@ pub async fn run(app: &App, db: &TenantDb, job: &LeasedJob, task: &AddressTask) 
     let (AddressTask::SignUp { email, .. } | AddressTask::Resend { email }) = task;
     let damaged = || tenants::Error::Damaged(format!("the job {} does not parse", job.id));
     let email = Email::parse(email).map_err(|_| damaged())?;
-    // Nobody's mailbox is filled by who asks again and again.
-    let counted = format!("address {}", email.key());
-    match throttle::admit(app, db, &[(MAILS, &counted)]).await {
-        Ok(_) => {}
-        Err(ThrottleError::Throttled(_)) => return Ok(()),
-        Err(ThrottleError::Service(error)) => return Err(error),
+    // Nobody's mailbox is filled by who asks again and again. A sign-up was counted when it came.
+    if matches!(task, AddressTask::Resend { .. }) {
+        match throttle::admit(app, db, &[(MAILS, &mails_to(&email))]).await {
+            Ok(_) => {}
+            Err(ThrottleError::Throttled(_)) => return Ok(()),
+            Err(ThrottleError::Service(error)) => return Err(error),
+        }
     }
     let tx = db.begin().await?;
     let letter = match task {

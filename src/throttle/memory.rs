@@ -8,6 +8,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use ipnet::IpNet;
 use moka::sync::Cache;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Limit;
 
@@ -50,5 +51,26 @@ impl Memory {
         let mut hits = hits.lock().unwrap_or_else(PoisonError::into_inner);
         hits.retain(|hit| *hit > since);
         hits
+    }
+}
+
+/// Who does something at once with others of the same kind: so many, and the others wait.
+#[derive(Debug)]
+pub struct Turns {
+    at_once: usize,
+    places: Cache<String, Arc<Semaphore>>,
+}
+
+impl Turns {
+    pub(super) fn new(at_once: usize) -> Self {
+        let idle = Duration::from_mins(1);
+        Self { at_once, places: Cache::builder().max_capacity(NETWORKS).time_to_idle(idle).build() }
+    }
+
+    /// Waits for a place among those of this kind. It is free again when what is returned is dropped.
+    pub async fn wait(&self, kind: &str) -> Option<OwnedSemaphorePermit> {
+        let places = self.places.get_with_by_ref(kind, || Arc::new(Semaphore::new(self.at_once)));
+        // Nobody closes it.
+        places.acquire_owned().await.ok()
     }
 }

@@ -18,7 +18,7 @@ use tenants::{Counted, DataKey, ThrottleKey};
 pub use self::{
     error::ThrottleError,
     limit::{Limit, Rule},
-    memory::Memory,
+    memory::{Memory, Turns},
     requests::MailRequest,
 };
 use crate::{error::ServiceError, state::App};
@@ -54,6 +54,9 @@ pub const MAIL_REQUESTS: Limit =
 pub const MAILS: Limit =
     Limit { name: "mails", rule: Rule::AtMost { count: 5, within: TimeDelta::hours(1) } };
 
+/// How many logins from one network are undecided at once: half of those that may fail in a minute.
+const UNDECIDED: usize = 5;
+
 /// Whether anything is refused, and what this process remembers by itself.
 #[derive(Debug)]
 pub struct Throttles {
@@ -61,13 +64,22 @@ pub struct Throttles {
     /// Failed logins by address, whatever the tenant. No more than a bound: what counts is in the database. But no
     /// tenant's table knows of the other tenants, and this refuses a storm before it costs a statement.
     pub(crate) failed_logins: Memory,
+    /// Logins from one network that are not decided yet, and those of them to one account. Until they are decided they count
+    /// as failed, so those that come together go one after another, or the right ones among them would be refused.
+    pub(crate) logins: Turns,
+    pub(crate) logins_to_account: Turns,
 }
 
 impl Throttles {
     /// Limits that hold, or do not.
     #[must_use]
     pub fn new(on: bool) -> Self {
-        Self { on, failed_logins: Memory::new(LOGINS_OF_ADDRESS) }
+        Self {
+            on,
+            failed_logins: Memory::new(LOGINS_OF_ADDRESS),
+            logins: Turns::new(UNDECIDED),
+            logins_to_account: Turns::new(1),
+        }
     }
 
     /// Whether anything is refused.

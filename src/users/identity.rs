@@ -10,7 +10,7 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quic
 use unicode_security::{MixedScript as _, RestrictionLevel, RestrictionLevelDetection as _};
 
 use crate::http::input::{
-    BLANK, Field, Wrong, bounded, lengths, string, string_type, too_long, trimmed, wrong,
+    BLANK, Field, Wrong, bounded, lengths, shows_nothing, string, string_type, too_long, trimmed, wrong,
 };
 
 /// As long as Django's.
@@ -203,7 +203,10 @@ fn is_atext(byte: u8) -> bool {
 pub(crate) fn ascii_domain(domain: &str) -> Option<String> {
     // What a URL's host may hold beside these (percent-encoding, addresses) is none of a mail domain's.
     if !domain.chars().all(|character| {
-        !character.is_ascii() || character.is_ascii_alphanumeric() || "-.".contains(character)
+        // IDNA leaves out what shows as nothing, and the address would be shown with it.
+        (!character.is_ascii() && !shows_nothing(character))
+            || character.is_ascii_alphanumeric()
+            || "-.".contains(character)
     }) {
         return None;
     }

@@ -36,6 +36,8 @@ pub struct PoolOptions {
     /// The age at which a connection is closed instead of used again: a backend's memory grows with every schema it
     /// has seen. Each connection gets up to a quarter less, so that they do not all close at once.
     pub max_age: Duration,
+    /// After how many checkouts a connection is closed instead of used again; `None`: only by age.
+    pub max_uses: Option<u32>,
 }
 
 impl Default for PoolOptions {
@@ -45,6 +47,7 @@ impl Default for PoolOptions {
             wait: Duration::from_secs(5),
             connect: Duration::from_secs(5),
             max_age: Duration::from_mins(30),
+            max_uses: None,
         }
     }
 }
@@ -60,7 +63,7 @@ pub struct PoolFigures {
     pub rebound: u64,
     /// Checkouts of a connection that was bound already: no round trip.
     pub reused: u64,
-    /// Connections closed because of their age.
+    /// Connections closed because of their age, or of how often they were used.
     pub retired: u64,
     /// Connections closed because an exchange on them was cut short or failed.
     pub closed_unfinished: u64,
@@ -99,6 +102,7 @@ struct Pooled {
     connection: Connection,
     /// When it is too old to be used again.
     retires_at: Instant,
+    uses: u32,
     idle_since: Instant,
     counters: Arc<Counters>,
 }
@@ -211,7 +215,8 @@ impl Pool {
         self.shared.counters.opened.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let retires_at = now + max_age.mul_f64(rand::random_range(0.75..=1.0));
-        Ok(Pooled { connection, retires_at, idle_since: now, counters: Arc::clone(&self.shared.counters) })
+        let counters = Arc::clone(&self.shared.counters);
+        Ok(Pooled { connection, retires_at, uses: 0, idle_since: now, counters })
     }
 }
 
@@ -298,6 +303,11 @@ impl Drop for Loan {
         let Some(mut pooled) = self.pooled.take() else { return };
         if !pooled.connection.is_usable() {
             self.shared.counters.closed_unfinished.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        pooled.uses = pooled.uses.saturating_add(1);
+        if self.shared.options.max_uses.is_some_and(|most| pooled.uses >= most) {
+            self.shared.counters.retired.fetch_add(1, Ordering::Relaxed);
             return;
         }
         pooled.idle_since = Instant::now();

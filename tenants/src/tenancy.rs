@@ -25,6 +25,9 @@ use crate::{
 
 /// How many connections the owner's pool has. It is for what is rare: sign-ups, operators, migrations.
 pub(crate) const OWNER_CONNECTIONS: usize = 2;
+/// How often one of them is used. Its backend remembers whatever it has made, and looks through that at every change of the
+/// catalogs: after some thousands of sign-ups on one connection, each took three times as long.
+const OWNER_USES: u32 = 100;
 /// How many the catalog's pool has.
 pub(crate) const CATALOG_CONNECTIONS: usize = 2;
 /// How many listen for changes.
@@ -106,7 +109,10 @@ impl Tenancy {
         let installation = Installation::load(&login, &settings.master_key).await?;
         let with_size = |size| PoolOptions { size, ..settings.lane_pool.clone() };
         let owner_login = Login(login.0.clone().options(install::SESSION_SETTINGS));
-        let owner = Pool::new(owner_login, &with_size(OWNER_CONNECTIONS));
+        let owner = Pool::new(
+            owner_login,
+            &PoolOptions { max_uses: Some(OWNER_USES), ..with_size(OWNER_CONNECTIONS) },
+        );
         let catalog_login = installation.login(&login, &installation.roles.catalog());
         let catalog = Pool::new(catalog_login, &with_size(CATALOG_CONNECTIONS));
         let lane_logins =

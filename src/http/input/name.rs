@@ -68,7 +68,7 @@ fn turns_direction(character: char) -> bool {
 }
 
 /// White space, the property `Default_Ignorable_Code_Point` of Unicode 17, and the empty Braille pattern.
-fn shows_nothing(character: char) -> bool {
+pub(crate) fn shows_nothing(character: char) -> bool {
     character.is_whitespace()
         || matches!(
             character,

@@ -115,6 +115,8 @@ fn an_email_is_what_djangos_validator_takes() {
         "ann@exam_ple.com",
         "ann@example.com>",
         "a@b@example.com",
+        "ann@exam\u{ad}ple.com",
+        "ann@exam\u{200b}ple.com",
     ] {
         assert_eq!(Email::parse(text).map(drop), wrong("Enter a valid email address."), "{text:?}");
     }
