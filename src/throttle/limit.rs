@@ -22,7 +22,7 @@ pub enum Rule {
         within: TimeDelta,
     },
     /// Once there were so many within such a time, each waits twice as long for the next. What is older than
-    /// [`FORGIVEN`] does not count.
+    /// an hour does not count.
     Slower {
         /// How many.
         after: usize,
