@@ -19,6 +19,7 @@
 //! the crate [`tenants`].
 
 pub mod account;
+pub mod activity;
 pub mod app;
 pub mod auth;
 pub mod backend;
@@ -34,10 +35,12 @@ pub mod http;
 pub mod invitations;
 pub mod jobs;
 pub mod mail;
+pub mod notifications;
 pub mod operators;
 pub mod pages;
 pub mod password;
 pub mod printable;
+pub mod references;
 pub mod registration;
 pub mod server;
 pub mod sign_up;

@@ -104,6 +104,7 @@ async fn fill(superuser: &mut PgConnection, organization: &Organization, mark: &
     let (schema, user, id) = (organization.schema(), &organization.owner.pk, Uuid::new_v4());
     let hash = format!("sha256('{mark}')");
     let soon = "'2026-01-02T04:00:00Z'";
+    let nobody = Uuid::nil();
     let sql = format!(
         "SET search_path TO \"{schema}\";
          INSERT INTO tokens (hash, user_pk, purpose, email, created_at, expires_at)
@@ -117,6 +118,24 @@ async fn fill(superuser: &mut PgConnection, organization: &Organization, mark: &
          INSERT INTO devices (user_pk, network, user_agent, first_used_at, last_used_at)
          VALUES ('{user}', '192.0.2.1', '{mark}', {soon}, {soon});
          INSERT INTO throttles (key, hits) VALUES ({hash}, ARRAY[{soon}::timestamptz]);
+         INSERT INTO lists (kind, owner, numbered, numbered_at)
+         VALUES ('page', '{user}', 1, {soon}), ('activity', '{nobody}', 1000, {soon}), ('inbox', '{user}', 1000, {soon})
+         ON CONFLICT ON CONSTRAINT lists_pkey DO UPDATE SET numbered = 1000;
+         INSERT INTO list_blocks (kind, owner, block, total, unread)
+         VALUES ('page', '{user}', 0, 1, 0), ('inbox', '{user}', 0, 1, 1)
+         ON CONFLICT ON CONSTRAINT list_blocks_pkey DO NOTHING;
+         INSERT INTO comments (id, user_pk, author_pk, number, body, created_at)
+         VALUES ('{id}', '{user}', '{user}', 1, '{mark}', {soon});
+         INSERT INTO activities (number, id, actor_pk, actor_number, verb, verb_number, actor_verb_number, object_type, \
+             object_id, object_text, created_at)
+         VALUES (1000, '{id}', '{user}', 1000, 'commented', 1000, 1000, 'comment', '{id}', '{mark}', {soon});
+         INSERT INTO notifications (id, user_pk, number, event, kind, actor_pk, object_type, object_id, object_text, mail, \
+             created_at)
+         VALUES ('{id}', '{user}', 1000, '{id}', 'comment', '{user}', 'comment', '{id}', '{mark}', 'daily', {soon});
+         INSERT INTO notification_preferences (user_pk, kind, in_app, email) VALUES ('{user}', 'comment', 'instant', 'daily');
+         INSERT INTO digests (user_pk, mail, due_at) VALUES ('{user}', 'daily', {soon});
+         INSERT INTO idempotency_keys (user_pk, request, body_hash, created, created_at)
+         VALUES ('{user}', {hash}, {hash}, '{id}', {soon});
          RESET search_path"
     );
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(superuser).await.unwrap();

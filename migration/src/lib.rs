@@ -47,7 +47,11 @@ pub struct Tenant;
 
 impl MigratorTrait for Tenant {
     fn migrations() -> Vec<Box<dyn sea_orm_migration::MigrationTrait>> {
-        vec![Box::new(tenant::m0001_foundation::Migration), Box::new(tenant::m0002_accounts::Migration)]
+        vec![
+            Box::new(tenant::m0001_foundation::Migration),
+            Box::new(tenant::m0002_accounts::Migration),
+            Box::new(tenant::m0003_conversations::Migration),
+        ]
     }
 
     fn migration_table_name() -> DynIden {

@@ -37,6 +37,8 @@ pub struct Model {
     pub created_at: DateTimeUtc,
     /// How many invitations were ever sent.
     pub invitations_sent: i32,
+    /// For how many days what happened is kept.
+    pub activity_retention_days: i32,
 }
 
 /// None.

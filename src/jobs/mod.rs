@@ -9,6 +9,7 @@ mod worker;
 
 use std::{panic::AssertUnwindSafe, time::Duration};
 
+use chrono::{DateTime, Utc};
 use data_encoding::BASE64;
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
@@ -81,11 +82,25 @@ pub async fn leave(
     task: &Task,
     dedupe_key: Option<String>,
 ) -> Result<bool, ServiceError> {
+    leave_until(app, outbox, task, dedupe_key, app.clock.now()).await
+}
+
+/// As [`leave`], to be done not before this time.
+///
+/// # Errors
+/// Those of the database.
+pub async fn leave_until(
+    app: &App,
+    outbox: &impl Outbox,
+    task: &Task,
+    dedupe_key: Option<String>,
+    run_at: DateTime<Utc>,
+) -> Result<bool, ServiceError> {
     let plain = serde_json::to_vec(task).map_err(|error| tenants::Error::Damaged(error.to_string()))?;
     let context = context(task.kind(), outbox.tenant_id());
     let sealed = app.tenancy.key(DataKey::Outbox).seal(&context, &plain)?;
     let payload = json!({ "sealed": BASE64.encode(&sealed) });
-    let job = Job { kind: task.kind(), payload, run_at: app.clock.now(), dedupe_key };
+    let job = Job { kind: task.kind(), payload, run_at, dedupe_key };
     let is_new = outbox.enqueue(&job).await?.is_some();
     // What else is done depends on what nobody is to learn. Done at once, it would show in how fast the next answers are; done
     // when the workers look by themselves, it may be anywhere within a second.

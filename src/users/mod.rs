@@ -12,6 +12,6 @@ pub use error::UserError;
 pub use service::{Roster, blind, join, remove};
 pub use store::{
     Account, Credentials, Login, NewUser, count_all, credentials_of, find, find_by_email, find_credentials,
-    has_verified_owner, insert, insert_many, is_email_taken, lock, lock_with_password, set_email,
+    has_verified_owner, hold, insert, insert_many, is_email_taken, lock, lock_with_password, set_email,
     set_email_verified, set_password, taken_usernames,
 };

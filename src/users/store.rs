@@ -8,7 +8,7 @@ use sea_orm::{
     ActiveValue::Set,
     ColumnTrait, Condition, ConnectionTrait, DbErr, DerivePartialModel, EntityTrait, Order as Direction,
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
-    sea_query::{Expr, extension::postgres::PgExpr},
+    sea_query::{Expr, LockType, extension::postgres::PgExpr},
 };
 use tenants::TenantTx;
 use uuid::Uuid;
@@ -260,6 +260,29 @@ pub(super) struct Changes {
 /// Those of the database.
 pub async fn lock(tx: &TenantTx, pk: Uuid) -> Result<Option<Account>, DbErr> {
     Entity::find_by_id(pk).lock_exclusive().into_partial_model::<Account>().one(tx).await
+}
+
+/// Users by their keys or usernames, none of whom is deleted before the end of this transaction. Whoever writes rows that
+/// refer to users takes all of them by one call, before any other lock: they are locked in the order of their keys, as
+/// [`Roster`](super::Roster) does, so that no two wait for each other.
+///
+/// # Errors
+/// Those of the database.
+pub async fn hold(
+    tx: &TenantTx,
+    pks: &[Uuid],
+    usernames: impl IntoIterator<Item = &Username>,
+) -> Result<Vec<Account>, DbErr> {
+    let named = usernames.into_iter().map(Username::key);
+    Entity::find()
+        .filter(
+            Condition::any().add(Column::Pk.is_in(pks.iter().copied())).add(Column::UsernameKey.is_in(named)),
+        )
+        .order_by_asc(Column::Pk)
+        .lock(LockType::KeyShare)
+        .into_partial_model::<Account>()
+        .all(tx)
+        .await
 }
 
 /// Whether somebody else than this user has the address.

@@ -1,7 +1,10 @@
 //! What code outside this crate gets to talk to PostgreSQL with. Each type carries where its statements run, and there
 //! is no other way to run one: forgetting the tenant does not compile.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex as StdMutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
@@ -14,6 +17,7 @@ use crate::{
     error::{Fault, connection_error, fault, is_answer, query_error},
     jobs::{self, Job, Outbox},
     lanes::{Lanes, Share},
+    live::Live,
     pool::{Lease, Permit, Pool},
     resolution::Tenant,
     resolver::Resolver,
@@ -302,11 +306,12 @@ fn ended() -> DbErr {
 pub struct TenantDb {
     place: Place,
     tenant: Arc<Tenant>,
+    live: Live,
 }
 
 impl TenantDb {
-    pub(crate) fn new(lanes: Arc<Lanes>, resolver: Resolver, tenant: Arc<Tenant>) -> Self {
-        Self { place: Place::Tenant { lanes, resolver, tenant: Arc::clone(&tenant) }, tenant }
+    pub(crate) fn new(lanes: Arc<Lanes>, resolver: Resolver, tenant: Arc<Tenant>, live: Live) -> Self {
+        Self { place: Place::Tenant { lanes, resolver, tenant: Arc::clone(&tenant) }, tenant, live }
     }
 
     /// The tenant whose database this is.
@@ -320,7 +325,8 @@ impl TenantDb {
     /// # Errors
     /// Whatever keeps a connection from being had or bound.
     pub async fn begin(&self) -> Result<TenantTx, DbErr> {
-        Ok(TenantTx { transaction: self.place.begin().await?, tenant: Arc::clone(&self.tenant) })
+        let (tenant, live) = (Arc::clone(&self.tenant), self.live.clone());
+        Ok(TenantTx { transaction: self.place.begin().await?, tenant, live, wakes: StdMutex::default() })
     }
 }
 
@@ -329,6 +335,9 @@ impl TenantDb {
 pub struct TenantTx {
     transaction: Transaction,
     tenant: Arc<Tenant>,
+    live: Live,
+    /// Who is to be woken once this is committed.
+    wakes: StdMutex<Vec<Uuid>>,
 }
 
 impl TenantTx {
@@ -344,7 +353,28 @@ impl TenantTx {
     /// The commit failed, or a statement before it had, so that there was nothing to commit. If the connection broke
     /// while committing, nobody knows whether it was committed.
     pub async fn commit(self) -> Result<(), DbErr> {
-        self.transaction.commit().await
+        let Self { transaction, tenant, live, wakes } = self;
+        transaction.commit().await?;
+        live.wake(tenant.id, wakes.into_inner().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
+    }
+
+    /// Has what this user is shown live looked at again, on every process, once this transaction is committed.
+    pub fn wake(&self, user: Uuid) {
+        self.wakes.lock().unwrap_or_else(PoisonError::into_inner).push(user);
+    }
+
+    /// Takes a lock of this name in this tenant until the transaction ends, unless somebody else has it. Whether it did.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn try_lock(&self, name: &str) -> Result<bool, DbErr> {
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)) AS taken",
+            [format!("tenantry {} {name}", self.tenant.id).into()],
+        );
+        self.query_one_raw(statement).await?.map_or(Ok(false), |row| row.try_get("", "taken"))
     }
 
     /// Moves an address in the catalog's blind index, in this transaction: `old` goes, `new` comes. Both are keyed

@@ -13,6 +13,7 @@
 //! | find the tenants of a person | [`Tenancy::tenants_with_email`] |
 //! | leave work for later, and do it | [`Outbox`], [`Tenancy::take_jobs`] |
 //! | count what must not happen too often | [`record_attempt`] |
+//! | know how long a list is, and where its pages begin | [`lists`] |
 //! | find out what is wrong with an installation | [`doctor`] |
 //! | hear what other processes change in the catalog | [`Tenancy::listen`], [`Signals`] |
 //! | know what a database error means | [`fault`], [`Fault`] |
@@ -35,6 +36,8 @@ mod jobs;
 mod keys;
 mod lanes;
 mod listener;
+pub mod lists;
+mod live;
 mod names;
 mod pool;
 mod provisioning;
@@ -51,6 +54,7 @@ pub use install::{MigrationReport, Pending, create_database, has_login};
 pub use jobs::{Job, JobStatus, JobSummary, Kinds, LeasedJob, Outbox, Outcome};
 pub use keys::{DataKey, SecretKey};
 pub use listener::Signals;
+pub use live::{Live, Watching};
 pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, SlugError};
 pub use pool::{PoolFigures, PoolOptions};
 pub use provisioning::{NewTenant, Provisioning, SlugChoice};

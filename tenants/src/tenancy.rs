@@ -17,6 +17,7 @@ use crate::{
     keys::DataKeys,
     lanes::Lanes,
     listener::{self, Listening},
+    live::Live,
     names::RoleNames,
     pool::Pool,
     render::TenantMigrations,
@@ -68,6 +69,7 @@ struct Inner {
     lane_count: u16,
     resolver: Resolver,
     signals: Signals,
+    live: Live,
     /// Whose connection listens.
     listener_login: Login,
     listening: Mutex<Option<Listening>>,
@@ -131,6 +133,7 @@ impl Tenancy {
                     &settings.resolver,
                 ),
                 signals,
+                live: Live::default(),
                 listener_login: installation.login(&direct, &installation.roles.catalog()),
                 listening: Mutex::default(),
                 catalog: catalog_db,
@@ -173,6 +176,12 @@ impl Tenancy {
         &self.inner.signals
     }
 
+    /// Who is shown something live.
+    #[must_use]
+    pub fn live(&self) -> &Live {
+        &self.inner.live
+    }
+
     /// Closes every pool. What is checked out closes when it comes back.
     pub fn close(&self) {
         drop(self.listening().take());
@@ -195,7 +204,8 @@ impl Tenancy {
     /// A tenant's database.
     #[must_use]
     pub fn database_of(&self, tenant: Arc<Tenant>) -> TenantDb {
-        TenantDb::new(Arc::clone(&self.inner.lanes), self.inner.resolver.clone(), tenant)
+        let Inner { lanes, resolver, live, .. } = &*self.inner;
+        TenantDb::new(Arc::clone(lanes), resolver.clone(), tenant, live.clone())
     }
 
     /// One of the installation's data keys.
