@@ -5,6 +5,7 @@ use poem_openapi::{OpenApiService, Tags};
 
 use crate::{
     account::AccountApi,
+    activity::ActivityApi,
     auth::{AuthApi, TenantGate},
     error::ServiceError,
     find::FindApi,
@@ -37,6 +38,8 @@ pub enum Tag {
     Users,
     /// The organization itself.
     Tenant,
+    /// What happened.
+    Activity,
 }
 
 /// All slices. A new one is added here and below.
@@ -51,6 +54,7 @@ type Api = (
     AccountApi,
     InvitationsApi,
     TenantApi,
+    ActivityApi,
 );
 
 fn api(app: &App) -> Api {
@@ -65,6 +69,7 @@ fn api(app: &App) -> Api {
         AccountApi(app.clone()),
         InvitationsApi(app.clone()),
         TenantApi(app.clone()),
+        ActivityApi(app.clone()),
     )
 }
 

@@ -96,6 +96,9 @@ pub(super) async fn prove_email(app: &App, db: &TenantDb, token: &str) -> Result
         expires_at: None,
     };
     mail::post(app, &tx, letter).await?;
+    if before.email != email.as_str() {
+        users::record_profile_update(app, &tx, before.pk).await?;
+    }
     tx.commit().await?;
     tracing::info!(tenant = %db.tenant().id, user = %before.pk, "an e-mail address was changed");
     Ok(())

@@ -1,5 +1,7 @@
 //! Writing what happened.
 
+use std::borrow::Cow;
+
 use chrono::{DateTime, Utc};
 use poem_openapi::Enum;
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait};
@@ -29,7 +31,7 @@ pub enum Verb {
     Deactivated,
     /// A user may sign in again: the object.
     Reactivated,
-    /// A user was removed: the object.
+    /// A user was removed: the object, of which nothing but the id is left. Who deletes his own account is not told of.
     Removed,
     /// Somebody changed his profile: the object is himself.
     ProfileUpdated,
@@ -44,6 +46,27 @@ pub enum Verb {
 }
 
 impl Verb {
+    const ALL: [Self; 12] = [
+        Self::SignedUp,
+        Self::Joined,
+        Self::Invited,
+        Self::RoleChanged,
+        Self::Deactivated,
+        Self::Reactivated,
+        Self::Removed,
+        Self::ProfileUpdated,
+        Self::SettingsUpdated,
+        Self::Commented,
+        Self::Replied,
+        Self::Mentioned,
+    ];
+
+    /// The one the database calls so.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.as_str() == name)
+    }
+
     /// As the database has it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -79,24 +102,18 @@ pub struct Entry {
     pub target: Option<Reference>,
 }
 
-/// The list of all.
-pub(super) fn all() -> List {
-    List::the("activity")
+impl Entry {
+    /// Something that happened, about nothing else.
+    #[must_use]
+    pub fn new(id: Uuid, actor: Uuid, verb: Verb, object: Reference) -> Self {
+        Self { id, actor, verb, object, target: None }
+    }
 }
 
-/// The list of what was done with this verb.
-pub(super) fn with(verb: Verb) -> List {
-    List::the(format!("activity {}", verb.as_str()))
-}
-
-/// The list of what this user did.
-pub(super) fn by(actor: Uuid) -> List {
-    List::of("activity", actor)
-}
-
-/// The list of what this user did with this verb.
-pub(super) fn by_with(actor: Uuid, verb: Verb) -> List {
-    List::of(format!("activity {}", verb.as_str()), actor)
+/// The list of what was done: by this user, if one is given, and with the verb of this name, if one is given.
+pub(super) fn list(actor: Option<Uuid>, verb: Option<&str>) -> List {
+    let kind = verb.map_or(Cow::Borrowed("activity"), |verb| format!("activity {verb}").into());
+    actor.map_or_else(|| List::the(kind.clone()), |actor| List::of(kind.clone(), actor))
 }
 
 /// Writes what happened, in the transaction in which it happens, and as late in it as may be: until its end nobody else
@@ -106,8 +123,8 @@ pub(super) fn by_with(actor: Uuid, verb: Verb) -> List {
 /// Those of the database.
 pub async fn record(db: &impl ConnectionTrait, entries: &[Entry], now: DateTime<Utc>) -> Result<(), DbErr> {
     let in_lists = |entry: &Entry| {
-        let (actor, verb) = (entry.actor, entry.verb);
-        [all(), with(verb), by(actor), by_with(actor, verb)]
+        let (actor, verb) = (Some(entry.actor), Some(entry.verb.as_str()));
+        [list(None, None), list(None, verb), list(actor, None), list(actor, verb)]
     };
     let mut wanted: Vec<(List, i64)> = Vec::new();
     for list in entries.iter().flat_map(in_lists) {

@@ -1,5 +1,5 @@
 //! What nobody needs any more is deleted: expired sessions, links, sign-ups and invitations, devices that were not used
-//! for long, throttles and jobs that are over; and organizations that were signed up and never used are closed.
+//! for long, what happened longer ago than a tenant wants it kept, throttles and jobs that are over; and organizations that were signed up and never used are closed.
 //!
 //! It goes on beside the requests and must not be felt by them: one tenant after the other, one statement at a time and a
 //! bounded number of rows in each, so it never has more than one connection of one lane. Rows that somebody works on are
@@ -12,7 +12,9 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use tenants::{Status, Tenant, TenantDb};
 
-use crate::{error::ServiceError, state::App};
+pub use store::delete;
+
+use crate::{activity, error::ServiceError, invitations, state::App};
 
 /// How many rows a statement deletes: some milliseconds of work, and few enough locks.
 pub const BATCH: u32 = 1_000;
@@ -101,7 +103,8 @@ async fn clean_tenant(app: &App, tenant: Arc<Tenant>, now: DateTime<Utc>) -> Res
     let mut rows = batches(async || store::sessions(&db, now, BATCH).await).await?;
     rows += batches(async || store::links(&db, now, BATCH).await).await?;
     rows += batches(async || store::sign_ups(&db, now, BATCH).await).await?;
-    rows += batches(async || store::invitations(&db, now, BATCH).await).await?;
+    rows += batches(async || invitations::remove_expired(&db, now, BATCH).await).await?;
+    rows += batches(async || activity::remove_old(&db, now, BATCH).await).await?;
     rows += batches(async || store::devices(&db, now - DEVICES, BATCH).await).await?;
     rows += batches(async || tenants::forget_attempts(&db, now - THROTTLES, BATCH).await).await?;
     let closed = u64::from(close_if_abandoned(app, &db, now).await?);

@@ -9,7 +9,7 @@ use sea_orm::{
 use tenants::TenantTx;
 use uuid::Uuid;
 
-use crate::entity::{devices, invitations, sessions, settings, sign_ups, tokens, users};
+use crate::entity::{devices, sessions, settings, sign_ups, tokens, users};
 
 pub(super) async fn sessions(
     db: &impl ConnectionTrait,
@@ -34,15 +34,6 @@ pub(super) async fn sign_ups(
     delete::<Entity>(db, &[Column::EmailKey], Column::ExpiresAt.lte(now), limit).await
 }
 
-pub(super) async fn invitations(
-    db: &impl ConnectionTrait,
-    now: DateTime<Utc>,
-    limit: u32,
-) -> Result<u64, DbErr> {
-    use invitations::{Column, Entity};
-    delete::<Entity>(db, &[Column::Id], Column::ExpiresAt.lte(now), limit).await
-}
-
 pub(super) async fn devices(
     db: &impl ConnectionTrait,
     before: DateTime<Utc>,
@@ -55,7 +46,10 @@ pub(super) async fn devices(
 
 /// Deletes up to `limit` rows that are over and that nobody else has locked. They are looked at again once they are
 /// locked, so one that was renewed meanwhile stays.
-async fn delete<E: EntityTrait>(
+///
+/// # Errors
+/// Those of the database.
+pub async fn delete<E: EntityTrait>(
     db: &impl ConnectionTrait,
     key: &[E::Column],
     over: SimpleExpr,

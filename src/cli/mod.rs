@@ -138,6 +138,8 @@ pub enum Tenant {
     List(TenantList),
     /// Fill a tenant with made-up users, to develop against
     Seed(TenantSeed),
+    /// Set for how many days what happened in a tenant is kept
+    Retention(TenantRetention),
     /// Refuse a tenant's users from the next request on, everywhere
     Suspend(TenantName),
     /// Let the users of a suspended tenant in again
@@ -198,6 +200,17 @@ pub struct TenantSeed {
     /// How many users to add
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub users: u32,
+}
+
+/// The arguments of `tenant retention`.
+#[derive(Args, Debug, PartialEq, Eq)]
+pub struct TenantRetention {
+    /// The tenant
+    #[arg(value_name = "SLUG")]
+    pub slug: Slug,
+    /// What happened so many days ago is removed, up to a hundred years
+    #[arg(value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=36_500))]
+    pub days: u16,
 }
 
 /// The tenant that a command is about.

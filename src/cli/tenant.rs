@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 use serde_json::Value;
-use tenants::{Slug, SlugChoice, Status};
+use tenants::{Slug, SlugChoice, Status, Tenancy, TenantName};
 use uuid::Uuid;
 
 use super::{
-    Tenant, TenantCreate, TenantList, TenantStatus,
+    Tenant, TenantCreate, TenantList, TenantRetention, TenantStatus,
     arguments::WrongArguments,
     output::{Exit, Table},
     run::{Context, Failure},
@@ -18,6 +18,7 @@ use crate::{
     http::{Name, input::Field as _},
     password::PasswordError,
     sign_up::{ChosenSlug, NewOrganization, Organization, SignUpError, create_organization, derive_slug},
+    tenant::set_activity_retention,
     users::identity::{Email, Username},
 };
 
@@ -26,6 +27,7 @@ pub(super) async fn tenant(context: &Context, command: Tenant) -> Result<Exit, F
         Tenant::Create(arguments) => create(context, arguments).await,
         Tenant::List(arguments) => list(context, arguments).await,
         Tenant::Seed(arguments) => seed::seed(context, &arguments).await,
+        Tenant::Retention(arguments) => set_retention(context, arguments).await,
         Tenant::Suspend(tenant) => set_suspended(context, tenant.slug, true).await,
         Tenant::Resume(tenant) => set_suspended(context, tenant.slug, false).await,
         Tenant::Restore(tenant) => restore(context, tenant.slug).await,
@@ -140,6 +142,32 @@ async fn list(context: &Context, arguments: TenantList) -> Result<Exit, Failure>
         )
     })?;
     Ok(Exit::Ok)
+}
+
+/// For how long a tenant keeps what happened.
+#[derive(Serialize)]
+struct Retention {
+    slug: String,
+    activity_retention_days: u16,
+}
+
+async fn set_retention(context: &Context, arguments: TenantRetention) -> Result<Exit, Failure> {
+    let TenantRetention { slug, days } = arguments;
+    let tenancy = context.open_tenancy().await?;
+    let result = keep_for(&tenancy, &slug, days).await;
+    tenancy.finish(result).await?;
+    let retention = Retention { slug: slug.to_string(), activity_retention_days: days };
+    context.output.answer(&retention, |Retention { slug, activity_retention_days: days }| {
+        let plural = if *days == 1 { "" } else { "s" };
+        format!("What happened in {slug} is kept for {days} day{plural}. What is older is removed within the hour.")
+    })?;
+    Ok(Exit::Ok)
+}
+
+async fn keep_for(tenancy: &Tenancy, slug: &Slug, days: u16) -> Result<(), tenants::Error> {
+    let tenant = tenancy.resolver().resolve(TenantName::Slug(slug.clone())).await?;
+    let tenant = tenant.ok_or_else(|| tenants::Error::NoSuchTenant(slug.to_string()))?;
+    Ok(set_activity_retention(&tenancy.database_of(tenant), days).await?)
 }
 
 /// What a command made of a tenant.

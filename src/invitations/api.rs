@@ -134,8 +134,7 @@ impl InvitationsApi {
         /// The invitation's id.
         id: Path<Uuid>,
     ) -> Result<NoContent, Problem> {
-        let deleted = store::delete(db, id.0).await.map_err(ServiceError::from)?;
-        if deleted { Ok(NoContent) } else { Err(Problem::not_found()) }
+        if service::withdraw(&self.0, db, id.0).await? { Ok(NoContent) } else { Err(Problem::not_found()) }
     }
 
     /// Accept an invitation

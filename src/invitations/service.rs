@@ -1,20 +1,25 @@
 //! The rules of inviting and joining.
 
-use chrono::TimeDelta;
-use tenants::{TenantDb, TenantTx};
+use chrono::{DateTime, TimeDelta, Utc};
+use sea_orm::DbErr;
+use tenants::{TenantDb, TenantTx, lists};
+use uuid::Uuid;
 
 use super::{InvitationError, store};
 use crate::{
+    activity::{self, Entry, Verb},
     auth::{self, Caller, Device, LoginOut, links::LinkToken},
     entity::{invitations::Model, users::Role},
     error::ServiceError,
     mail::{self, Letter, Mail, Recipient},
-    password, registration,
+    password,
+    references::{self, Reference},
+    registration,
     state::App,
     tenant,
     throttle::{self, MAILS},
     users::{
-        self, Account, NewUser,
+        self, Account, NewUser, UserError,
         identity::{Email, Password, Username},
     },
 };
@@ -51,20 +56,51 @@ pub(super) async fn invite(
     // Nobody's mailbox is filled by somebody else's organization.
     let _sent = throttle::admit(app, db, &[(MAILS, &format!("invitation {}", email.key()))]).await?;
     let tx = db.begin().await?;
+    if users::hold(&tx, &[inviter.pk], []).await?.is_empty() {
+        return Err(UserError::CallerGone.into());
+    }
     // From here on whoever else invites waits, so that nobody passes the limit and no address has two invitations.
     let sent = tenant::count_invitation(&tx).await?;
     if sent > UNVERIFIED_LIMIT && !users::has_verified_owner(&tx).await? {
         return Err(InvitationError::EmailNotVerified);
     }
     // First, because it waits for somebody who is about to accept it: then he is seen as the member he has become.
-    store::delete_by_email(&tx, email).await?;
+    let replaced = store::delete_by_email(&tx, email).await?;
     if users::find_by_email(&tx, email).await?.is_some() {
         return Err(InvitationError::AlreadyMember);
     }
     store::insert(&tx, row.clone()).await?;
     post(app, &tx, inviter, &row, &token).await?;
+    lists::adjust(&tx, &[(store::all(), i64::from(!replaced))], now).await?;
+    let invitation = Reference::other(references::Kind::Invitation, Some(row.id), row.role.as_str());
+    let entry = Entry::new(app.clock.uuid_v7(), inviter.pk, Verb::Invited, invitation);
+    activity::record(&tx, &[entry], now).await?;
     tx.commit().await?;
     Ok(row)
+}
+
+/// Withdraws an invitation. Whether there was one.
+pub(super) async fn withdraw(app: &App, db: &TenantDb, id: Uuid) -> Result<bool, ServiceError> {
+    let tx = db.begin().await?;
+    if !store::delete(&tx, id).await? {
+        return Ok(false);
+    }
+    lists::adjust(&tx, &[(store::all(), -1)], app.clock.now()).await?;
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Deletes invitations that are over, so many at most; how many there were.
+///
+/// # Errors
+/// Those of the database.
+pub async fn remove_expired(db: &TenantDb, now: DateTime<Utc>, limit: u32) -> Result<u64, DbErr> {
+    let tx = db.begin().await?;
+    let deleted = store::delete_expired(&tx, now, limit).await?;
+    let fewer = i64::try_from(deleted).unwrap_or(i64::MAX);
+    lists::adjust(&tx, &[(store::all(), -fewer)], now).await?;
+    tx.commit().await?;
+    Ok(deleted)
 }
 
 async fn post(
@@ -130,9 +166,13 @@ pub(super) async fn accept(
         email_verified_at: Some(now),
         date_joined: now,
     };
-    let account = users::join(app, &tx, user).await?;
+    // Before the user is written, as by whoever follows the link of that sign-up: two who do it in different orders wait for
+    // each other.
     registration::void(&tx, &email).await?;
+    let account = users::join(app, &tx, user).await?;
     let tokens = auth::sign_in(app, &tx, db.tenant().id, &account, device).await?;
+    lists::adjust(&tx, &[(store::all(), -1)], now).await?;
+    users::record_joined(app, &tx, account.pk).await?;
     tx.commit().await?;
     tracing::info!(tenant = %db.tenant().id, user = %account.pk, "an invitation was accepted");
     Ok(tokens.answer(&account))

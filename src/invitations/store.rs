@@ -2,22 +2,37 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, Order as Direction,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, Order as Direction, QueryFilter,
+    QueryOrder, QuerySelect,
 };
-use tenants::TenantTx;
+use tenants::{
+    TenantTx,
+    lists::{self, List},
+};
 use uuid::Uuid;
 
 use crate::{
     auth::links::LinkToken,
+    cleanup,
     entity::invitations::{Column, Entity, Model},
     http::page::{Order, Window},
     users::identity::Email,
 };
 
-/// Deletes the invitation of this address.
-pub(super) async fn delete_by_email(tx: &TenantTx, email: &Email) -> Result<(), DbErr> {
-    Entity::delete_many().filter(Column::EmailKey.eq(email.key())).exec(tx).await.map(|_| ())
+/// What invitations are counted by.
+pub(super) fn all() -> List {
+    List::the("invitations")
+}
+
+/// Deletes the invitation of this address. Whether there was one.
+pub(super) async fn delete_by_email(tx: &TenantTx, email: &Email) -> Result<bool, DbErr> {
+    let of_address = Entity::delete_many().filter(Column::EmailKey.eq(email.key()));
+    of_address.exec(tx).await.map(|deleted| deleted.rows_affected > 0)
+}
+
+/// Deletes those that are over and that nobody else has locked.
+pub(super) async fn delete_expired(tx: &TenantTx, now: DateTime<Utc>, limit: u32) -> Result<u64, DbErr> {
+    cleanup::delete::<Entity>(tx, &[Column::Id], Column::ExpiresAt.lte(now), limit).await
 }
 
 pub(super) async fn insert(tx: &TenantTx, row: Model) -> Result<(), DbErr> {
@@ -30,7 +45,7 @@ pub(super) async fn delete(db: &impl ConnectionTrait, id: Uuid) -> Result<bool, 
 }
 
 pub(super) async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
-    Entity::find().count(db).await
+    lists::count(db, &[all()]).await
 }
 
 pub(super) async fn list(

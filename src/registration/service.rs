@@ -158,12 +158,16 @@ pub(super) async fn verify(
     }
     attempt.withdraw(db).await?;
     let tx = db.begin().await?;
+    let joins = matches!(claim, Claim::SignUp(_));
     let account = match claim {
         Claim::SignUp(_) => join(app, &tx, &token, proof.username).await?,
         Claim::Account(credentials) => confirm(app, &tx, &token, &credentials).await?,
     };
     auth::make_room(&tx, account.pk, app.clock.now()).await?;
     let tokens = auth::sign_in(app, &tx, db.tenant().id, &account, device).await?;
+    if joins {
+        users::record_joined(app, &tx, account.pk).await?;
+    }
     tx.commit().await?;
     tracing::info!(tenant = %db.tenant().id, user = %account.pk, "an address was proven");
     Ok(tokens.answer(&account))

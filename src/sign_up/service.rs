@@ -7,10 +7,12 @@ use uuid::Uuid;
 
 use super::error::SignUpError;
 use crate::{
+    activity::{self, Entry, Verb},
     auth::{Device, TokensOut, sign_in},
     entity::users::Role,
     error::ServiceError,
     password,
+    references::Reference,
     registration::mail_link,
     state::App,
     tenant::create_settings,
@@ -127,6 +129,8 @@ async fn prepare(app: &App, new: NewOrganization) -> Result<Prepared, SignUpErro
     let owner = users::insert(&provisioning, owner).await?;
     provisioning.index_email(&blind).await?;
     mail_link(app, &provisioning, provisioning.slug(), &new.name, &owner).await?;
+    let signed_up = Entry::new(app.clock.uuid_v7(), owner.pk, Verb::SignedUp, Reference::organization(id));
+    activity::record(&provisioning, &[signed_up], now).await?;
     Ok(Prepared { provisioning, id, owner })
 }
 

@@ -113,7 +113,7 @@ impl TenantApi {
     #[oai(path = "/api/tenant", method = "patch", operation_id = "updateTenant")]
     async fn update(
         &self,
-        _admin: AdminCaller,
+        admin: AdminCaller,
         Data(db): Data<&TenantDb>,
         if_match: IfMatch,
         Body(patch): Body<TenantPatch>,
@@ -125,9 +125,9 @@ impl TenantApi {
             allow_impersonation: patch.allow_impersonation,
         };
         let tx = db.begin().await.map_err(ServiceError::from)?;
-        let current = store::lock(&tx).await.map_err(ServiceError::from)?;
-        if_match.check(&TenantOut::new(db.tenant(), current)?)?;
-        let settings = service::update(&tx, changes).await?;
+        let current = service::lock_for(&tx, &admin.0).await?;
+        if_match.check(&TenantOut::new(db.tenant(), current.clone())?)?;
+        let settings = service::update(&self.0, &tx, &admin.0, current, changes).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(Json(TenantOut::new(db.tenant(), settings)?))
     }

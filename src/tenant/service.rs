@@ -7,6 +7,7 @@ use tenants::TenantTx;
 
 use super::store::{self, Changes};
 use crate::{
+    activity::{self, Entry, Verb},
     auth::Caller,
     entity::{
         settings::{Model, SignUpPolicy},
@@ -14,6 +15,7 @@ use crate::{
     },
     error::ServiceError,
     http::Problem,
+    references::Reference,
     state::App,
     users::{self, identity::Email},
 };
@@ -84,16 +86,37 @@ pub(super) async fn close(app: &App, tx: TenantTx, owner: &Caller) -> Result<(),
     Ok(())
 }
 
+/// Locks the settings for an admin who is about to change them, and before that himself: he is named in what is recorded.
+pub(super) async fn lock_for(tx: &TenantTx, admin: &Caller) -> Result<Option<Model>, Problem> {
+    let held = users::hold(tx, &[admin.account.pk], []).await.map_err(ServiceError::from)?;
+    if held.is_empty() {
+        return Err(Problem::token_not_valid());
+    }
+    Ok(store::lock(tx).await.map_err(ServiceError::from)?)
+}
+
 /// Changes the settings, whose row is locked. The name is written where the tenant's people see it and where operators
 /// do: of two renames at once, the later one is the later one in both places.
 ///
 /// # Errors
 /// Those of the database.
-pub(super) async fn update(tx: &TenantTx, changes: Changes) -> Result<Option<Model>, ServiceError> {
+pub(super) async fn update(
+    app: &App,
+    tx: &TenantTx,
+    admin: &Caller,
+    before: Option<Model>,
+    changes: Changes,
+) -> Result<Option<Model>, ServiceError> {
     let name = changes.name.clone();
     let settings = store::update(tx, changes).await?;
     if let Some(name) = name {
         tx.rename_tenant(&name).await?;
+    }
+    if settings != before {
+        let organization = Reference::organization(tx.tenant().id);
+        let (id, by) = (app.clock.uuid_v7(), admin.account.pk);
+        let entry = Entry::new(id, by, Verb::SettingsUpdated, organization);
+        activity::record(tx, &[entry], app.clock.now()).await?;
     }
     Ok(settings)
 }

@@ -39,6 +39,23 @@ pub async fn name(db: &impl ConnectionTrait) -> Result<String, DbErr> {
     Ok(settings(db).await?.map(|settings| settings.name).unwrap_or_default())
 }
 
+/// For how many days what happened is kept.
+///
+/// # Errors
+/// Those of the database.
+pub async fn activity_retention(db: &impl ConnectionTrait) -> Result<Option<i32>, DbErr> {
+    Ok(settings(db).await?.map(|settings| settings.activity_retention_days))
+}
+
+/// Decides for how many days what happened is kept.
+///
+/// # Errors
+/// Those of the database.
+pub async fn set_activity_retention(db: &impl ConnectionTrait, days: u16) -> Result<(), DbErr> {
+    let row = ActiveModel { activity_retention_days: Set(days.into()), ..Default::default() };
+    Entity::update_many().set(row).filter(Column::Singleton.eq(SINGLETON)).exec(db).await.map(|_| ())
+}
+
 pub(super) async fn settings(db: &impl ConnectionTrait) -> Result<Option<Model>, DbErr> {
     Entity::find_by_id(SINGLETON).one(db).await
 }

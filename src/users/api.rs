@@ -13,9 +13,10 @@ use uuid::Uuid;
 use super::{
     Account,
     identity::Username,
+    listing::{self, Filter},
     profile::{Locale, Timezone},
     service::{self, Change},
-    store::{self, Changes, Filter, Standing},
+    store::{self, Changes, Standing},
 };
 use crate::{
     app::Tag,
@@ -50,6 +51,20 @@ crate::output! {
         pub date_joined: DateTime<Utc>,
         /// How many comments stand on the user's page.
         pub comment_count: i32,
+    }
+}
+
+crate::output! {
+    /// A user, as others see who did something.
+    pub struct PersonOut {
+        /// The user's id.
+        pub pk: Uuid,
+        /// The username.
+        pub username: String,
+        /// May be empty.
+        pub first_name: String,
+        /// May be empty.
+        pub last_name: String,
     }
 }
 
@@ -216,12 +231,14 @@ impl UsersApi {
         // Deleted since the token was checked.
         let current = current.ok_or_else(Problem::token_not_valid)?;
         if_match.check(&CurrentUserOut::from(&current))?;
-        let account = store::update(&tx, current, changes).await?;
+        let account = service::update_profile(&self.0, &tx, current, changes).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(Json((&account).into()))
     }
 
     /// The users of the tenant
+    ///
+    /// A search finds 10,000 users at most.
     #[oai(path = "/api/users", method = "get", operation_id = "listUsers")]
     async fn list(
         &self,
@@ -234,10 +251,10 @@ impl UsersApi {
         is_active: Query<Option<bool>>,
     ) -> Result<Json<Page<UserOut>>, Problem> {
         let filter = Filter { words: query.words(), role: role.0, is_active: is_active.0 };
-        let window = query.window(store::count(db, filter).await.map_err(ServiceError::from)?)?;
-        let users = store::list(db, filter, query.order(), window.offset, window.limit)
-            .await
-            .map_err(ServiceError::from)?;
+        let count = listing::count(db, filter).await.map_err(ServiceError::from)?;
+        let window = query.window(count)?;
+        let users =
+            listing::list(db, filter, query.order(), &window, count).await.map_err(ServiceError::from)?;
         Ok(Json(query.page(&window, users.into_iter().map(Into::into).collect())))
     }
 
@@ -271,7 +288,7 @@ impl UsersApi {
         let tx = db.begin().await.map_err(ServiceError::from)?;
         let current = service::lock_for(&tx, &admin.0, pk.0, Change::Standing(standing)).await?;
         if_match.check(&UserOut::from(current.clone()))?;
-        let account = service::set_standing(&tx, current, standing).await?;
+        let account = service::set_standing(&self.0, &tx, &admin.0, current, standing).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(Json(account.into()))
     }
@@ -291,7 +308,7 @@ impl UsersApi {
         let tx = db.begin().await.map_err(ServiceError::from)?;
         let account = service::lock_for(&tx, &admin.0, pk.0, Change::Removal).await?;
         if_match.check(&UserOut::from(account.clone()))?;
-        service::remove(&self.0, &tx, &account).await?;
+        service::remove_by(&self.0, &tx, &admin.0, &account).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(NoContent)
     }

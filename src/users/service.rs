@@ -10,16 +10,28 @@ use uuid::Uuid;
 use super::{
     Account, NewUser, UserError,
     identity::Email,
-    store::{self, Standing},
+    store::{self, Changes, Standing},
 };
 use crate::{
+    activity::{self, Entry, Verb},
     auth::{self, Caller, links},
     entity::{tokens::Purpose, users::Role},
     error::ServiceError,
+    references::{self, Reference},
     state::App,
 };
 
 impl Role {
+    /// As the database has it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Admin => "admin",
+            Self::Member => "member",
+        }
+    }
+
     /// Whether somebody in this role may give the other one, or take it away.
     #[must_use]
     pub fn may_give(self, role: Self) -> bool {
@@ -123,21 +135,86 @@ pub(super) async fn lock_for(
 /// Gives a locked user another standing. Who may not sign in any more is signed out everywhere, and the links he was
 /// mailed lead nowhere.
 pub(super) async fn set_standing(
+    app: &App,
     tx: &TenantTx,
-    account: Account,
+    by: &Caller,
+    before: Account,
     standing: Standing,
 ) -> Result<Account, UserError> {
-    let was_active = account.is_active;
-    let account = store::set_standing(tx, account, standing).await?;
-    if was_active && !account.is_active {
+    let now = app.clock.now();
+    let account = store::set_standing(tx, before.clone(), standing, now).await?;
+    if before.is_active && !account.is_active {
         auth::end_sessions(tx, account.pk, None).await?;
         let purposes = [Purpose::VerifyEmail, Purpose::ChangeEmail, Purpose::ResetPassword];
         links::void(tx, account.pk, &purposes).await?;
     }
+    let entry = |verb| Entry::new(app.clock.uuid_v7(), by.account.pk, verb, Reference::user(account.pk));
+    let mut entries = Vec::new();
+    if before.role != account.role {
+        let role = Reference::other(references::Kind::Role, None, account.role.as_str());
+        entries.push(Entry { target: Some(role), ..entry(Verb::RoleChanged) });
+    }
+    match (before.is_active, account.is_active) {
+        (true, false) => entries.push(entry(Verb::Deactivated)),
+        (false, true) => entries.push(entry(Verb::Reactivated)),
+        _ => {}
+    }
+    activity::record(tx, &entries, now).await?;
     Ok(account)
 }
 
-/// Writes a user who joins the organization, and puts its address into the catalog's blind index.
+/// Changes the profile of a user who is locked, by his own hand.
+pub(super) async fn update_profile(
+    app: &App,
+    tx: &TenantTx,
+    before: Account,
+    changes: Changes,
+) -> Result<Account, UserError> {
+    let account = store::update(tx, before.clone(), changes).await?;
+    if account != before {
+        record_profile_update(app, tx, account.pk).await?;
+    }
+    Ok(account)
+}
+
+/// Records that a user, who is locked, changed something of himself.
+///
+/// # Errors
+/// Those of the database.
+pub async fn record_profile_update(app: &App, tx: &TenantTx, pk: Uuid) -> Result<(), DbErr> {
+    let entry = Entry::new(app.clock.uuid_v7(), pk, Verb::ProfileUpdated, Reference::user(pk));
+    activity::record(tx, &[entry], app.clock.now()).await
+}
+
+/// Records that a user, who was written in this transaction, joined the organization. As late in it as may be: from here
+/// on nobody else records anything.
+///
+/// # Errors
+/// Those of the database.
+pub async fn record_joined(app: &App, tx: &TenantTx, pk: Uuid) -> Result<(), DbErr> {
+    let organization = Reference::organization(tx.tenant().id);
+    let entry = Entry::new(app.clock.uuid_v7(), pk, Verb::Joined, organization);
+    activity::record(tx, &[entry], app.clock.now()).await
+}
+
+/// Removes a user who is locked and not the last owner, by the hand of an admin. Who removes himself leaves no trace.
+pub(super) async fn remove_by(
+    app: &App,
+    tx: &TenantTx,
+    by: &Caller,
+    account: &Account,
+) -> Result<(), ServiceError> {
+    remove(app, tx, account).await?;
+    if by.account.pk == account.pk {
+        return Ok(());
+    }
+    let user = Reference::user(account.pk);
+    let entry = Entry::new(app.clock.uuid_v7(), by.account.pk, Verb::Removed, user);
+    Ok(activity::record(tx, &[entry], app.clock.now()).await?)
+}
+
+/// Writes a user who joins the organization, and puts its address into the catalog's blind index. That he joined is
+/// recorded apart, at the end of the transaction: [`record_joined`].
 ///
 /// # Errors
 /// Another one has the username or the address, or those of the database.
@@ -153,7 +230,7 @@ pub async fn join(app: &App, tx: &TenantTx, user: NewUser) -> Result<Account, Us
 /// # Errors
 /// Those of the database.
 pub async fn remove(app: &App, tx: &TenantTx, account: &Account) -> Result<(), ServiceError> {
-    store::delete(tx, account.pk).await?;
+    store::delete(tx, account, app.clock.now()).await?;
     tx.index_email(Some(&blind(app, &account.email)), None).await?;
     tracing::info!(tenant = %tx.tenant().id, user = %account.pk, "a user was removed");
     Ok(())

@@ -1,26 +1,22 @@
 //! The rows of users.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveModelTrait,
-    ActiveValue::Set,
-    ColumnTrait, Condition, ConnectionTrait, DbErr, DerivePartialModel, EntityTrait, Order as Direction,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
-    sea_query::{Expr, LockType, extension::postgres::PgExpr},
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, DerivePartialModel,
+    EntityTrait, Iterable as _, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, TryInsertResult,
+    sea_query::LockType,
 };
-use tenants::TenantTx;
+use tenants::{TenantTx, lists};
 use uuid::Uuid;
 
 use super::{
     UserError,
     identity::{Email, Username},
+    listing::list_of,
 };
-use crate::{
-    entity::users::{ActiveModel, Column, Entity, Model, Role},
-    http::page::Order,
-};
+use crate::entity::users::{ActiveModel, Column, Entity, Model, Role};
 
 /// A user without his secrets.
 #[derive(Clone, Debug, PartialEq, Eq, DerivePartialModel)]
@@ -118,7 +114,10 @@ impl NewUser {
 /// # Errors
 /// Another one has the username or the address, or those of the database.
 pub async fn insert(db: &impl ConnectionTrait, user: NewUser) -> Result<Account, UserError> {
-    Ok(Entity::insert(user.into_row()).exec_with_returning(db).await?.into())
+    let now = user.date_joined;
+    let account = Account::from(Entity::insert(user.into_row()).exec_with_returning(db).await?);
+    lists::adjust(db, &[(list_of(account.role, account.is_active), 1)], now).await?;
+    Ok(account)
 }
 
 /// Writes many users at once, and leaves out those whose username or address is taken. Returns how many were written.
@@ -126,25 +125,17 @@ pub async fn insert(db: &impl ConnectionTrait, user: NewUser) -> Result<Account,
 /// # Errors
 /// Those of the database.
 pub async fn insert_many(db: &impl ConnectionTrait, users: Vec<NewUser>) -> Result<u64, DbErr> {
-    if users.is_empty() {
-        return Ok(0);
-    }
-    Entity::insert_many(users.into_iter().map(NewUser::into_row))
+    let Some(now) = users.first().map(|user| user.date_joined) else { return Ok(0) };
+    let roles: HashMap<Uuid, Role> = users.iter().map(|user| (user.pk, user.role)).collect();
+    let written = Entity::insert_many(users.into_iter().map(NewUser::into_row))
         .on_conflict_do_nothing()
-        .exec_without_returning(db)
-        .await
-        .map(|result| match result {
-            sea_orm::TryInsertResult::Inserted(rows) => rows,
-            sea_orm::TryInsertResult::Empty | sea_orm::TryInsertResult::Conflicted => 0,
-        })
-}
-
-/// How many users there are.
-///
-/// # Errors
-/// Those of the database.
-pub async fn count_all(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
-    Entity::find().count(db).await
+        .exec_with_returning_keys(db)
+        .await?;
+    let TryInsertResult::Inserted(written) = written else { return Ok(0) };
+    let with = |role| written.iter().filter(|pk| roles.get(*pk) == Some(&role)).count();
+    let more = Role::iter().map(|role| (list_of(role, true), i64::try_from(with(role)).unwrap_or(i64::MAX)));
+    lists::adjust(db, &more.collect::<Vec<_>>(), now).await?;
+    Ok(u64::try_from(written.len()).unwrap_or(u64::MAX))
 }
 
 /// Those of these usernames that somebody has, as they are compared.
@@ -338,6 +329,7 @@ pub(super) async fn set_standing(
     tx: &TenantTx,
     current: Account,
     standing: Standing,
+    now: DateTime<Utc>,
 ) -> Result<Account, DbErr> {
     let Standing { role, is_active } = standing;
     let row = ActiveModel {
@@ -348,12 +340,18 @@ pub(super) async fn set_standing(
     if !row.is_changed() {
         return Ok(current);
     }
-    Ok(Entity::update(ActiveModel { pk: Set(current.pk), ..row }).exec(tx).await?.into())
+    let account = Account::from(Entity::update(ActiveModel { pk: Set(current.pk), ..row }).exec(tx).await?);
+    let [from, to] = [&current, &account].map(|account| list_of(account.role, account.is_active));
+    if from != to {
+        lists::adjust(tx, &[(from, -1), (to, 1)], now).await?;
+    }
+    Ok(account)
 }
 
-/// Deletes a user. What is his goes with him.
-pub(super) async fn delete(tx: &TenantTx, pk: Uuid) -> Result<(), DbErr> {
-    Entity::delete_by_id(pk).exec(tx).await.map(|_| ())
+/// Deletes a user who is locked. What is his goes with him.
+pub(super) async fn delete(tx: &TenantTx, account: &Account, now: DateTime<Utc>) -> Result<(), DbErr> {
+    Entity::delete_by_id(account.pk).exec(tx).await?;
+    lists::adjust(tx, &[(list_of(account.role, account.is_active), -1)], now).await
 }
 
 /// Changes the profile of a user that is locked, and returns what became of it.
@@ -373,87 +371,4 @@ pub(super) async fn update(tx: &TenantTx, current: Account, changes: Changes) ->
     }
     let row = ActiveModel { pk: Set(current.pk), ..row };
     Ok(Entity::update(row).exec(tx).await?.into())
-}
-
-/// Which users a list shows.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Filter<'a> {
-    pub(super) words: &'a [String],
-    pub(super) role: Option<Role>,
-    pub(super) is_active: Option<bool>,
-}
-
-impl Filter<'_> {
-    fn select(&self) -> Select<Entity> {
-        const SEARCHED: [Column; 4] = [Column::Username, Column::Email, Column::FirstName, Column::LastName];
-        let mut condition = Condition::all()
-            .add_option(self.role.map(|role| Column::Role.eq(role)))
-            .add_option(self.is_active.map(|is_active| Column::IsActive.eq(is_active)));
-        for word in self.words {
-            let pattern = contains(word);
-            let any = SEARCHED
-                .into_iter()
-                .fold(Condition::any(), |any, column| any.add(Expr::col(column).ilike(&pattern)));
-            condition = condition.add(any);
-        }
-        Entity::find().filter(condition)
-    }
-}
-
-/// The pattern of a text that has this word in it. What would be a wildcard stands for itself, by PostgreSQL's default
-/// escape: sea-query puts the operand of `ILIKE … ESCAPE` in parentheses, which is no SQL.
-fn contains(word: &str) -> String {
-    let mut pattern = String::with_capacity(word.len() + 2);
-    pattern.push('%');
-    for character in word.chars() {
-        if matches!(character, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
-    pattern.push('%');
-    pattern
-}
-
-pub(super) async fn count(db: &impl ConnectionTrait, filter: Filter<'_>) -> Result<u64, DbErr> {
-    filter.select().count(db).await
-}
-
-pub(super) async fn list(
-    db: &impl ConnectionTrait,
-    filter: Filter<'_>,
-    order: &[Order],
-    offset: u64,
-    limit: u64,
-) -> Result<Vec<Account>, DbErr> {
-    let direction = |order: &Order| if order.descending { Direction::Desc } else { Direction::Asc };
-    let mut select = filter.select();
-    for order in order {
-        select = select.order_by(column(order.field), direction(order));
-    }
-    // Total, and in the direction of the first criterion, so that one index serves both ways.
-    let tie = order.first().map_or(Direction::Asc, direction);
-    select.order_by(Column::Pk, tie).offset(offset).limit(limit).into_partial_model::<Account>().all(db).await
-}
-
-/// The column a field of the contract is ordered by. Names are ordered as they are compared: whatever their case.
-fn column(field: &str) -> Column {
-    match field {
-        "username" => Column::UsernameKey,
-        "email" => Column::EmailKey,
-        "first_name" => Column::FirstName,
-        "last_name" => Column::LastName,
-        "comment_count" => Column::CommentCount,
-        _ => Column::DateJoined,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wildcards_in_a_search_are_literal() {
-        assert_eq!(contains(r"50%_a\b"), r"%50\%\_a\\b%");
-    }
 }

@@ -251,6 +251,9 @@ pub async fn lock(tx: &impl ConnectionTrait, list: &List) -> Result<(), DbErr> {
 /// Counts rows that come to lists without numbers, and such as go: by how many each list has more than before. For a list
 /// that loses only its oldest rows, a negative number says how many those were.
 ///
+/// No list has fewer rows than none. A count that is wrong for whatever reason must not keep anybody from deleting what he
+/// may delete: he would be refused for ever.
+///
 /// # Errors
 /// Those of the database.
 pub async fn adjust(
@@ -262,14 +265,16 @@ pub async fn adjust(
     if changed.is_empty() {
         return Ok(());
     }
-    let row = |by: i64| vec![by.max(0).into(), (-by).max(0).into(), now.into()];
+    // PostgreSQL checks what would be inserted before it looks for a conflict, so it has to make sense by itself: what goes
+    // has come before, and a row that is there has counted that already.
+    let row = |by: i64| vec![by.abs().into(), (-by).max(0).into(), now.into()];
     let rows = changed.iter().map(|(list, by)| (list, row(*by))).collect();
     let Rendered { rows, values } = render(rows, &["bigint", "bigint", "timestamptz"]);
-    // What would be inserted with more gone than come is a row that is there: the conflict is what counts.
     let sql = format!(
         "INSERT INTO lists AS l (kind, owner, numbered, removed, numbered_at) VALUES {rows} \
          ON CONFLICT ON CONSTRAINT lists_pkey DO UPDATE \
-             SET numbered = l.numbered + EXCLUDED.numbered, removed = l.removed + EXCLUDED.removed"
+             SET numbered = l.numbered + EXCLUDED.numbered - EXCLUDED.removed, \
+                 removed = least(l.removed + EXCLUDED.removed, l.numbered + EXCLUDED.numbered - EXCLUDED.removed)"
     );
     execute(tx, &sql, values).await
 }
@@ -308,11 +313,14 @@ pub async fn extent(db: &impl ConnectionTrait, list: &List) -> Result<Extent, Db
     }
 }
 
-/// How many rows these lists have together; at least one list.
+/// How many rows these lists have together.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn count(db: &impl ConnectionTrait, lists: &[List]) -> Result<u64, DbErr> {
+    if lists.is_empty() {
+        return Ok(0);
+    }
     let rows = lists.iter().map(|list| (list, Vec::new())).collect();
     let Rendered { rows, values } = render(rows, &[]);
     let sql = format!(

@@ -41,9 +41,19 @@ impl MigrationTrait for Migration {
         for index in indexes() {
             manager.create_index(index).await?;
         }
+        manager.get_connection().execute_unprepared(COUNT_USERS).await?;
+        manager.get_connection().execute_unprepared(COUNT_INVITATIONS).await?;
         Ok(())
     }
 }
+
+/// What is only counted has no numbers, and needs no time either. From here on whoever writes a user counts him.
+const COUNT_USERS: &str = "INSERT INTO lists (kind, owner, numbered, numbered_at) \
+     SELECT 'users ' || role || ' ' || is_active::text, '00000000-0000-0000-0000-000000000000', count(*), to_timestamp(0) \
+     FROM users GROUP BY role, is_active";
+const COUNT_INVITATIONS: &str = "INSERT INTO lists (kind, owner, numbered, numbered_at) \
+     SELECT 'invitations', '00000000-0000-0000-0000-000000000000', count(*), to_timestamp(0) \
+     FROM invitations HAVING count(*) > 0";
 
 fn primary_key<C: IntoIndexColumn>(name: &str, columns: impl IntoIterator<Item = C>) -> IndexCreateStatement {
     let mut index = Index::create().name(name).primary().to_owned();
@@ -297,6 +307,10 @@ fn indexes() -> Vec<IndexCreateStatement> {
         index("users_last_name", Users::Table, [Users::LastName, Users::Pk]),
         index("users_comment_count", Users::Table, [Users::CommentCount, Users::Pk]),
         index("users_role", Users::Table, [Users::Role, Users::DateJoined, Users::Pk]),
+        // They are few, and the others too many to be passed over in search of them.
+        index("users_inactive", Users::Table, [Users::DateJoined, Users::Pk])
+            .and_where(Expr::col(Users::IsActive).not())
+            .to_owned(),
         index("comments_page", Comments::Table, [Comments::UserPk, Comments::Number])
             .unique()
             .and_where(Expr::col(Comments::Parent).is_null())
@@ -351,6 +365,7 @@ enum Users {
     FirstName,
     LastName,
     Role,
+    IsActive,
     DateJoined,
     CommentCount,
 }
