@@ -6,6 +6,7 @@ use poem_openapi::{OpenApiService, Tags};
 use crate::{
     account::AccountApi,
     auth::{AuthApi, TenantGate},
+    comments::CommentsApi,
     error::ServiceError,
     find::FindApi,
     http::{
@@ -37,6 +38,8 @@ pub enum Tag {
     Users,
     /// The organization itself.
     Tenant,
+    /// What people write on each other's pages.
+    Comments,
 }
 
 /// All slices. A new one is added here and below.
@@ -51,6 +54,7 @@ type Api = (
     AccountApi,
     InvitationsApi,
     TenantApi,
+    CommentsApi,
 );
 
 fn api(app: &App) -> Api {
@@ -65,6 +69,7 @@ fn api(app: &App) -> Api {
         AccountApi(app.clone()),
         InvitationsApi(app.clone()),
         TenantApi(app.clone()),
+        CommentsApi(app.clone()),
     )
 }
 

@@ -14,6 +14,8 @@ mod closing;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod comments;
+#[cfg(test)]
 mod conditional;
 #[cfg(test)]
 mod connections;
@@ -25,6 +27,8 @@ mod devices;
 mod embedded;
 #[cfg(test)]
 mod find;
+#[cfg(test)]
+mod idempotency;
 #[cfg(test)]
 mod invitations;
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use tenants::{Status, Tenant, TenantDb};
 
-use crate::{error::ServiceError, state::App};
+use crate::{error::ServiceError, idempotency, state::App};
 
 /// How many rows a statement deletes: some milliseconds of work, and few enough locks.
 pub const BATCH: u32 = 1_000;
@@ -103,6 +103,7 @@ async fn clean_tenant(app: &App, tenant: Arc<Tenant>, now: DateTime<Utc>) -> Res
     rows += batches(async || store::sign_ups(&db, now, BATCH).await).await?;
     rows += batches(async || store::invitations(&db, now, BATCH).await).await?;
     rows += batches(async || store::devices(&db, now - DEVICES, BATCH).await).await?;
+    rows += batches(async || store::idempotency_keys(&db, now - idempotency::LIFETIME, BATCH).await).await?;
     rows += batches(async || tenants::forget_attempts(&db, now - THROTTLES, BATCH).await).await?;
     let closed = u64::from(close_if_abandoned(app, &db, now).await?);
     Ok(Cleaned { tenants: 1, rows, closed })

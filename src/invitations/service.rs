@@ -8,6 +8,8 @@ use crate::{
     auth::{self, Caller, Device, LoginOut, links::LinkToken},
     entity::{invitations::Model, users::Role},
     error::ServiceError,
+    http::IdempotencyKey,
+    idempotency,
     mail::{self, Letter, Mail, Recipient},
     password, registration,
     state::App,
@@ -32,12 +34,17 @@ pub(super) async fn invite(
     inviter: &Caller,
     email: &Email,
     role: Role,
+    key: &IdempotencyKey,
 ) -> Result<Model, InvitationError> {
     let inviter = &inviter.account;
     if !inviter.role.may_give(role) {
         return Err(InvitationError::Denied);
     }
     let (token, now) = (LinkToken::generate(), app.clock.now());
+    // Asked before it counts as one more mail, and once more where it decides.
+    if let Some(made) = idempotency::made(db, key, inviter.pk, now).await? {
+        return store::find_by_id(db, made).await?.ok_or(InvitationError::Gone);
+    }
     let row = Model {
         id: app.clock.uuid_v7(),
         email: email.as_str().to_owned(),
@@ -51,6 +58,9 @@ pub(super) async fn invite(
     // Nobody's mailbox is filled by somebody else's organization.
     let _sent = throttle::admit(app, db, &[(MAILS, &format!("invitation {}", email.key()))]).await?;
     let tx = db.begin().await?;
+    if let Some(made) = idempotency::claim(&tx, key, inviter.pk, now).await? {
+        return store::find_by_id(&tx, made).await?.ok_or(InvitationError::Gone);
+    }
     // From here on whoever else invites waits, so that nobody passes the limit and no address has two invitations.
     let sent = tenant::count_invitation(&tx).await?;
     if sent > UNVERIFIED_LIMIT && !users::has_verified_owner(&tx).await? {
@@ -62,6 +72,7 @@ pub(super) async fn invite(
         return Err(InvitationError::AlreadyMember);
     }
     store::insert(&tx, row.clone()).await?;
+    idempotency::keep(&tx, key, inviter.pk, row.id, now).await?;
     post(app, &tx, inviter, &row, &token).await?;
     tx.commit().await?;
     Ok(row)

@@ -95,6 +95,20 @@ crate::output! {
     }
 }
 
+crate::output! {
+    /// A user, as others see who did something.
+    pub struct PersonOut {
+        /// The user's id.
+        pub pk: Uuid,
+        /// The username.
+        pub username: String,
+        /// May be empty.
+        pub first_name: String,
+        /// May be empty.
+        pub last_name: String,
+    }
+}
+
 crate::input! {
     /// What to change of one's own profile. What is left out stays.
     pub struct CurrentUserPatch {
@@ -166,6 +180,17 @@ impl From<&Account> for UserBrief {
             pk: account.pk,
             username: account.username.clone(),
             email: account.email.clone(),
+            first_name: account.first_name.clone(),
+            last_name: account.last_name.clone(),
+        }
+    }
+}
+
+impl From<&Account> for PersonOut {
+    fn from(account: &Account) -> Self {
+        Self {
+            pk: account.pk,
+            username: account.username.clone(),
             first_name: account.first_name.clone(),
             last_name: account.last_name.clone(),
         }

@@ -1,14 +1,12 @@
 //! The rows of users.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ActiveModelTrait,
-    ActiveValue::Set,
-    ColumnTrait, Condition, ConnectionTrait, DbErr, DerivePartialModel, EntityTrait, Order as Direction,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
-    sea_query::{Expr, LockType, extension::postgres::PgExpr},
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, DerivePartialModel,
+    EntityTrait, Order as Direction, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
+    sea_query::LockType,
 };
 use tenants::TenantTx;
 use uuid::Uuid;
@@ -20,6 +18,7 @@ use super::{
 use crate::{
     entity::users::{ActiveModel, Column, Entity, Model, Role},
     http::page::Order,
+    search::all_words,
 };
 
 /// A user without his secrets.
@@ -285,6 +284,19 @@ pub async fn hold(
         .await
 }
 
+/// The usernames of those of these users who are there.
+///
+/// # Errors
+/// Those of the database.
+pub async fn usernames(
+    db: &impl ConnectionTrait,
+    pks: impl IntoIterator<Item = Uuid>,
+) -> Result<HashMap<Uuid, String>, DbErr> {
+    let named = Entity::find().select_only().columns([Column::Pk, Column::Username]);
+    let named = named.filter(Column::Pk.is_in(pks)).into_tuple::<(Uuid, String)>();
+    Ok(named.all(db).await?.into_iter().collect())
+}
+
 /// Whether somebody else than this user has the address.
 ///
 /// # Errors
@@ -386,33 +398,11 @@ pub(super) struct Filter<'a> {
 impl Filter<'_> {
     fn select(&self) -> Select<Entity> {
         const SEARCHED: [Column; 4] = [Column::Username, Column::Email, Column::FirstName, Column::LastName];
-        let mut condition = Condition::all()
+        let condition = all_words(self.words, &SEARCHED)
             .add_option(self.role.map(|role| Column::Role.eq(role)))
             .add_option(self.is_active.map(|is_active| Column::IsActive.eq(is_active)));
-        for word in self.words {
-            let pattern = contains(word);
-            let any = SEARCHED
-                .into_iter()
-                .fold(Condition::any(), |any, column| any.add(Expr::col(column).ilike(&pattern)));
-            condition = condition.add(any);
-        }
         Entity::find().filter(condition)
     }
-}
-
-/// The pattern of a text that has this word in it. What would be a wildcard stands for itself, by PostgreSQL's default
-/// escape: sea-query puts the operand of `ILIKE … ESCAPE` in parentheses, which is no SQL.
-fn contains(word: &str) -> String {
-    let mut pattern = String::with_capacity(word.len() + 2);
-    pattern.push('%');
-    for character in word.chars() {
-        if matches!(character, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
-    pattern.push('%');
-    pattern
 }
 
 pub(super) async fn count(db: &impl ConnectionTrait, filter: Filter<'_>) -> Result<u64, DbErr> {
@@ -445,15 +435,5 @@ fn column(field: &str) -> Column {
         "last_name" => Column::LastName,
         "comment_count" => Column::CommentCount,
         _ => Column::DateJoined,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wildcards_in_a_search_are_literal() {
-        assert_eq!(contains(r"50%_a\b"), r"%50\%\_a\\b%");
     }
 }
