@@ -7,6 +7,7 @@ use crate::{
     account::AccountApi,
     activity::ActivityApi,
     auth::{AuthApi, TenantGate},
+    comments::CommentsApi,
     error::ServiceError,
     find::FindApi,
     http::{
@@ -40,6 +41,8 @@ pub enum Tag {
     Tenant,
     /// What happened.
     Activity,
+    /// What people write on each other's pages.
+    Comments,
 }
 
 /// All slices. A new one is added here and below.
@@ -55,6 +58,7 @@ type Api = (
     InvitationsApi,
     TenantApi,
     ActivityApi,
+    CommentsApi,
 );
 
 fn api(app: &App) -> Api {
@@ -70,6 +74,7 @@ fn api(app: &App) -> Api {
         InvitationsApi(app.clone()),
         TenantApi(app.clone()),
         ActivityApi(app.clone()),
+        CommentsApi(app.clone()),
     )
 }
 

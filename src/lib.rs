@@ -6,7 +6,7 @@
 //! 2. [`auth`] is the gate: it finds the tenant and the user, and hands the endpoint a [`tenants::TenantDb`] and an
 //!    [`auth::Caller`]. There is no other way to a tenant's rows.
 //! 3. A slice answers: [`sign_up`], [`registration`], [`auth`], [`password`], [`users`], [`account`], [`invitations`],
-//!    [`tenant`], [`find`]. In each, `api` knows HTTP, `service` the rules, `store` the queries; one that needs less has less.
+//!    [`tenant`], [`find`], [`comments`]. In each, `api` knows HTTP, `service` the rules, `store` the queries; one that needs less has less.
 //!    What happens too often, [`throttle`] refuses.
 //! 4. [`error`] turns what went wrong below into an answer.
 //!
@@ -26,12 +26,14 @@ pub mod backend;
 pub mod cleanup;
 pub mod cli;
 pub mod clock;
+pub mod comments;
 pub mod config;
 pub mod embedded;
 pub mod entity;
 pub mod error;
 pub mod find;
 pub mod http;
+pub mod idempotency;
 pub mod invitations;
 pub mod jobs;
 pub mod mail;
@@ -42,6 +44,7 @@ pub mod password;
 pub mod printable;
 pub mod references;
 pub mod registration;
+mod search;
 pub mod server;
 pub mod sign_up;
 pub mod state;

@@ -124,6 +124,7 @@ async fn fill(superuser: &mut PgConnection, organization: &Organization, mark: &
          INSERT INTO list_blocks (kind, owner, block, total, unread)
          VALUES ('page', '{user}', 0, 1, 0), ('inbox', '{user}', 0, 1, 1)
          ON CONFLICT ON CONSTRAINT list_blocks_pkey DO NOTHING;
+         UPDATE users SET comment_count = 1 WHERE pk = '{user}';
          INSERT INTO comments (id, user_pk, author_pk, number, body, created_at)
          VALUES ('{id}', '{user}', '{user}', 1, '{mark}', {soon});
          INSERT INTO activities (number, id, actor_pk, actor_number, verb, verb_number, actor_verb_number, object_type, \

@@ -14,6 +14,7 @@ mod closing;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+#[cfg(test)]
 mod conditional;
 #[cfg(test)]
 mod connections;
@@ -25,6 +26,7 @@ mod devices;
 mod embedded;
 #[cfg(test)]
 mod find;
+#[cfg(test)]
 #[cfg(test)]
 mod invitations;
 #[cfg(test)]

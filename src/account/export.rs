@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::store;
 use crate::{
     auth::{self, Caller, SessionOut},
-    entity::{devices, invitations, tokens, tokens::Purpose, users::Role},
+    entity::{comments, devices, invitations, tokens, tokens::Purpose, users::Role},
     error::ServiceError,
     state::App,
     tenant,
@@ -34,6 +34,8 @@ crate::output! {
         pub invitations: Vec<SentInvitationOut>,
         /// The links that were mailed to the user and still work.
         pub links: Vec<LinkOut>,
+        /// The comments the user has written.
+        pub comments: Vec<WrittenCommentOut>,
     }
 }
 
@@ -93,6 +95,37 @@ crate::output! {
     }
 }
 
+crate::output! {
+    /// A comment somebody has written.
+    pub struct WrittenCommentOut {
+        /// The comment's id.
+        pub id: Uuid,
+        /// The user on whose page it stands.
+        pub user: Uuid,
+        /// The comment it replies to; null if it is no reply.
+        pub parent: Option<Uuid>,
+        /// Plain text, as it was written.
+        pub body: String,
+        /// When it was written.
+        pub created_at: DateTime<Utc>,
+        /// When its text was last changed.
+        pub edited_at: Option<DateTime<Utc>>,
+    }
+}
+
+impl From<comments::Model> for WrittenCommentOut {
+    fn from(row: comments::Model) -> Self {
+        Self {
+            id: row.id,
+            user: row.user_pk,
+            parent: row.parent,
+            body: row.body,
+            created_at: row.created_at,
+            edited_at: row.edited_at,
+        }
+    }
+}
+
 impl From<devices::Model> for DeviceOut {
     fn from(row: devices::Model) -> Self {
         Self {
@@ -143,6 +176,7 @@ pub(super) async fn export(app: &App, db: &TenantDb, caller: &Caller) -> Result<
         devices: sections(store::devices(db, user).await?),
         invitations: sections(store::invitations(db, user).await?),
         links: sections(store::links(db, user).await?),
+        comments: sections(store::comments(db, user).await?),
     })
 }
 

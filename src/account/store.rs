@@ -3,7 +3,7 @@
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
 use uuid::Uuid;
 
-use crate::entity::{devices, invitations, tokens};
+use crate::entity::{comments, devices, invitations, tokens};
 
 pub(super) async fn devices(db: &impl ConnectionTrait, user: Uuid) -> Result<Vec<devices::Model>, DbErr> {
     devices::Entity::find()
@@ -29,6 +29,15 @@ pub(super) async fn links(db: &impl ConnectionTrait, user: Uuid) -> Result<Vec<t
     tokens::Entity::find()
         .filter(tokens::Column::UserPk.eq(user))
         .order_by_desc(tokens::Column::CreatedAt)
+        .all(db)
+        .await
+}
+
+pub(super) async fn comments(db: &impl ConnectionTrait, user: Uuid) -> Result<Vec<comments::Model>, DbErr> {
+    comments::Entity::find()
+        .filter(comments::Column::AuthorPk.eq(user))
+        .order_by_desc(comments::Column::CreatedAt)
+        .order_by_desc(comments::Column::Id)
         .all(db)
         .await
 }

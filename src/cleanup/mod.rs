@@ -14,7 +14,7 @@ use tenants::{Status, Tenant, TenantDb};
 
 pub use store::delete;
 
-use crate::{activity, error::ServiceError, invitations, state::App};
+use crate::{activity, error::ServiceError, idempotency, invitations, state::App};
 
 /// How many rows a statement deletes: some milliseconds of work, and few enough locks.
 pub const BATCH: u32 = 1_000;
@@ -106,6 +106,7 @@ async fn clean_tenant(app: &App, tenant: Arc<Tenant>, now: DateTime<Utc>) -> Res
     rows += batches(async || invitations::remove_expired(&db, now, BATCH).await).await?;
     rows += batches(async || activity::remove_old(&db, now, BATCH).await).await?;
     rows += batches(async || store::devices(&db, now - DEVICES, BATCH).await).await?;
+    rows += batches(async || store::idempotency_keys(&db, now - idempotency::LIFETIME, BATCH).await).await?;
     rows += batches(async || tenants::forget_attempts(&db, now - THROTTLES, BATCH).await).await?;
     let closed = u64::from(close_if_abandoned(app, &db, now).await?);
     Ok(Cleaned { tenants: 1, rows, closed })

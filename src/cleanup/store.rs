@@ -9,7 +9,7 @@ use sea_orm::{
 use tenants::TenantTx;
 use uuid::Uuid;
 
-use crate::entity::{devices, sessions, settings, sign_ups, tokens, users};
+use crate::entity::{devices, idempotency_keys, sessions, settings, sign_ups, tokens, users};
 
 pub(super) async fn sessions(
     db: &impl ConnectionTrait,
@@ -42,6 +42,15 @@ pub(super) async fn devices(
     use devices::{Column, Entity};
     let key = [Column::UserPk, Column::Network, Column::UserAgent];
     delete::<Entity>(db, &key, Column::LastUsedAt.lt(before), limit).await
+}
+
+pub(super) async fn idempotency_keys(
+    db: &impl ConnectionTrait,
+    until: DateTime<Utc>,
+    limit: u32,
+) -> Result<u64, DbErr> {
+    use idempotency_keys::{Column, Entity};
+    delete::<Entity>(db, &[Column::UserPk, Column::Request], Column::CreatedAt.lte(until), limit).await
 }
 
 /// Deletes up to `limit` rows that are over and that nobody else has locked. They are looked at again once they are

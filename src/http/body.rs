@@ -83,13 +83,13 @@ impl<'a, T: Input> ApiExtractor<'a> for OptionalBody<T> {
     }
 }
 
-fn described<T: Type>(required: bool) -> MetaRequest {
+pub(super) fn described<T: Type>(required: bool) -> MetaRequest {
     let content = vec![MetaMediaType { content_type: APPLICATION_JSON, schema: T::schema_ref() }];
     MetaRequest { description: None, content, required }
 }
 
 /// The object in the body; `None` if the body is empty.
-async fn read_object(
+pub(super) async fn read_object(
     request: &Request,
     body: &mut RequestBody,
 ) -> Result<Option<Map<String, Value>>, Problem> {
@@ -181,7 +181,7 @@ fn is_json(media_type: &str) -> bool {
 }
 
 /// The input, or every error in its fields.
-fn fields<T: Input>(mut object: Map<String, Value>) -> Result<T, Problem> {
+pub(super) fn fields<T: Input>(mut object: Map<String, Value>) -> Result<T, Problem> {
     let mut errors = FieldErrors::new();
     T::collect(&mut object, &mut errors).ok_or_else(|| Problem::invalid(errors))
 }

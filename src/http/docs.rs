@@ -24,7 +24,7 @@ use self::errors::{ERRORS, ErrorAnswer};
 use super::{
     conditional,
     error::Problem,
-    query,
+    idempotency, query,
     routes::{canonical, is_tenanted},
 };
 
@@ -182,6 +182,7 @@ impl Document {
 fn finish(operation: &mut MetaOperation, path: &str) {
     query::unfold(operation);
     conditional::describe(operation);
+    idempotency::describe(operation);
     if is_tenanted(path) {
         operation.params.push(tenant_header());
     }
@@ -229,6 +230,7 @@ fn errors(operation: &MetaOperation, path: &str) -> Vec<&'static ErrorAnswer> {
         408 | 413 | 415 => body,
         409 => writes && (credentials || body),
         412 => conditional::takes_if_match(operation),
+        422 => idempotency::takes_key(operation),
         _ => true,
     };
     ERRORS.iter().filter(|error| applies(error.status)).collect()

@@ -198,6 +198,20 @@ impl Problem {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail)
     }
 
+    /// 409: a request with this `Idempotency-Key` is not decided yet.
+    #[must_use]
+    pub fn idempotency_in_flight() -> Self {
+        let detail = "A request with this Idempotency-Key is still being worked on.";
+        Self::conflict("idempotency_in_flight", detail).header(RETRY_AFTER, HeaderValue::from(1_u64))
+    }
+
+    /// 422: this `Idempotency-Key` came with another body before.
+    #[must_use]
+    pub fn idempotency_key_reused() -> Self {
+        let detail = "This Idempotency-Key was used with another body.";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+    }
+
     /// 429: come back in so many whole seconds.
     #[must_use]
     pub fn throttled(after: Duration) -> Self {

@@ -10,6 +10,7 @@
 //! - [`body`], [`strict_json`], [`input`]: from bytes to a checked input, with all field errors at once.
 //! - [`output`], [`page`]: the answers.
 //! - [`conditional`]: tags of versions; what a client has already, or does not want to overwrite.
+//! - [`idempotency`]: requests that are sent again and must not count twice.
 //! - [`cors`]: which pages may call from a browser.
 //! - [`error`]: [`Problem`], the one shape of an error.
 //! - [`docs`], [`swagger`]: the finished OpenAPI document and its page.
@@ -26,6 +27,7 @@ pub mod error;
 mod field_errors;
 pub mod health;
 pub mod host;
+pub mod idempotency;
 pub mod input;
 pub mod output;
 pub mod page;
@@ -49,7 +51,8 @@ pub use edge::{Admission, Edge, Gate, Limits, Origin, Policy, Viewer};
 pub use error::Problem;
 pub use field_errors::FieldErrors;
 pub use host::Host;
-pub use input::{Field, Input, Name, Text};
+pub use idempotency::{IdempotencyKey, Keyed};
+pub use input::{Field, Input, Name, Text, Verbatim};
 pub use output::{Created, Json, NoContent};
 pub use page::{Listing, Page, PageQuery};
 pub use routes::{Access, Route, Routes};

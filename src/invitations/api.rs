@@ -15,7 +15,7 @@ use crate::{
     auth::{AdminCaller, Device, LoginOut, no_store},
     entity::{invitations::Model, users::Role},
     error::ServiceError,
-    http::{Body, Created, Json, Listing, Name, NoContent, Page, PageQuery, Problem, Text},
+    http::{Body, Created, Json, Keyed, Listing, Name, NoContent, Page, PageQuery, Problem, Text},
     state::App,
     users::identity::{Email, Password, Username},
 };
@@ -116,10 +116,11 @@ impl InvitationsApi {
         &self,
         admin: AdminCaller,
         Data(db): Data<&TenantDb>,
-        Body(input): Body<InvitationIn>,
+        body: Keyed<InvitationIn>,
     ) -> Result<Created<InvitationOut>, Problem> {
+        let Keyed { input, key } = body;
         let role = input.role.unwrap_or(Role::Member);
-        let row = service::invite(&self.0, db, &admin.0, &input.email, role).await?;
+        let row = service::invite(&self.0, db, &admin.0, &input.email, role, &key).await?;
         Ok(Created(row.into()))
     }
 

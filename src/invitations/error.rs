@@ -4,7 +4,8 @@ use sea_orm::DbErr;
 
 use super::service::UNVERIFIED_LIMIT;
 use crate::{
-    error::ServiceError, http::Problem, password::PasswordError, throttle::ThrottleError, users::UserError,
+    error::ServiceError, http::Problem, idempotency::IdempotencyError, password::PasswordError,
+    throttle::ThrottleError, users::UserError,
 };
 
 /// Why nobody was invited, or nobody joined.
@@ -28,6 +29,12 @@ pub enum InvitationError {
     /// The password is too easily guessed.
     #[error(transparent)]
     Password(#[from] PasswordError),
+    /// What the request has made before is there no more.
+    #[error("the invitation is gone")]
+    Gone,
+    /// The request came with a key that it cannot have.
+    #[error(transparent)]
+    Idempotency(#[from] IdempotencyError),
     /// There were too many attempts.
     #[error(transparent)]
     Throttled(#[from] ThrottleError),
@@ -62,6 +69,8 @@ impl From<InvitationError> for Problem {
                 "email_not_verified",
                 format!("Verify an owner's e-mail address to send more than {UNVERIFIED_LIMIT} invitations."),
             ),
+            InvitationError::Gone => Self::not_found(),
+            InvitationError::Idempotency(error) => error.into(),
             InvitationError::BadToken => Self::field("token", "Invalid value."),
             InvitationError::User(error) => error.into(),
             InvitationError::Password(error) => error.into(),

@@ -11,6 +11,8 @@ use crate::{
     auth::{self, Caller, Device, LoginOut, links::LinkToken},
     entity::{invitations::Model, users::Role},
     error::ServiceError,
+    http::IdempotencyKey,
+    idempotency,
     mail::{self, Letter, Mail, Recipient},
     password,
     references::{self, Reference},
@@ -37,12 +39,17 @@ pub(super) async fn invite(
     inviter: &Caller,
     email: &Email,
     role: Role,
+    key: &IdempotencyKey,
 ) -> Result<Model, InvitationError> {
     let inviter = &inviter.account;
     if !inviter.role.may_give(role) {
         return Err(InvitationError::Denied);
     }
     let (token, now) = (LinkToken::generate(), app.clock.now());
+    // Asked before it counts as one more mail, and once more where it decides.
+    if let Some(made) = idempotency::made(db, key, inviter.pk, now).await? {
+        return store::find_by_id(db, made).await?.ok_or(InvitationError::Gone);
+    }
     let row = Model {
         id: app.clock.uuid_v7(),
         email: email.as_str().to_owned(),
@@ -59,6 +66,9 @@ pub(super) async fn invite(
     if users::hold(&tx, &[inviter.pk], []).await?.is_empty() {
         return Err(UserError::CallerGone.into());
     }
+    if let Some(made) = idempotency::claim(&tx, key, inviter.pk, now).await? {
+        return store::find_by_id(&tx, made).await?.ok_or(InvitationError::Gone);
+    }
     // From here on whoever else invites waits, so that nobody passes the limit and no address has two invitations.
     let sent = tenant::count_invitation(&tx).await?;
     if sent > UNVERIFIED_LIMIT && !users::has_verified_owner(&tx).await? {
@@ -70,6 +80,7 @@ pub(super) async fn invite(
         return Err(InvitationError::AlreadyMember);
     }
     store::insert(&tx, row.clone()).await?;
+    idempotency::keep(&tx, key, inviter.pk, row.id, now).await?;
     post(app, &tx, inviter, &row, &token).await?;
     lists::adjust(&tx, &[(store::all(), i64::from(!replaced))], now).await?;
     let invitation = Reference::other(references::Kind::Invitation, Some(row.id), row.role.as_str());

@@ -39,6 +39,10 @@ pub(super) async fn insert(tx: &TenantTx, row: Model) -> Result<(), DbErr> {
     Entity::insert(row.into_active_model()).exec_without_returning(tx).await.map(|_| ())
 }
 
+pub(super) async fn find_by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Model>, DbErr> {
+    Entity::find_by_id(id).one(db).await
+}
+
 /// Whether there was one.
 pub(super) async fn delete(db: &impl ConnectionTrait, id: Uuid) -> Result<bool, DbErr> {
     Entity::delete_by_id(id).exec(db).await.map(|deleted| deleted.rows_affected > 0)

@@ -55,20 +55,6 @@ crate::output! {
 }
 
 crate::output! {
-    /// A user, as others see who did something.
-    pub struct PersonOut {
-        /// The user's id.
-        pub pk: Uuid,
-        /// The username.
-        pub username: String,
-        /// May be empty.
-        pub first_name: String,
-        /// May be empty.
-        pub last_name: String,
-    }
-}
-
-crate::output! {
     /// The signed-in user.
     pub struct CurrentUserOut {
         /// The user's id.
@@ -103,6 +89,20 @@ crate::output! {
         pub username: String,
         /// The e-mail address.
         pub email: String,
+        /// May be empty.
+        pub first_name: String,
+        /// May be empty.
+        pub last_name: String,
+    }
+}
+
+crate::output! {
+    /// A user, as others see who did something.
+    pub struct PersonOut {
+        /// The user's id.
+        pub pk: Uuid,
+        /// The username.
+        pub username: String,
         /// May be empty.
         pub first_name: String,
         /// May be empty.
@@ -181,6 +181,17 @@ impl From<&Account> for UserBrief {
             pk: account.pk,
             username: account.username.clone(),
             email: account.email.clone(),
+            first_name: account.first_name.clone(),
+            last_name: account.last_name.clone(),
+        }
+    }
+}
+
+impl From<&Account> for PersonOut {
+    fn from(account: &Account) -> Self {
+        Self {
+            pk: account.pk,
+            username: account.username.clone(),
             first_name: account.first_name.clone(),
             last_name: account.last_name.clone(),
         }

@@ -95,7 +95,7 @@ fn mixes_scripts(name: &str) -> bool {
         && !name.check_restriction_level(RestrictionLevel::HighlyRestrictive)
 }
 
-fn in_username(character: char) -> bool {
+pub(crate) fn in_username(character: char) -> bool {
     // What is neither letter nor digit is out, and with it the other characters that show as nothing. Fillers count as letters and show as nothing, so that two names would look the same.
     const INVISIBLE: [char; 6] = ['\u{115f}', '\u{1160}', '\u{17b4}', '\u{17b5}', '\u{3164}', '\u{ffa0}'];
     (character.is_alphanumeric() && !INVISIBLE.contains(&character)) || matches!(character, '.' | '_' | '-')

@@ -4,9 +4,8 @@
 //! be read to know how long it is.
 
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, Iterable as _, Order as Direction,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select,
-    sea_query::{Expr, extension::postgres::PgExpr},
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Iterable as _, Order as Direction, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect, Select, sea_query::Expr,
 };
 use tenants::lists::{self, List};
 
@@ -14,6 +13,7 @@ use super::Account;
 use crate::{
     entity::users::{Column, Entity, Role},
     http::page::{Order, Window},
+    search::all_words,
 };
 
 /// How many users a search finds at most. To count them it looks at everybody, if need be; who finds that many looks for
@@ -46,37 +46,15 @@ impl Filter<'_> {
         use sea_orm::sea_query::ExprTrait as _;
 
         const SEARCHED: [Column; 4] = [Column::Username, Column::Email, Column::FirstName, Column::LastName];
-        let mut condition = Condition::all()
+        let condition = all_words(self.words, &SEARCHED)
             .add_option(self.role.map(|role| Column::Role.eq(role)))
             // Said so that it is what the index of the few is made of.
             .add_option(self.is_active.map(|is_active| {
                 let is = Expr::col((Entity, Column::IsActive));
                 if is_active { is } else { is.not() }
             }));
-        for word in self.words {
-            let pattern = contains(word);
-            let any = SEARCHED
-                .into_iter()
-                .fold(Condition::any(), |any, column| any.add(Expr::col(column).ilike(&pattern)));
-            condition = condition.add(any);
-        }
         Entity::find().filter(condition)
     }
-}
-
-/// The pattern of a text that has this word in it. What would be a wildcard stands for itself, by PostgreSQL's default
-/// escape: sea-query puts the operand of `ILIKE … ESCAPE` in parentheses, which is no SQL.
-fn contains(word: &str) -> String {
-    let mut pattern = String::with_capacity(word.len() + 2);
-    pattern.push('%');
-    for character in word.chars() {
-        if matches!(character, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(character);
-    }
-    pattern.push('%');
-    pattern
 }
 
 /// How many users a list shows. A search has to look at them, and finds no more than [`MAX_FOUND`].
@@ -137,15 +115,5 @@ fn column(field: &str) -> Column {
         "last_name" => Column::LastName,
         "comment_count" => Column::CommentCount,
         _ => Column::DateJoined,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn wildcards_in_a_search_are_literal() {
-        assert_eq!(contains(r"50%_a\b"), r"%50\%\_a\\b%");
     }
 }

@@ -15,5 +15,5 @@ pub use service::{Roster, blind, join, record_joined, record_profile_update, rem
 pub use store::{
     Account, Credentials, Login, NewUser, credentials_of, find, find_by_email, find_credentials,
     has_verified_owner, hold, insert, insert_many, is_email_taken, lock, lock_with_password, set_email,
-    set_email_verified, set_password, taken_usernames,
+    set_email_verified, set_password, taken_usernames, usernames,
 };

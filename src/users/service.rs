@@ -4,7 +4,7 @@
 //! takes a [`Roster`] first and asks [`Roster::guard_last_owner`] under its locks.
 
 use sea_orm::DbErr;
-use tenants::{DataKey, TenantTx};
+use tenants::{DataKey, TenantTx, lists};
 use uuid::Uuid;
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     activity::{self, Entry, Verb},
     auth::{self, Caller, links},
+    comments,
     entity::{tokens::Purpose, users::Role},
     error::ServiceError,
     references::{self, Reference},
@@ -225,12 +226,15 @@ pub async fn join(app: &App, tx: &TenantTx, user: NewUser) -> Result<Account, Us
 }
 
 /// Removes a user who is locked and not the last owner, with all that is his: sessions, links and devices, and his
-/// organization from the list of those with his address.
+/// organization from the list of those with his address; and his page with all that stands on it. What he wrote on the
+/// pages of others stays there, without his name.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn remove(app: &App, tx: &TenantTx, account: &Account) -> Result<(), ServiceError> {
+    comments::forget_page(tx, account.pk).await?;
     store::delete(tx, account, app.clock.now()).await?;
+    lists::forget(tx, &[account.pk]).await?;
     tx.index_email(Some(&blind(app, &account.email)), None).await?;
     tracing::info!(tenant = %tx.tenant().id, user = %account.pk, "a user was removed");
     Ok(())

@@ -276,6 +276,19 @@ pub async fn hold(
         .await
 }
 
+/// The usernames of those of these users who are there.
+///
+/// # Errors
+/// Those of the database.
+pub async fn usernames(
+    db: &impl ConnectionTrait,
+    pks: impl IntoIterator<Item = Uuid>,
+) -> Result<HashMap<Uuid, String>, DbErr> {
+    let named = Entity::find().select_only().columns([Column::Pk, Column::Username]);
+    let named = named.filter(Column::Pk.is_in(pks)).into_tuple::<(Uuid, String)>();
+    Ok(named.all(db).await?.into_iter().collect())
+}
+
 /// Whether somebody else than this user has the address.
 ///
 /// # Errors

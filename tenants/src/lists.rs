@@ -16,7 +16,10 @@
 use std::{borrow::Cow, fmt::Write as _};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value};
+use sea_orm::{
+    ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value,
+    sea_query::{Expr, ExprTrait, Query, SelectStatement},
+};
 use uuid::Uuid;
 
 /// How many numbers a block has. A page of a list of `n` rows reads `n / BLOCK` counts and passes over `BLOCK / 2` rows,
@@ -267,7 +270,7 @@ pub async fn adjust(
     }
     // PostgreSQL checks what would be inserted before it looks for a conflict, so it has to make sense by itself: what goes
     // has come before, and a row that is there has counted that already.
-    let row = |by: i64| vec![by.abs().into(), (-by).max(0).into(), now.into()];
+    let row = |by: i64| vec![by.abs().into(), Ord::max(-by, 0).into(), now.into()];
     let rows = changed.iter().map(|(list, by)| (list, row(*by))).collect();
     let Rendered { rows, values } = render(rows, &["bigint", "bigint", "timestamptz"]);
     let sql = format!(
@@ -293,6 +296,18 @@ pub async fn forget(tx: &impl ConnectionTrait, owners: &[Uuid]) -> Result<(), Db
                l AS (DELETE FROM lists WHERE owner IN (SELECT owner FROM gone)) \
                DELETE FROM list_blocks WHERE owner IN (SELECT owner FROM gone)";
     execute(tx, sql, [owners.join(",").into()]).await
+}
+
+/// Forgets the lists of all owners that this selects.
+///
+/// # Errors
+/// Those of the database.
+pub async fn forget_of(tx: &impl ConnectionTrait, owners: SelectStatement) -> Result<(), DbErr> {
+    for table in ["lists", "list_blocks"] {
+        let theirs = ExprTrait::in_subquery(Expr::col("owner"), owners.clone());
+        tx.execute(Query::delete().from_table(table).and_where(theirs)).await?;
+    }
+    Ok(())
 }
 
 /// Which numbers were given, and how many rows are gone.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 mod app;
 mod client;
+mod counts;
 mod database;
 mod document;
 mod mails;
@@ -11,6 +12,7 @@ mod smtp;
 
 pub(crate) use app::{Options, TestApp};
 pub(crate) use client::{Answer, Organization, Person, Request, User, assert_not_valid};
+pub(crate) use counts::assert_counts;
 pub(crate) use database::{Database, superuser_of};
 pub(crate) use document::{Operation, operations};
 pub(crate) use mails::{link, mail_to, token_to};

@@ -80,7 +80,8 @@ fn lists() -> TableCreateStatement {
         .col(big_integer(Lists::Numbered))
         .col(big_integer(Lists::Removed).default(0))
         .col(timestamp_with_time_zone(Lists::NumberedAt))
-        .primary_key(&mut primary_key("lists_pkey", [Lists::Kind, Lists::Owner]))
+        // By owner first: with an owner all his lists go.
+        .primary_key(&mut primary_key("lists_pkey", [Lists::Owner, Lists::Kind]))
         .check(Check::named(
             Alias::new("lists_removed_check"),
             Expr::col(Lists::Removed).between(0_i64, Expr::col(Lists::Numbered)),
@@ -99,7 +100,7 @@ fn list_blocks() -> TableCreateStatement {
         .col(integer(ListBlocks::Unread).default(0))
         .primary_key(&mut primary_key(
             "list_blocks_pkey",
-            [ListBlocks::Kind, ListBlocks::Owner, ListBlocks::Block],
+            [ListBlocks::Owner, ListBlocks::Kind, ListBlocks::Block],
         ))
         .check(Check::named(
             Alias::new("list_blocks_unread_check"),
@@ -319,10 +320,9 @@ fn indexes() -> Vec<IndexCreateStatement> {
             .unique()
             .and_where(is_some(Comments::Parent.into_iden()))
             .to_owned(),
-        // All that stands on somebody's page, replies too, goes with him.
-        index("comments_user_pk", Comments::Table, [Comments::UserPk])
-            .and_where(is_some(Comments::Parent.into_iden()))
-            .to_owned(),
+        // All that stands on somebody's page, replies too, goes with him: what a foreign key looks for has no condition that
+        // a partial index would answer.
+        index("comments_user_pk", Comments::Table, [Comments::UserPk]),
         index("comments_author_pk", Comments::Table, [Comments::AuthorPk])
             .and_where(is_some(Comments::AuthorPk.into_iden()))
             .to_owned(),

@@ -25,7 +25,7 @@ const fn error(
     ErrorAnswer { status, name, description, example }
 }
 
-pub(super) static ERRORS: [ErrorAnswer; 13] = [
+pub(super) static ERRORS: [ErrorAnswer; 14] = [
     error(400, "BadRequest", "The request is malformed, names no organization or has wrong fields.", || {
         Problem::field("email", "Enter a valid email address.")
     }),
@@ -41,6 +41,12 @@ pub(super) static ERRORS: [ErrorAnswer; 13] = [
     error(415, "UnsupportedMediaType", "The body is not JSON in UTF-8.", || {
         Problem::unsupported_media_type("Unsupported media type \"text/plain\" in request.")
     }),
+    error(
+        422,
+        "UnprocessableContent",
+        "The `Idempotency-Key` was used with another body.",
+        Problem::idempotency_key_reused,
+    ),
     error(429, "TooManyRequests", "Too many requests.", || Problem::throttled(Duration::from_secs(7))),
     error(431, "RequestHeaderFieldsTooLarge", "The headers are over 32 KiB together.", || {
         Problem::headers_too_large(32 << 10)
