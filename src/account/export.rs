@@ -12,6 +12,7 @@ use crate::{
     auth::{self, Caller, SessionOut},
     entity::{devices, invitations, tokens, tokens::Purpose, users::Role},
     error::ServiceError,
+    notifications::{self, NotificationOut, PreferencesOut},
     state::App,
     tenant,
     users::CurrentUserOut,
@@ -34,6 +35,10 @@ crate::output! {
         pub invitations: Vec<SentInvitationOut>,
         /// The links that were mailed to the user and still work.
         pub links: Vec<LinkOut>,
+        /// What the user was told of and has not deleted.
+        pub notifications: Vec<NotificationOut>,
+        /// How the user wants to be told of things.
+        pub notification_preferences: PreferencesOut,
     }
 }
 
@@ -143,6 +148,8 @@ pub(super) async fn export(app: &App, db: &TenantDb, caller: &Caller) -> Result<
         devices: sections(store::devices(db, user).await?),
         invitations: sections(store::invitations(db, user).await?),
         links: sections(store::links(db, user).await?),
+        notifications: notifications::all_of(db, user).await?,
+        notification_preferences: notifications::preferences::of(db, user).await?,
     })
 }
 

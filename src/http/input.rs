@@ -3,6 +3,7 @@
 mod choice;
 mod list;
 mod name;
+mod nested;
 
 use std::{borrow::Cow, ops::Deref};
 
@@ -20,6 +21,7 @@ pub use choice::choice;
 pub use list::List;
 pub use name::Name;
 pub(crate) use name::shows_nothing;
+pub use nested::nested;
 
 /// What is wrong with one field.
 pub type Wrong = Vec<Sentence>;

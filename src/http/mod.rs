@@ -51,7 +51,7 @@ pub use field_errors::FieldErrors;
 pub use host::Host;
 pub use input::{Field, Input, Name, Text};
 pub use output::{Created, Json, NoContent};
-pub use page::{Listing, Page, PageQuery};
+pub use page::{Listing, Page, PageQuery, UnreadPage};
 pub use routes::{Access, Route, Routes};
 pub use upload::Upload;
 

@@ -95,6 +95,20 @@ crate::output! {
     }
 }
 
+crate::output! {
+    /// A user, as others see who did something.
+    pub struct PersonOut {
+        /// The user's id.
+        pub pk: Uuid,
+        /// The username.
+        pub username: String,
+        /// May be empty.
+        pub first_name: String,
+        /// May be empty.
+        pub last_name: String,
+    }
+}
+
 crate::input! {
     /// What to change of one's own profile. What is left out stays.
     pub struct CurrentUserPatch {
@@ -271,7 +285,9 @@ impl UsersApi {
         let tx = db.begin().await.map_err(ServiceError::from)?;
         let current = service::lock_for(&tx, &admin.0, pk.0, Change::Standing(standing)).await?;
         if_match.check(&UserOut::from(current.clone()))?;
+        let before = current.role;
         let account = service::set_standing(&tx, current, standing).await?;
+        service::tell_of_role(&self.0, &tx, &admin.0, &account, before).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(Json(account.into()))
     }

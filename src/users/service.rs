@@ -3,7 +3,7 @@
 //! An organization always has an owner who may sign in. Every way in which one can cease to be that, by his own hand too,
 //! takes a [`Roster`] first and asks [`Roster::guard_last_owner`] under its locks.
 
-use sea_orm::DbErr;
+use sea_orm::{ActiveEnum as _, DbErr};
 use tenants::{DataKey, TenantTx};
 use uuid::Uuid;
 
@@ -16,6 +16,8 @@ use crate::{
     auth::{self, Caller, links},
     entity::{tokens::Purpose, users::Role},
     error::ServiceError,
+    notifications::{Event, Kind, notify},
+    references::{self, Reference},
     state::App,
 };
 
@@ -135,6 +137,25 @@ pub(super) async fn set_standing(
         links::void(tx, account.pk, &purposes).await?;
     }
     Ok(account)
+}
+
+/// Tells a locked user of a role that he has not had before.
+pub(super) async fn tell_of_role(
+    app: &App,
+    tx: &TenantTx,
+    by: &Caller,
+    account: &Account,
+    before: Role,
+) -> Result<(), ServiceError> {
+    if account.role == before {
+        return Ok(());
+    }
+    let event = Event {
+        id: app.clock.uuid_v7(),
+        actor: Some(by.account.pk),
+        object: Reference::other(references::Kind::Role, None, account.role.to_value()),
+    };
+    notify(app, tx, &event, &[(account.pk, Kind::RoleChanged)]).await
 }
 
 /// Writes a user who joins the organization, and puts its address into the catalog's blind index.
