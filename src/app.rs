@@ -17,7 +17,9 @@ use crate::{
         swagger::{self, SwaggerError},
     },
     invitations::InvitationsApi,
-    mail, pages,
+    mail,
+    notifications::NotificationsApi,
+    pages,
     password::PasswordApi,
     registration::RegistrationApi,
     sign_up::SignUpApi,
@@ -43,6 +45,8 @@ pub enum Tag {
     Activity,
     /// What people write on each other's pages.
     Comments,
+    /// What people are told of, and how.
+    Notifications,
 }
 
 /// All slices. A new one is added here and below.
@@ -59,6 +63,7 @@ type Api = (
     TenantApi,
     ActivityApi,
     CommentsApi,
+    NotificationsApi,
 );
 
 fn api(app: &App) -> Api {
@@ -75,6 +80,7 @@ fn api(app: &App) -> Api {
         TenantApi(app.clone()),
         ActivityApi(app.clone()),
         CommentsApi(app.clone()),
+        NotificationsApi(app.clone()),
     )
 }
 

@@ -100,6 +100,15 @@ impl Site {
         format!("{}://{slug}.{host}{port}", self.public_url.scheme())
     }
 
+    /// Where a tenant's people work: at the tenant itself, or with a front end `<front end>/?tenant=<slug>`.
+    #[must_use]
+    pub fn home(&self, slug: &tenants::Slug) -> String {
+        match &self.frontend_url {
+            Some(frontend) => format!("{}/?tenant={slug}", frontend.as_str().trim_end_matches('/')),
+            None => self.tenant_url(slug),
+        }
+    }
+
     /// Where a link in a mail leads: `<tenant>/account/<page>?token=…`, or with a front end
     /// `<front end>/account/<page>?tenant=<slug>&token=…`.
     #[must_use]

@@ -134,7 +134,7 @@ async fn fill(superuser: &mut PgConnection, organization: &Organization, mark: &
              created_at)
          VALUES ('{id}', '{user}', 1000, '{id}', 'comment', '{user}', 'comment', '{id}', '{mark}', 'daily', {soon});
          INSERT INTO notification_preferences (user_pk, kind, in_app, email) VALUES ('{user}', 'comment', 'instant', 'daily');
-         INSERT INTO digests (user_pk, mail, due_at) VALUES ('{user}', 'daily', {soon});
+         INSERT INTO digests (user_pk, mail, id, due_at) VALUES ('{user}', 'daily', '{id}', {soon});
          INSERT INTO idempotency_keys (user_pk, request, body_hash, created, created_at)
          VALUES ('{user}', {hash}, {hash}, '{id}', {soon});
          RESET search_path"

@@ -12,6 +12,7 @@ use crate::{
     auth::{self, Caller, SessionOut},
     entity::{comments, devices, invitations, tokens, tokens::Purpose, users::Role},
     error::ServiceError,
+    notifications::{self, NotificationOut, PreferencesOut},
     state::App,
     tenant,
     users::CurrentUserOut,
@@ -36,6 +37,10 @@ crate::output! {
         pub links: Vec<LinkOut>,
         /// The comments the user has written.
         pub comments: Vec<WrittenCommentOut>,
+        /// What the user was told of and has not deleted.
+        pub notifications: Vec<NotificationOut>,
+        /// How the user wants to be told of things.
+        pub notification_preferences: PreferencesOut,
     }
 }
 
@@ -177,6 +182,8 @@ pub(super) async fn export(app: &App, db: &TenantDb, caller: &Caller) -> Result<
         invitations: sections(store::invitations(db, user).await?),
         links: sections(store::links(db, user).await?),
         comments: sections(store::comments(db, user).await?),
+        notifications: notifications::all_of(db, user).await?,
+        notification_preferences: notifications::preferences::of(db, user).await?,
     })
 }
 

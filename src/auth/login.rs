@@ -5,6 +5,7 @@
 
 use secrecy::SecretString;
 use tenants::{TenantDb, TenantTx};
+use uuid::Uuid;
 
 use super::{
     Device, LoginOut, TokensOut,
@@ -16,6 +17,8 @@ use crate::{
     error::ServiceError,
     http::Problem,
     mail::{self, Letter, Mail},
+    notifications::{Event, Kind, notify},
+    references::{self, Reference},
     state::App,
     tenant,
     throttle::{
@@ -164,9 +167,9 @@ async fn sign_in_again(
     }
     let now = app.clock.now();
     sessions::make_room(&tx, *pk, now).await?;
-    let tokens = open_session(app, &tx, tx.tenant().id, &account, device).await?;
+    let (session, tokens) = open_session(app, &tx, tx.tenant().id, &account, device).await?;
     if devices::note(&tx, *pk, device, now).await? == Seen::Others {
-        tell_of_new_device(app, &tx, &account, device).await?;
+        tell_of_new_device(app, &tx, &account, device, session).await?;
     }
     // Last: the row of an address is shared by all who come from there.
     attempt.withdraw(&tx).await?;
@@ -179,6 +182,7 @@ async fn tell_of_new_device(
     tx: &TenantTx,
     account: &Account,
     device: &Device,
+    session: Uuid,
 ) -> Result<(), ServiceError> {
     let mail = Mail::NewDevice {
         organization: tenant::name(tx).await?,
@@ -187,7 +191,10 @@ async fn tell_of_new_device(
         user_agent: device.user_agent().to_owned(),
         url: app.site.tenant_url(&tx.tenant().slug),
     };
-    mail::post(app, tx, Letter { to: account.into(), mail, expires_at: None }).await
+    mail::post(app, tx, Letter { to: account.into(), mail, expires_at: None }).await?;
+    let object = Reference::other(references::Kind::Session, Some(session), device.user_agent());
+    let event = Event { id: session, actor: None, object };
+    notify(app, tx, &event, &[(account.pk, Kind::NewDevice)]).await
 }
 
 fn wrong_credentials() -> Problem {

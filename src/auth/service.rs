@@ -75,19 +75,19 @@ pub async fn sign_in(
     account: &Account,
     device: &Device,
 ) -> Result<TokensOut, ServiceError> {
-    let tokens = open_session(app, db, tenant, account, device).await?;
+    let (_, tokens) = open_session(app, db, tenant, account, device).await?;
     devices::note(db, account.pk, device, app.clock.now()).await?;
     Ok(tokens)
 }
 
-/// The session and its tokens.
+/// The session's id and its tokens.
 pub(super) async fn open_session(
     app: &App,
     db: &impl ConnectionTrait,
     tenant: Uuid,
     account: &Account,
     device: &Device,
-) -> Result<TokensOut, ServiceError> {
+) -> Result<(Uuid, TokensOut), ServiceError> {
     let now = app.clock.now();
     let session = app.clock.uuid_v7();
     let refresh = RefreshToken::first(session);
@@ -96,7 +96,7 @@ pub(super) async fn open_session(
     let (token, token_expiration) = app.tokens.issue(&subject).await?;
     let new = NewSession { id: session, user: account.pk, refresh_hash, device, now };
     let refresh_expiration = sessions::create(db, new).await?;
-    Ok(TokensOut { token, token_expiration, refresh: refresh.encode(), refresh_expiration })
+    Ok((session, TokensOut { token, token_expiration, refresh: refresh.encode(), refresh_expiration }))
 }
 
 /// Draws new tokens for the session of a refresh token; `None` if that is not valid.

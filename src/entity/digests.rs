@@ -12,6 +12,8 @@ pub struct Model {
     /// Which one: `instant` or `daily`.
     #[sea_orm(primary_key, auto_increment = false)]
     pub mail: String,
+    /// Which job sends it: UUID v7. One that was left for an earlier mail does not send this one.
+    pub id: Uuid,
     /// When it is to go out.
     pub due_at: DateTimeUtc,
 }

@@ -3,6 +3,7 @@
 mod choice;
 mod list;
 mod name;
+mod nested;
 mod verbatim;
 
 use std::{borrow::Cow, ops::Deref};
@@ -21,6 +22,7 @@ pub use choice::choice;
 pub use list::List;
 pub use name::Name;
 pub(crate) use name::shows_nothing;
+pub use nested::nested;
 pub use verbatim::Verbatim;
 
 /// What is wrong with one field.

@@ -54,7 +54,7 @@ pub use host::Host;
 pub use idempotency::{IdempotencyKey, Keyed};
 pub use input::{Field, Input, Name, Text, Verbatim};
 pub use output::{Created, Json, NoContent};
-pub use page::{Listing, Page, PageQuery};
+pub use page::{Listing, Page, PageQuery, UnreadPage};
 pub use routes::{Access, Route, Routes};
 pub use upload::Upload;
 

@@ -1,5 +1,7 @@
 //! Lists, page by page.
 
+mod unread;
+
 use std::{borrow::Cow, marker::PhantomData};
 
 use poem::{Request, RequestBody};
@@ -11,6 +13,7 @@ use poem_openapi::{
 use serde::Serialize;
 use url::form_urlencoded;
 
+pub use self::unread::UnreadPage;
 use super::{
     edge::Origin, error::Problem, field_errors::FieldErrors, input::too_long, query, routes::canonical,
 };
@@ -147,7 +150,7 @@ impl<L: Listing> PageQuery<L> {
         let origin = request.data::<Origin>().map(|origin| origin.0.to_string()).unwrap_or_default();
         let path = canonical(request.original_uri().path());
         Ok(Self {
-            number: number(page.trim()),
+            number: page_number(page.trim()),
             size: size(page_size.trim()),
             words: words(&search)?,
             order: order::<L>(&ordering),
@@ -157,7 +160,7 @@ impl<L: Listing> PageQuery<L> {
     }
 }
 
-fn number(text: &str) -> Number {
+fn page_number(text: &str) -> Number {
     match text {
         "" => Number::At(1),
         "last" => Number::Last,
@@ -302,25 +305,7 @@ impl<T: Type> Type for Page<T> {
     }
 
     fn register(registry: &mut Registry) {
-        registry.create_schema::<Self, _>(Self::name().into_owned(), |registry| {
-            T::register(registry);
-            let member = |ty, format, description, nullable| {
-                let schema =
-                    MetaSchema { format, description: Some(description), nullable, ..MetaSchema::new(ty) };
-                MetaSchemaRef::Inline(Box::new(schema))
-            };
-            MetaSchema {
-                description: Some("One page of a list."),
-                required: vec!["count", "next", "previous", "results"],
-                properties: vec![
-                    ("count", member("integer", Some("int64"), "How many there are on all pages.", false)),
-                    ("next", member("string", Some("uri"), "The page after this one.", true)),
-                    ("previous", member("string", Some("uri"), "The page before this one.", true)),
-                    ("results", Vec::<T>::schema_ref()),
-                ],
-                ..MetaSchema::new("object")
-            }
-        });
+        registry.create_schema::<Self, _>(Self::name().into_owned(), describe::<T>);
     }
 
     fn as_raw_value(&self) -> Option<&Self> {
@@ -330,6 +315,38 @@ impl<T: Type> Type for Page<T> {
     fn raw_element_iter<'a>(&'a self) -> Box<dyn Iterator<Item = &'a Self> + 'a> {
         Box::new(std::iter::once(self))
     }
+}
+
+/// The schema of a page of these.
+fn describe<T: Type>(registry: &mut Registry) -> MetaSchema {
+    T::register(registry);
+    let link = |description| {
+        let format = Some("uri");
+        let schema = MetaSchema {
+            format,
+            description: Some(description),
+            nullable: true,
+            ..MetaSchema::new("string")
+        };
+        MetaSchemaRef::Inline(Box::new(schema))
+    };
+    MetaSchema {
+        description: Some("One page of a list."),
+        required: vec!["count", "next", "previous", "results"],
+        properties: vec![
+            ("count", number("How many there are on all pages.")),
+            ("next", link("The page after this one.")),
+            ("previous", link("The page before this one.")),
+            ("results", Vec::<T>::schema_ref()),
+        ],
+        ..MetaSchema::new("object")
+    }
+}
+
+fn number(description: &'static str) -> MetaSchemaRef {
+    let schema =
+        MetaSchema { description: Some(description), ..MetaSchema::new_with_format("integer", "int64") };
+    MetaSchemaRef::Inline(Box::new(schema))
 }
 
 #[cfg(test)]

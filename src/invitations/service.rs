@@ -1,7 +1,7 @@
 //! The rules of inviting and joining.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::DbErr;
+use sea_orm::{ActiveEnum as _, DbErr};
 use tenants::{TenantDb, TenantTx, lists};
 use uuid::Uuid;
 
@@ -14,6 +14,7 @@ use crate::{
     http::IdempotencyKey,
     idempotency,
     mail::{self, Letter, Mail, Recipient},
+    notifications::{Event, Kind, notify},
     password,
     references::{self, Reference},
     registration,
@@ -155,6 +156,8 @@ pub(super) async fn accept(
     let found = store::find(db, &token, app.clock.now()).await?.ok_or(InvitationError::BadToken)?;
     let password_hash = hash(app, db, &accepted, &found.email).await?;
     let tx = db.begin().await?;
+    // Who deletes him takes the invitation from him, and must not wait for who waits for him.
+    users::hold(&tx, found.invited_by.as_slice(), []).await?;
     let now = app.clock.now();
     let invitation = store::take(&tx, &token, now).await?.ok_or(InvitationError::BadToken)?;
     if !is_backed(&tx, &invitation).await? {
@@ -184,9 +187,29 @@ pub(super) async fn accept(
     let tokens = auth::sign_in(app, &tx, db.tenant().id, &account, device).await?;
     lists::adjust(&tx, &[(store::all(), -1)], now).await?;
     users::record_joined(app, &tx, account.pk).await?;
+    tell_inviter(app, &tx, &invitation, &account).await?;
     tx.commit().await?;
     tracing::info!(tenant = %db.tenant().id, user = %account.pk, "an invitation was accepted");
     Ok(tokens.answer(&account))
+}
+
+async fn tell_inviter(
+    app: &App,
+    tx: &TenantTx,
+    invitation: &Model,
+    joined: &Account,
+) -> Result<(), ServiceError> {
+    let Some(inviter) = invitation.invited_by else { return Ok(()) };
+    let event = Event {
+        id: invitation.id,
+        actor: Some(joined.pk),
+        object: Reference::other(
+            references::Kind::Invitation,
+            Some(invitation.id),
+            invitation.role.to_value(),
+        ),
+    };
+    notify(app, tx, &event, &[(inviter, Kind::InvitationAccepted)]).await
 }
 
 async fn hash(

@@ -22,7 +22,7 @@ use crate::{
     error::ServiceError,
     find,
     mail::{Failure, Letter, Stamp},
-    password,
+    notifications, password,
     registration::tasks::{self, AddressTask},
     state::App,
 };
@@ -45,6 +45,13 @@ pub enum Task {
         /// The address, as it was typed.
         email: String,
     },
+    /// Somebody is to be mailed what he is told of.
+    Digest {
+        /// Who.
+        user: Uuid,
+        /// Which mail.
+        digest: Uuid,
+    },
 }
 
 impl Task {
@@ -55,6 +62,7 @@ impl Task {
             Self::Address(_) => "address",
             Self::ForgottenPassword { .. } => "forgotten_password",
             Self::FindOrganizations { .. } => "find_organizations",
+            Self::Digest { .. } => "digest",
         }
     }
 }
@@ -191,6 +199,7 @@ async fn run(app: &App, job: &LeasedJob, task: Task) -> Outcome {
         Task::Address(task) => find_out(app, job, &task).await,
         Task::ForgottenPassword { email } => password::send_link(app, job, &email).await,
         Task::FindOrganizations { email } => find::tell(app, &email).await,
+        Task::Digest { user, digest } => send_digest(app, job, user, digest).await,
     };
     match result {
         Ok(()) => Outcome::Done,
@@ -201,6 +210,10 @@ async fn run(app: &App, job: &LeasedJob, task: Task) -> Outcome {
 
 async fn find_out(app: &App, job: &LeasedJob, task: &AddressTask) -> Result<(), ServiceError> {
     tasks::run(app, &database_of(app, job).await?, job, task).await
+}
+
+async fn send_digest(app: &App, job: &LeasedJob, user: Uuid, digest: Uuid) -> Result<(), ServiceError> {
+    notifications::send(app, &database_of(app, job).await?, user, digest).await
 }
 
 /// The database of the tenant that left the job.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::{entity::users::Role, users::Account};
+use crate::{entity::users::Role, notifications::Kind, users::Account};
 
 /// A mail to one person. It is kept encrypted in the outbox until it is sent, and not after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,6 +135,39 @@ pub enum Mail {
         /// Where its people work.
         url: String,
     },
+    /// What somebody is told of at once.
+    Notifications {
+        /// The organization's name.
+        organization: String,
+        /// What happened, the oldest first; at least one thing.
+        happenings: Vec<Happening>,
+        /// How much more happened.
+        more: u64,
+        /// Where its people work.
+        url: String,
+    },
+    /// What somebody is told of once a day.
+    DailyDigest {
+        /// The organization's name.
+        organization: String,
+        /// What happened, the oldest first; at least one thing.
+        happenings: Vec<Happening>,
+        /// How much more happened.
+        more: u64,
+        /// Where its people work.
+        url: String,
+    },
+}
+
+/// Something that happened, in a mail.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Happening {
+    /// What it is to the recipient.
+    pub kind: Kind,
+    /// Who did it: the person's name.
+    pub actor: Option<String>,
+    /// What it is about: how a comment begins, for example. May be empty.
+    pub about: String,
 }
 
 /// An organization in a mail.

@@ -19,7 +19,7 @@ use tenants::Outbox;
 
 pub use self::{
     development::{PATH as DEVELOPMENT_PATH, mount},
-    letter::{Letter, Mail, OrganizationLink, Recipient},
+    letter::{Happening, Letter, Mail, OrganizationLink, Recipient},
     mailer::{Failure, Mailer, MailerError},
     message::Stamp,
     smtp::{Deadlines, SmtpOptions},

@@ -9,10 +9,13 @@ use minijinja::{
 };
 
 use super::{
-    letter::{Letter, Mail},
+    letter::{Happening, Letter, Mail},
     plain::{self, name},
 };
-use crate::entity::users::Role;
+use crate::{
+    entity::users::Role,
+    notifications::{Kind, sentence},
+};
 
 /// A mail as people read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ const FOLDERS: &[(&str, &str)] = folders![
     "email_changed",
     "organizations",
     "new_device",
+    "notifications",
+    "daily_digest",
 ];
 
 static TEMPLATES: LazyLock<Result<Environment<'static>, Error>> = LazyLock::new(|| {
@@ -161,7 +166,26 @@ fn values(letter: &Letter) -> (&'static str, Value) {
             let (at, ip) = (time(*at), address(ip));
             ("new_device", context! { organization => name(organization), at, ip, user_agent, url })
         }
+        Mail::Notifications { organization, happenings, more, url } => {
+            ("notifications", context! { organization => name(organization), url, ..told(happenings, *more) })
+        }
+        Mail::DailyDigest { organization, happenings, more, url } => {
+            ("daily_digest", context! { organization => name(organization), url, ..told(happenings, *more) })
+        }
     }
+}
+
+/// What happened, a sentence each, and where it is a comment, how that begins.
+fn told(happenings: &[Happening], more: u64) -> Value {
+    let list = happenings.iter().map(|it| {
+        let actor = it.actor.as_deref().map(name);
+        let quote = match it.kind {
+            Kind::Mention | Kind::Reply | Kind::Comment => name(&it.about),
+            Kind::InvitationAccepted | Kind::RoleChanged | Kind::NewDevice => String::new(),
+        };
+        context! { text => sentence(it.kind, actor.as_deref(), &it.about), quote }
+    });
+    context! { happenings => list.collect::<Vec<_>>(), more, count => happenings.len() as u64 + more }
 }
 
 /// An address of the network; nothing else is told as one.

@@ -5,11 +5,11 @@ use mail_parser::MessageParser;
 use proptest::prelude::*;
 
 use super::{
-    Letter, Mail, OrganizationLink, Recipient, Stamp,
+    Happening, Letter, Mail, OrganizationLink, Recipient, Stamp,
     message::{Rendered, Sender},
     templates::{self, Written},
 };
-use crate::entity::users::Role;
+use crate::{entity::users::Role, notifications::Kind};
 
 const LINK: &str = "https://acme.example.com/account/verify?token=vDqQn0yfHnSg";
 const URL: &str = "https://acme.example.com";
@@ -31,6 +31,19 @@ fn expiring(mail: Mail) -> Letter {
 
 fn acme() -> String {
     "Acme & Söhne".to_owned()
+}
+
+fn happenings() -> Vec<Happening> {
+    let it = |kind, actor: Option<&str>, about: &str| Happening {
+        kind,
+        actor: actor.map(str::to_owned),
+        about: about.to_owned(),
+    };
+    vec![
+        it(Kind::Mention, Some("Bob Lee"), "@ada: what about\n<b>lunch</b>? https://evil.example"),
+        it(Kind::Reply, None, ""),
+        it(Kind::RoleChanged, Some("evil.example"), "admin"),
+    ]
 }
 
 /// Every mail there is.
@@ -66,6 +79,14 @@ fn letters() -> Vec<(&'static str, Letter)> {
             letter(Mail::EmailChanged { organization: o(), email: "ada@new.example".to_owned(), at }),
         ),
         ("organizations", letter(Mail::Organizations { organizations })),
+        (
+            "notifications",
+            letter(Mail::Notifications { organization: o(), happenings: happenings(), more: 0, url: u() }),
+        ),
+        (
+            "daily_digest",
+            letter(Mail::DailyDigest { organization: o(), happenings: happenings(), more: 3, url: u() }),
+        ),
         ("new_device", letter(Mail::NewDevice { organization: o(), at, ip, user_agent: browser, url: u() })),
     ]
 }

@@ -299,7 +299,9 @@ impl UsersApi {
         let tx = db.begin().await.map_err(ServiceError::from)?;
         let current = service::lock_for(&tx, &admin.0, pk.0, Change::Standing(standing)).await?;
         if_match.check(&UserOut::from(current.clone()))?;
+        let before = current.role;
         let account = service::set_standing(&self.0, &tx, &admin.0, current, standing).await?;
+        service::tell_of_role(&self.0, &tx, &admin.0, &account, before).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(Json(account.into()))
     }

@@ -3,7 +3,7 @@
 //! An organization always has an owner who may sign in. Every way in which one can cease to be that, by his own hand too,
 //! takes a [`Roster`] first and asks [`Roster::guard_last_owner`] under its locks.
 
-use sea_orm::DbErr;
+use sea_orm::{ActiveEnum as _, DbErr};
 use tenants::{DataKey, TenantTx, lists};
 use uuid::Uuid;
 
@@ -18,6 +18,7 @@ use crate::{
     comments,
     entity::{tokens::Purpose, users::Role},
     error::ServiceError,
+    notifications::{Event, Kind, notify},
     references::{self, Reference},
     state::App,
 };
@@ -196,6 +197,25 @@ pub async fn record_joined(app: &App, tx: &TenantTx, pk: Uuid) -> Result<(), DbE
     let organization = Reference::organization(tx.tenant().id);
     let entry = Entry::new(app.clock.uuid_v7(), pk, Verb::Joined, organization);
     activity::record(tx, &[entry], app.clock.now()).await
+}
+
+/// Tells a locked user of a role that he has not had before.
+pub(super) async fn tell_of_role(
+    app: &App,
+    tx: &TenantTx,
+    by: &Caller,
+    account: &Account,
+    before: Role,
+) -> Result<(), ServiceError> {
+    if account.role == before {
+        return Ok(());
+    }
+    let event = Event {
+        id: app.clock.uuid_v7(),
+        actor: Some(by.account.pk),
+        object: Reference::other(references::Kind::Role, None, account.role.to_value()),
+    };
+    notify(app, tx, &event, &[(account.pk, Kind::RoleChanged)]).await
 }
 
 /// Removes a user who is locked and not the last owner, by the hand of an admin. Who removes himself leaves no trace.

@@ -80,6 +80,8 @@ pub enum Rows {
     All,
     /// Those that are unread.
     Unread,
+    /// Those that are read.
+    Read,
 }
 
 impl Rows {
@@ -87,6 +89,7 @@ impl Rows {
         match self {
             Self::All => "total",
             Self::Unread => "unread",
+            Self::Read => "(total - unread)",
         }
     }
 }
@@ -242,13 +245,25 @@ pub async fn adjust_unread(
     execute(tx, sql, values).await
 }
 
-/// Makes this the only transaction that changes the list.
+/// Counts all rows up to this number as read. Of the block that has it, `left` rows are still unread: those after it. Under
+/// the list's [`lock`], so that nobody counts meanwhile.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn lock(tx: &impl ConnectionTrait, list: &List) -> Result<(), DbErr> {
-    let sql = "SELECT FROM lists WHERE kind = $1 AND owner = $2 FOR UPDATE";
-    execute(tx, sql, [list.kind.as_ref().into(), list.owner.into()]).await
+pub async fn read_up_to(tx: &impl ConnectionTrait, list: &List, number: i64, left: i32) -> Result<(), DbErr> {
+    let sql = "UPDATE list_blocks SET unread = CASE WHEN block = $3 THEN $4 ELSE 0 END \
+               WHERE kind = $1 AND owner = $2 AND block <= $3 AND unread > 0";
+    let values = [list.kind.as_ref().into(), list.owner.into(), (number / BLOCK).into(), left.into()];
+    execute(tx, sql, values).await
+}
+
+/// Makes this the only transaction that changes the list, and returns its extent. A list that has never had a row is not
+/// locked, and there is nothing in it to change.
+///
+/// # Errors
+/// Those of the database.
+pub async fn lock(tx: &impl ConnectionTrait, list: &List) -> Result<Extent, DbErr> {
+    extent_of(tx, "SELECT numbered, removed FROM lists WHERE kind = $1 AND owner = $2 FOR UPDATE", list).await
 }
 
 /// Counts rows that come to lists without numbers, and such as go: by how many each list has more than before. For a list
@@ -315,11 +330,12 @@ pub async fn forget_of(tx: &impl ConnectionTrait, owners: SelectStatement) -> Re
 /// # Errors
 /// Those of the database.
 pub async fn extent(db: &impl ConnectionTrait, list: &List) -> Result<Extent, DbErr> {
-    let statement = Statement::from_sql_and_values(
-        DbBackend::Postgres,
-        "SELECT numbered, removed FROM lists WHERE kind = $1 AND owner = $2",
-        [list.kind.as_ref().into(), list.owner.into()],
-    );
+    extent_of(db, "SELECT numbered, removed FROM lists WHERE kind = $1 AND owner = $2", list).await
+}
+
+async fn extent_of(db: &impl ConnectionTrait, sql: &str, list: &List) -> Result<Extent, DbErr> {
+    let values = [list.kind.as_ref().into(), list.owner.into()];
+    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
     match db.query_one_raw(statement).await? {
         Some(row) => {
             Ok(Extent { numbered: row.try_get("", "numbered")?, removed: row.try_get("", "removed")? })
@@ -344,14 +360,21 @@ pub async fn count(db: &impl ConnectionTrait, lists: &[List]) -> Result<u64, DbE
     count_of(db, sql, values).await
 }
 
-/// How many rows of a list are unread.
+/// How many rows a list has, and how many of them are unread, both at one moment.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn unread(db: &impl ConnectionTrait, list: &List) -> Result<u64, DbErr> {
-    let sql =
-        "SELECT coalesce(sum(unread), 0)::bigint AS count FROM list_blocks WHERE kind = $1 AND owner = $2";
-    count_of(db, sql.to_owned(), vec![list.kind.as_ref().into(), list.owner.into()]).await
+pub async fn unread(db: &impl ConnectionTrait, list: &List) -> Result<(u64, u64), DbErr> {
+    let statement = Statement::from_sql_and_values(
+        DbBackend::Postgres,
+        "SELECT numbered - removed AS count, (\
+             SELECT coalesce(sum(b.unread), 0)::bigint FROM list_blocks b WHERE b.kind = $1 AND b.owner = $2) AS unread \
+         FROM lists WHERE kind = $1 AND owner = $2",
+        [list.kind.as_ref().into(), list.owner.into()],
+    );
+    let Some(row) = db.query_one_raw(statement).await? else { return Ok((0, 0)) };
+    let (count, unread): (i64, i64) = (row.try_get("", "count")?, row.try_get("", "unread")?);
+    Ok((u64::try_from(count).unwrap_or(0), u64::try_from(unread).unwrap_or(0)))
 }
 
 /// Where to begin, to read the rows from this offset on in the order of their numbers; `descending` if the highest number

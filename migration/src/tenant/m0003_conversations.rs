@@ -250,6 +250,7 @@ fn digests() -> TableCreateStatement {
         .table(Digests::Table)
         .col(uuid(Digests::UserPk))
         .col(text(Digests::Mail))
+        .col(uuid(Digests::Id))
         .col(timestamp_with_time_zone(Digests::DueAt))
         .primary_key(&mut primary_key("digests_pkey", [Digests::UserPk, Digests::Mail]))
         .check(one_of("digests_mail_check", Digests::Mail, &["instant", "daily"]))
@@ -340,6 +341,13 @@ fn indexes() -> Vec<IndexCreateStatement> {
         index("notifications_unread", Notifications::Table, [Notifications::UserPk, Notifications::Number])
             .and_where(
                 Expr::col(Notifications::ReadAt).is_null().and(is_some(Notifications::Number.into_iden())),
+            )
+            .to_owned(),
+        index("notifications_read", Notifications::Table, [Notifications::UserPk, Notifications::Number])
+            .and_where(
+                Expr::col(Notifications::ReadAt)
+                    .is_not_null()
+                    .and(is_some(Notifications::Number.into_iden())),
             )
             .to_owned(),
         index("notifications_mail", Notifications::Table, [Notifications::UserPk, Notifications::Mail])
@@ -456,6 +464,7 @@ enum Digests {
     Table,
     UserPk,
     Mail,
+    Id,
     DueAt,
 }
 
