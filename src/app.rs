@@ -15,7 +15,9 @@ use crate::{
         swagger::{self, SwaggerError},
     },
     invitations::InvitationsApi,
-    mail, pages,
+    mail,
+    notifications::NotificationStreamApi,
+    pages,
     password::PasswordApi,
     registration::RegistrationApi,
     sign_up::SignUpApi,
@@ -37,6 +39,8 @@ pub enum Tag {
     Users,
     /// The organization itself.
     Tenant,
+    /// What people are told of.
+    Notifications,
 }
 
 /// All slices. A new one is added here and below.
@@ -51,6 +55,7 @@ type Api = (
     AccountApi,
     InvitationsApi,
     TenantApi,
+    NotificationStreamApi,
 );
 
 fn api(app: &App) -> Api {
@@ -65,6 +70,7 @@ fn api(app: &App) -> Api {
         AccountApi(app.clone()),
         InvitationsApi(app.clone()),
         TenantApi(app.clone()),
+        NotificationStreamApi(app.clone()),
     )
 }
 

@@ -54,6 +54,20 @@ crate::output! {
 }
 
 crate::output! {
+    /// A user, as others see who did something.
+    pub struct PersonOut {
+        /// The user's id.
+        pub pk: Uuid,
+        /// The username.
+        pub username: String,
+        /// May be empty.
+        pub first_name: String,
+        /// May be empty.
+        pub last_name: String,
+    }
+}
+
+crate::output! {
     /// The signed-in user.
     pub struct CurrentUserOut {
         /// The user's id.

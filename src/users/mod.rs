@@ -7,7 +7,7 @@ mod profile;
 mod service;
 mod store;
 
-pub use api::{CurrentUserOut, UserBrief, UserOut, UsersApi};
+pub use api::{CurrentUserOut, PersonOut, UserBrief, UserOut, UsersApi};
 pub use error::UserError;
 pub use service::{Roster, blind, join, remove};
 pub use store::{

@@ -154,6 +154,7 @@ pub async fn join(app: &App, tx: &TenantTx, user: NewUser) -> Result<Account, Us
 /// Those of the database.
 pub async fn remove(app: &App, tx: &TenantTx, account: &Account) -> Result<(), ServiceError> {
     store::delete(tx, account.pk).await?;
+    tx.wake(account.pk);
     tx.index_email(Some(&blind(app, &account.email)), None).await?;
     tracing::info!(tenant = %tx.tenant().id, user = %account.pk, "a user was removed");
     Ok(())

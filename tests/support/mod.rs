@@ -6,6 +6,7 @@ mod app;
 mod client;
 mod database;
 mod document;
+mod events;
 mod mails;
 mod smtp;
 
@@ -13,6 +14,7 @@ pub(crate) use app::{Options, TestApp};
 pub(crate) use client::{Answer, Organization, Person, Request, User, assert_not_valid};
 pub(crate) use database::{Database, superuser_of};
 pub(crate) use document::{Operation, operations};
+pub(crate) use events::{EventStream, Frame};
 pub(crate) use mails::{link, mail_to, token_to};
 pub(crate) use smtp::{Act, Encryption, Received, SmtpServer, SmtpSetup, Step};
 
