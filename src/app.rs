@@ -18,7 +18,7 @@ use crate::{
     },
     invitations::InvitationsApi,
     mail,
-    notifications::NotificationsApi,
+    notifications::{NotificationStreamApi, NotificationsApi},
     pages,
     password::PasswordApi,
     registration::RegistrationApi,
@@ -64,6 +64,7 @@ type Api = (
     ActivityApi,
     CommentsApi,
     NotificationsApi,
+    NotificationStreamApi,
 );
 
 fn api(app: &App) -> Api {
@@ -81,6 +82,7 @@ fn api(app: &App) -> Api {
         ActivityApi(app.clone()),
         CommentsApi(app.clone()),
         NotificationsApi(app.clone()),
+        NotificationStreamApi(app.clone()),
     )
 }
 

@@ -13,6 +13,7 @@ use crate::{
     mail::{Mailer, MailerError},
     password::{Hasher, HasherError},
     state::{App, Parts, Site},
+    streams::{StreamOptions, Streams},
     throttle::Throttles,
 };
 
@@ -184,6 +185,7 @@ impl Backend {
             hasher: Hasher::new()?,
             mailer: Mailer::of(config)?,
             throttles: Throttles::new(config.rate_limits),
+            streams: Streams::new(StreamOptions::default().within_file_limit()),
             tenant_sign_up: config.tenant_sign_up == TenantSignUp::Open,
             tenancy,
             clock,

@@ -6,8 +6,9 @@
 //! 2. [`auth`] is the gate: it finds the tenant and the user, and hands the endpoint a [`tenants::TenantDb`] and an
 //!    [`auth::Caller`]. There is no other way to a tenant's rows.
 //! 3. A slice answers: [`sign_up`], [`registration`], [`auth`], [`password`], [`users`], [`account`], [`invitations`],
-//!    [`tenant`], [`find`], [`comments`]. In each, `api` knows HTTP, `service` the rules, `store` the queries; one that needs less has less.
-//!    What happens too often, [`throttle`] refuses.
+//!    [`tenant`], [`find`], [`activity`], [`comments`], [`notifications`]. In each, `api` knows HTTP, `service` the rules,
+//!    `store` the queries; one that needs less has less. What happens too often, [`throttle`] refuses; answers that go on
+//!    are counted by [`streams`].
 //! 4. [`error`] turns what went wrong below into an answer.
 //!
 //! What can wait is left in the outbox, in the transaction of its cause: [`jobs`] does it after the answer, and [`mail`] is
@@ -48,6 +49,7 @@ mod search;
 pub mod server;
 pub mod sign_up;
 pub mod state;
+pub mod streams;
 pub mod telemetry;
 pub mod tenant;
 pub mod throttle;

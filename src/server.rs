@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     app::{self, ApiError},
-    http::{Policy, Upload},
+    http::{Impatient, Policy, Upload},
     state::App,
 };
 
@@ -80,7 +80,7 @@ impl Server {
         // without a deadline for a client that sends nothing.
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE);
-        let address = self.address;
+        let (address, patience) = (self.address, app.streams.options().patience);
         let open = GracefulShutdown::new();
         let mut stop = pin!(stop);
         loop {
@@ -112,7 +112,7 @@ impl Server {
                     Ok::<hyper::Response<_>, Infallible>(response.into())
                 }
             });
-            let connection = http.serve_connection(TokioIo::new(stream), service);
+            let connection = http.serve_connection(TokioIo::new(Impatient::new(stream, patience)), service);
             let connection = open.watch(connection);
             tokio::spawn(async move {
                 // Its end ends what it was at: a client that hangs up is not served any further.
@@ -122,6 +122,8 @@ impl Server {
             });
         }
         drop(self.listener);
+        // They would not end by themselves.
+        app.streams.end();
         if tokio::time::timeout(drain, open.shutdown()).await.is_err() {
             tracing::warn!("some requests did not end in time");
         }

@@ -9,7 +9,9 @@ use tenants::Tenancy;
 use tokio::sync::watch;
 use url::Url;
 
-use crate::{auth::Tokens, clock::Clock, mail::Mailer, password::Hasher, throttle::Throttles};
+use crate::{
+    auth::Tokens, clock::Clock, mail::Mailer, password::Hasher, streams::Streams, throttle::Throttles,
+};
 
 /// The parts of the running service. Cloning it costs a reference count.
 #[derive(Clone, Debug)]
@@ -40,6 +42,8 @@ pub struct Parts {
     pub site: Site,
     /// What is refused when it happens too often.
     pub throttles: Throttles,
+    /// The answers that go on.
+    pub streams: Streams,
     /// Whether strangers may sign organizations up.
     pub tenant_sign_up: bool,
 }

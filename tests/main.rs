@@ -60,6 +60,8 @@ mod sessions;
 #[cfg(test)]
 mod sign_up;
 #[cfg(test)]
+mod stream;
+#[cfg(test)]
 mod tenant;
 #[cfg(test)]
 mod throttle;

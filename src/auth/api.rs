@@ -190,7 +190,7 @@ impl AuthApi {
         let ended = if everywhere {
             sessions::end_sessions(db, caller.account.pk, None).await
         } else {
-            sessions::end(db, caller.session).await
+            sessions::end(db, caller.session, caller.account.pk).await
         };
         ended.map_err(ServiceError::from)?;
         Ok(Json(DetailOut { detail: "Successfully logged out.".into() }))

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use poem::Request;
 use tenants::{Slug, Status, Tenant, TenantDb, TenantName};
+use uuid::Uuid;
 
 use super::{Caller, Claims, sessions};
 use crate::{
@@ -156,6 +157,23 @@ impl TenantGate {
         let port = admission.port.map(|port| format!(":{port}")).unwrap_or_default();
         Origin(format!("{}://{}{port}", site.public_url.scheme(), admission.host).into())
     }
+}
+
+/// The tenant's database, if whoever was let in by this session would be let in by it again now, with a token that is still
+/// valid; `None` if not.
+///
+/// # Errors
+/// The catalog or the tenant could not be asked.
+pub(crate) async fn admit_again(
+    app: &App,
+    tenant: Uuid,
+    user: Uuid,
+    session: Uuid,
+) -> Result<Option<TenantDb>, ServiceError> {
+    let found = app.tenancy.resolver().resolve(TenantName::Id(tenant)).await?;
+    let Some(tenant) = found.filter(|tenant| check_status(tenant).is_ok()) else { return Ok(None) };
+    let db = app.tenancy.database_of(tenant);
+    Ok(sessions::goes_on(&db, session, user, app.clock.now()).await?.then_some(db))
 }
 
 fn check_status(tenant: &Tenant) -> Result<(), Problem> {

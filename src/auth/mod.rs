@@ -17,6 +17,7 @@ pub(crate) use api::no_store;
 pub use api::{AuthApi, DetailOut, SessionOut, sessions_of};
 pub use caller::{AdminCaller, Caller, OwnerCaller};
 pub use gate::TenantGate;
+pub(crate) use gate::admit_again;
 pub use keyring::{KeyError, PublicKey};
 pub use rotation::{KeyState, KeySummary, Rotation, Start};
 pub use service::{LoginOut, TokensOut, sign_in};

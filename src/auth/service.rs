@@ -123,7 +123,7 @@ pub(super) async fn refresh(
         }
         Standing::Previous if now - session.rotated_at <= GRACE => session.expires_at,
         Standing::Previous | Standing::Spent => {
-            sessions::end(&tx, session.id).await?;
+            sessions::end(&tx, session.id, session.user_pk).await?;
             tx.commit().await?;
             let (generation, current) = (presented.generation, session.generation);
             tracing::warn!(

@@ -8,7 +8,7 @@ use sea_orm::{
     JoinType, Order as Direction, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
     RelationTrait, Select, sea_query::LockType,
 };
-use tenants::TenantTx;
+use tenants::{TenantTx, Wake};
 use uuid::Uuid;
 
 use crate::{
@@ -105,7 +105,7 @@ pub(super) async fn create(db: &impl ConnectionTrait, new: NewSession<'_>) -> Re
 /// Deletes the user's sessions that have ended by themselves and, so that one more is not too many, those that were not
 /// used for the longest time.
 pub(crate) async fn make_room(
-    db: &impl ConnectionTrait,
+    db: &(impl ConnectionTrait + Wake),
     user: Uuid,
     now: DateTime<Utc>,
 ) -> Result<(), DbErr> {
@@ -115,12 +115,16 @@ pub(crate) async fn make_room(
         .order_by_desc(sessions::Column::LastUsedAt)
         .order_by_desc(sessions::Column::Id)
         .limit(MAX_SESSIONS - 1);
-    sessions::Entity::delete_many()
+    let deleted = sessions::Entity::delete_many()
         .filter(sessions::Column::UserPk.eq(user))
         .filter(sessions::Column::Id.not_in_subquery(stay.into_query()))
         .exec(db)
-        .await
-        .map(|_| ())
+        .await?;
+    // Most logins end nothing.
+    if deleted.rows_affected > 0 {
+        db.wake(user);
+    }
+    Ok(())
 }
 
 /// A session as a refresh has to know it.
@@ -230,6 +234,17 @@ pub(super) async fn all(
         .await
 }
 
+/// Whether a session has not ended and its user may sign in.
+pub(super) async fn goes_on(
+    db: &impl ConnectionTrait,
+    session: Uuid,
+    user: Uuid,
+    now: DateTime<Utc>,
+) -> Result<bool, DbErr> {
+    let found = of_session(session, user, now).select_only().column(users::Column::Pk);
+    Ok(found.into_tuple::<Uuid>().one(db).await?.is_some())
+}
+
 /// The user of a session that has not ended: one indexed query.
 pub(super) async fn account_of(
     db: &impl ConnectionTrait,
@@ -237,45 +252,56 @@ pub(super) async fn account_of(
     user: Uuid,
     now: DateTime<Utc>,
 ) -> Result<Option<Account>, DbErr> {
+    of_session(session, user, now).into_partial_model::<Account>().one(db).await
+}
+
+/// The user of a session that has not ended, if he may sign in.
+fn of_session(session: Uuid, user: Uuid, now: DateTime<Utc>) -> Select<users::Entity> {
     users::Entity::find()
         .join(JoinType::InnerJoin, users::Relation::Sessions.def())
         .filter(sessions::Column::Id.eq(session))
         .filter(sessions::Column::ExpiresAt.gt(now))
         .filter(users::Column::Pk.eq(user))
         .filter(users::Column::IsActive.eq(true))
-        .into_partial_model::<Account>()
-        .one(db)
-        .await
 }
 
 /// Ends a session of this user. Whether there was one.
 pub(super) async fn end_own(
-    db: &impl ConnectionTrait,
+    db: &(impl ConnectionTrait + Wake),
     session: Uuid,
     user: Uuid,
     now: DateTime<Utc>,
 ) -> Result<bool, DbErr> {
-    sessions::Entity::delete_by_id(session)
+    let deleted = sessions::Entity::delete_by_id(session)
         .filter(sessions::Column::UserPk.eq(user))
         .filter(sessions::Column::ExpiresAt.gt(now))
         .exec(db)
-        .await
-        .map(|deleted| deleted.rows_affected > 0)
+        .await?;
+    db.wake(user);
+    Ok(deleted.rows_affected > 0)
 }
 
-pub(super) async fn end(db: &impl ConnectionTrait, session: Uuid) -> Result<(), DbErr> {
-    sessions::Entity::delete_by_id(session).exec(db).await.map(|_| ())
+/// Ends a session of this user.
+pub(super) async fn end(db: &(impl ConnectionTrait + Wake), session: Uuid, user: Uuid) -> Result<(), DbErr> {
+    sessions::Entity::delete_by_id(session).exec(db).await?;
+    db.wake(user);
+    Ok(())
 }
 
 /// Ends the sessions of a user, but for one he goes on with.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn end_sessions(db: &impl ConnectionTrait, user: Uuid, except: Option<Uuid>) -> Result<(), DbErr> {
+pub async fn end_sessions(
+    db: &(impl ConnectionTrait + Wake),
+    user: Uuid,
+    except: Option<Uuid>,
+) -> Result<(), DbErr> {
     sessions::Entity::delete_many()
         .filter(sessions::Column::UserPk.eq(user))
         .filter(Condition::all().add_option(except.map(|session| sessions::Column::Id.ne(session))))
         .exec(db)
-        .await
-        .map(|_| ())
+        .await?;
+    db.wake(user);
+    Ok(())
 }

@@ -15,6 +15,7 @@ use crate::{
     mail,
     server::{Server, stop_signal},
     state::App,
+    streams::raise_file_limit,
 };
 
 /// Serves until told to stop.
@@ -22,6 +23,7 @@ pub(super) async fn serve(context: &Context) -> Result<Exit, Failure> {
     context.config.validate_for_serve()?;
     // Listened for before anything is started: from here on, a signal ends in an orderly stop.
     let stop = stop_signal()?;
+    raise_file_limit();
     let server = Server::bind(context.config.listen).await?;
     let config = context.config.clone().listening_on(server.address());
     let backend = Backend::open(&config, Use::Exclusive).await?;

@@ -9,6 +9,7 @@
 //! - [`host`], [`bearer`], [`client`]: what a request says about itself.
 //! - [`body`], [`strict_json`], [`input`]: from bytes to a checked input, with all field errors at once.
 //! - [`output`], [`page`]: the answers.
+//! - [`events`]: answers that go on; [`impatient`]: not for who takes nothing of them.
 //! - [`conditional`]: tags of versions; what a client has already, or does not want to overwrite.
 //! - [`idempotency`]: requests that are sent again and must not count twice.
 //! - [`cors`]: which pages may call from a browser.
@@ -24,10 +25,12 @@ pub mod cors;
 pub mod docs;
 pub mod edge;
 pub mod error;
+pub mod events;
 mod field_errors;
 pub mod health;
 pub mod host;
 pub mod idempotency;
+pub mod impatient;
 pub mod input;
 pub mod output;
 pub mod page;
@@ -49,9 +52,11 @@ pub use cors::Origins;
 pub use docs::{Document, Info};
 pub use edge::{Admission, Edge, Gate, Limits, Origin, Policy, Viewer};
 pub use error::Problem;
+pub use events::EventStream;
 pub use field_errors::FieldErrors;
 pub use host::Host;
 pub use idempotency::{IdempotencyKey, Keyed};
+pub use impatient::Impatient;
 pub use input::{Field, Input, Name, Text, Verbatim};
 pub use output::{Created, Json, NoContent};
 pub use page::{Listing, Page, PageQuery, UnreadPage};

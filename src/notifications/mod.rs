@@ -13,6 +13,7 @@ mod notify;
 pub mod preferences;
 mod service;
 mod store;
+mod stream;
 mod text;
 mod told;
 
@@ -22,6 +23,7 @@ pub use self::{
     notify::{Event, Kind, notify},
     preferences::PreferencesOut,
     service::all_of,
+    stream::NotificationStreamApi,
     text::sentence,
     told::told,
 };

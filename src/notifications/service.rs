@@ -63,6 +63,22 @@ pub async fn all_of(db: &impl ConnectionTrait, user: Uuid) -> Result<Vec<Notific
     outputs(&store::all(db, user).await?)
 }
 
+/// What is in an inbox with higher numbers than this, the lowest first, with its numbers.
+pub(super) async fn shown(
+    db: &impl ConnectionTrait,
+    user: Uuid,
+    after: i64,
+    limit: u64,
+) -> Result<Vec<(i64, NotificationOut)>, ServiceError> {
+    let rows = store::after(db, user, after, limit).await?;
+    // Whatever has no number is in no inbox.
+    rows.iter()
+        .filter_map(|row| {
+            row.number.map(|number| NotificationOut::try_from(row).map(|shown| (number, shown)))
+        })
+        .collect()
+}
+
 /// A notification in one's own inbox, locked together with the inbox.
 pub(super) async fn lock(tx: &TenantTx, user: Uuid, id: Uuid) -> Result<Option<Row>, ServiceError> {
     lists::lock(tx, &inbox(user)).await?;

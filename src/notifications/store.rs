@@ -111,6 +111,17 @@ pub(super) async fn all(db: &impl ConnectionTrait, user: Uuid) -> Result<Vec<Row
     whole().filter(in_inbox(user)).order_by_desc(Column::Number).into_model().all(db).await
 }
 
+/// What is in an inbox with higher numbers than this, the lowest first.
+pub(super) async fn after(
+    db: &impl ConnectionTrait,
+    user: Uuid,
+    number: i64,
+    limit: u64,
+) -> Result<Vec<Row>, DbErr> {
+    let newer = whole().filter(in_inbox(user).add(Column::Number.gt(number)));
+    newer.order_by_asc(Column::Number).limit(limit).into_model().all(db).await
+}
+
 /// One notification of an inbox.
 pub(super) async fn find(db: &impl ConnectionTrait, user: Uuid, id: Uuid) -> Result<Option<Row>, DbErr> {
     whole().filter(in_inbox(user).add(Column::Id.eq(id))).into_model().one(db).await

@@ -255,6 +255,7 @@ pub async fn remove(app: &App, tx: &TenantTx, account: &Account) -> Result<(), S
     comments::forget_page(tx, account.pk).await?;
     store::delete(tx, account, app.clock.now()).await?;
     lists::forget(tx, &[account.pk]).await?;
+    tx.wake(account.pk);
     tx.index_email(Some(&blind(app, &account.email)), None).await?;
     tracing::info!(tenant = %tx.tenant().id, user = %account.pk, "a user was removed");
     Ok(())

@@ -330,6 +330,25 @@ impl TenantDb {
     }
 }
 
+/// Where a tenant's rows are changed so that somebody is to look again at what he is shown live.
+pub trait Wake {
+    /// Has what this user is shown live looked at again, on every process, once what was done here is committed.
+    fn wake(&self, user: Uuid);
+}
+
+impl Wake for TenantDb {
+    /// Each statement is committed when it has ended, so this is at once.
+    fn wake(&self, user: Uuid) {
+        self.live.wake(self.tenant.id, vec![user]);
+    }
+}
+
+impl Wake for TenantTx {
+    fn wake(&self, user: Uuid) {
+        Self::wake(self, user);
+    }
+}
+
 /// A transaction in a tenant's schema. Dropped without [`commit`](Self::commit), it is rolled back.
 #[derive(Debug)]
 pub struct TenantTx {

@@ -16,12 +16,14 @@
 //! | know how long a list is, and where its pages begin | [`lists`] |
 //! | find out what is wrong with an installation | [`doctor`] |
 //! | hear what other processes change in the catalog | [`Tenancy::listen`], [`Signals`] |
+//! | show somebody something live | [`Tenancy::live`], [`Live`], [`Wake`] |
 //! | know what a database error means | [`fault`], [`Fault`] |
 //!
 //! That one tenant cannot read another holds three times over: by these types; by the binding, without which
 //! nothing runs (`connection`) and which gives a connection the role and the path of one tenant; and by PostgreSQL, where that
 //! role has no right on anything but its own schema and the login behind it inherits none.
 
+mod announcer;
 mod cleanup;
 mod connection;
 mod db;
@@ -47,7 +49,7 @@ mod resolver;
 mod tenancy;
 mod throttle;
 
-pub use db::{CatalogDb, CatalogTx, TenantDb, TenantTx};
+pub use db::{CatalogDb, CatalogTx, TenantDb, TenantTx, Wake};
 pub use error::{Error, Fault, fault};
 pub use fleet::TenantSummary;
 pub use install::{MigrationReport, Pending, create_database, has_login};

@@ -4,11 +4,11 @@
 //! An announcement is a hint to read again and never content: any role of the database can send one. What makes no
 //! sense is ignored, and what does costs a query.
 //!
-//! Only what changes rarely is announced: commits with a NOTIFY stand in line behind each other, in the whole cluster.
-//! No transaction of a tenant sends one.
+//! Only what changes rarely is announced so: commits with a NOTIFY stand in line behind each other, in the whole cluster.
+//! No transaction of a tenant sends one. Who is to look again in a tenant, the [`announcer`](crate::announcer) tells.
 //!
 //! Announcements sent while this process does not listen are lost. So when the connection is lost, and again when there
-//! is a new one, everything is forgotten; and meanwhile nothing is believed for longer than [`UNHEARD_FOR`].
+//! is a new one, everything is forgotten, and everybody looks again; and meanwhile nothing is believed for longer than [`UNHEARD_FOR`].
 
 use std::{
     fmt,
@@ -28,7 +28,12 @@ use sqlx::{
 use tokio::{task::AbortHandle, time::timeout};
 use uuid::Uuid;
 
-use crate::{connection::Login, db::CatalogTx, resolver::Resolver};
+use crate::{
+    connection::Login,
+    db::CatalogTx,
+    live::{Announcement, Live},
+    resolver::Resolver,
+};
 
 /// Where changes are announced. Channels belong to a database, and a database holds one installation.
 pub(crate) const CHANNEL: &str = "tenantry";
@@ -151,8 +156,8 @@ impl Drop for Listening {
 }
 
 /// Starts to listen, on a connection of this login.
-pub(crate) fn listen(login: Login, signals: Signals, resolver: Resolver) -> Listening {
-    let listener = Listener { login, signals, resolver };
+pub(crate) fn listen(login: Login, signals: Signals, resolver: Resolver, live: Live) -> Listening {
+    let listener = Listener { login, signals, resolver, live };
     Listening(tokio::spawn(listener.run()).abort_handle())
 }
 
@@ -173,6 +178,7 @@ struct Listener {
     login: Login,
     signals: Signals,
     resolver: Resolver,
+    live: Live,
 }
 
 impl Listener {
@@ -214,6 +220,7 @@ impl Listener {
     async fn follow(&self, mut connection: PgListener) -> Lost {
         // What changed while nobody listened was never heard of.
         self.forget_everything();
+        self.live.wake_everybody();
         self.signals.set_listening(true);
         tracing::debug!("listening for changes by other processes");
         let lost = loop {
@@ -236,8 +243,15 @@ impl Listener {
     }
 
     fn take_in(&self, announcement: &str) {
+        if let Ok(announcement) = announcement.parse::<Announcement>() {
+            return self.live.hear(&announcement);
+        }
         match announcement.parse() {
-            Ok(Change::Tenant(id)) => self.resolver.changed(id),
+            Ok(Change::Tenant(id)) => {
+                self.resolver.changed(id);
+                // It may be closed: who is shown something of it asks first.
+                self.live.wake_tenant(id);
+            }
             Ok(Change::SigningKeys) => self.signals.signing_keys_changed(),
             Err(Nonsense) => tracing::debug!("an announcement that makes no sense"),
         }

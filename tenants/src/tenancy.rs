@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use crate::{
     CatalogDb, DataKey, Error, PoolFigures, PoolOptions, Resolver, ResolverOptions, SecretKey, Signals,
     TenantDb,
+    announcer::{self, Announcing},
     connection::Login,
     install::{self, Installation, MigrationReport, Pending},
     keys::DataKeys,
@@ -31,8 +32,8 @@ pub(crate) const OWNER_CONNECTIONS: usize = 2;
 const OWNER_USES: u32 = 100;
 /// How many the catalog's pool has.
 pub(crate) const CATALOG_CONNECTIONS: usize = 2;
-/// How many listen for changes.
-pub(crate) const LISTENER_CONNECTIONS: usize = 1;
+/// How many listen for changes, and announce some.
+pub(crate) const LISTENER_CONNECTIONS: usize = 2;
 /// How many lanes a new installation gets.
 pub const LANES: u16 = 8;
 
@@ -70,9 +71,9 @@ struct Inner {
     resolver: Resolver,
     signals: Signals,
     live: Live,
-    /// Whose connection listens.
+    /// Whose connections listen and announce.
     listener_login: Login,
-    listening: Mutex<Option<Listening>>,
+    listening: Mutex<Option<(Listening, Announcing)>>,
     keys: DataKeys,
     roles: RoleNames,
     migrations: TenantMigrations,
@@ -156,17 +157,18 @@ impl Tenancy {
         self.catalog().query_one_raw(statement).await.map(|_| ())
     }
 
-    /// Listens from now on for what other processes change, on a connection of its own. For a process that goes on:
-    /// one that does not listen remembers nothing for longer than a moment.
+    /// Listens from now on for what other processes change, and tells them who is to look again, on connections of
+    /// their own. For a process that goes on: one that does not listen remembers nothing for longer than a moment.
     pub fn listen(&self) {
         let mut listening = self.listening();
         if listening.is_none() {
-            let Inner { listener_login, signals, resolver, .. } = &*self.inner;
-            *listening = Some(listener::listen(listener_login.clone(), signals.clone(), resolver.clone()));
+            let Inner { listener_login: login, signals, resolver, live, .. } = &*self.inner;
+            let heard = listener::listen(login.clone(), signals.clone(), resolver.clone(), live.clone());
+            *listening = Some((heard, announcer::announce(login, live)));
         }
     }
 
-    fn listening(&self) -> std::sync::MutexGuard<'_, Option<Listening>> {
+    fn listening(&self) -> std::sync::MutexGuard<'_, Option<(Listening, Announcing)>> {
         self.inner.listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

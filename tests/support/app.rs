@@ -14,6 +14,7 @@ use tenantry::{
     password::Hasher,
     server::Server,
     state::{App, Parts, Site},
+    streams::{StreamOptions, Streams},
     throttle::Throttles,
 };
 use tenants::{PoolOptions, ResolverOptions, Tenancy};
@@ -48,6 +49,8 @@ pub(crate) struct Options {
     pub(crate) listens: bool,
     /// How its mails go out, if not to [`TestApp::mails`].
     pub(crate) mailer: Option<Mailer>,
+    /// How its streams behave.
+    pub(crate) streams: StreamOptions,
 }
 
 impl Default for Options {
@@ -63,6 +66,7 @@ impl Default for Options {
             resolver: ResolverOptions::default(),
             listens: true,
             mailer: None,
+            streams: StreamOptions::default(),
         }
     }
 }
@@ -123,6 +127,7 @@ impl TestApp {
             hasher: Hasher::new().unwrap(),
             mailer: options.mailer.unwrap_or_else(Mailer::memory),
             throttles: Throttles::new(options.rate_limits),
+            streams: Streams::new(options.streams),
             tenant_sign_up: options.tenant_sign_up,
             clock: clock.clone(),
             tenancy,

@@ -21,7 +21,7 @@ use tenantry::{
 use tenants::{SchemaName, TenantDb, TenantName};
 use uuid::Uuid;
 
-use super::{PASSWORD, TestApp};
+use super::{EventStream, PASSWORD, TestApp};
 
 /// A request in the making.
 #[must_use]
@@ -68,7 +68,19 @@ impl Request {
     pub(crate) async fn send(self) -> Answer {
         let response = self.builder.send().await.unwrap();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Answer { status, headers, text: response.text().await.unwrap() }
+        let text = if EventStream::is_one(&response) {
+            EventStream::of(response).first_moment().await
+        } else {
+            response.text().await.unwrap()
+        };
+        Answer { status, headers, text }
+    }
+
+    /// Sends it, and takes the answer as it comes.
+    pub(crate) async fn open(self) -> EventStream {
+        let response = self.builder.send().await.unwrap();
+        assert!(EventStream::is_one(&response), "{}", response.text().await.unwrap());
+        EventStream::of(response)
     }
 
     /// Sends it and expects this status; returns the body.

@@ -7,6 +7,7 @@ mod client;
 mod counts;
 mod database;
 mod document;
+mod events;
 mod mails;
 mod smtp;
 
@@ -15,6 +16,7 @@ pub(crate) use client::{Answer, Organization, Person, Request, User, assert_not_
 pub(crate) use counts::assert_counts;
 pub(crate) use database::{Database, superuser_of};
 pub(crate) use document::{Operation, operations};
+pub(crate) use events::{EventStream, Frame};
 pub(crate) use mails::{link, mail_to, token_to};
 pub(crate) use smtp::{Act, Encryption, Received, SmtpServer, SmtpSetup, Step};
 

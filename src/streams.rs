@@ -1,0 +1,179 @@
+//! How many answers go on at once, and until when.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::http::Problem;
+
+/// When a client that was refused may try again.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// How streams behave.
+#[derive(Clone, Debug)]
+pub struct StreamOptions {
+    /// How long nothing comes at most: then a heartbeat does.
+    pub heartbeat: Duration,
+    /// How long a client may take nothing of what it is sent before it is dropped.
+    pub patience: Duration,
+    /// How many there are at once in a process.
+    pub most: usize,
+    /// How many of those are one user's.
+    pub most_of_user: usize,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self {
+            // The contract's. Proxies hang up on who is silent for a minute or half of it.
+            heartbeat: Duration::from_secs(15),
+            // As long as the head of a request may take to come in.
+            patience: Duration::from_secs(30),
+            // Each takes some 20 KiB and a file: for more, there are more processes.
+            most: 10_000,
+            // As many as sessions. A browser has one for each of its windows; a client that loses them all at a sleeping
+            // network may come again before they are missed.
+            most_of_user: 100,
+        }
+    }
+}
+
+impl StreamOptions {
+    /// The same, with as many streams at most as half of the files that this process may have open: requests and the
+    /// database take the others.
+    #[must_use]
+    pub fn within_file_limit(self) -> Self {
+        let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+        Self { most: self.most.min(files.unwrap_or(usize::MAX) / 2), ..self }
+    }
+}
+
+/// Lets this process have as many files open as it may: a connection is one, and the limit it starts with is often that of
+/// 1970s programs, 1,024.
+pub fn raise_file_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+/// The streams of a process.
+#[derive(Debug)]
+pub struct Streams {
+    options: StreamOptions,
+    taken: Arc<Mutex<Taken>>,
+    ended: watch::Sender<bool>,
+}
+
+/// How many streams users have.
+type Taken = HashMap<(Uuid, Uuid), usize>;
+
+impl Streams {
+    /// Streams that behave so.
+    #[must_use]
+    pub fn new(options: StreamOptions) -> Self {
+        Self { options, taken: Arc::default(), ended: watch::Sender::new(false) }
+    }
+
+    /// How they behave.
+    #[must_use]
+    pub fn options(&self) -> &StreamOptions {
+        &self.options
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        lock(&self.taken).values().sum()
+    }
+
+    /// Takes one more for a user of a tenant.
+    ///
+    /// # Errors
+    /// There are too many, of this user or of all.
+    pub fn take(&self, tenant: Uuid, user: Uuid) -> Result<Seat, Problem> {
+        let mut taken = lock(&self.taken);
+        if taken.values().sum::<usize>() >= self.options.most {
+            return Err(Problem::unavailable(RETRY_AFTER));
+        }
+        let of_user = taken.entry((tenant, user)).or_default();
+        if *of_user >= self.options.most_of_user {
+            return Err(Problem::throttled(RETRY_AFTER));
+        }
+        *of_user += 1;
+        drop(taken);
+        Ok(Seat { who: (tenant, user), taken: Arc::clone(&self.taken), ended: self.ended.subscribe() })
+    }
+
+    /// Ends all there are, and those to come: the process is about to stop.
+    pub fn end(&self) {
+        self.ended.send_replace(true);
+    }
+}
+
+fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The right to a stream, for as long as it is held.
+#[derive(Debug)]
+pub struct Seat {
+    who: (Uuid, Uuid),
+    taken: Arc<Mutex<Taken>>,
+    ended: watch::Receiver<bool>,
+}
+
+impl Seat {
+    /// Ends when the stream has to.
+    pub async fn ended(&mut self) {
+        // Without a sender the process is at its end, too.
+        self.ended.wait_for(|ended| *ended).await.map(|_| ()).unwrap_or_default();
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.taken);
+        if let Some(of_user) = taken.get_mut(&self.who) {
+            *of_user -= 1;
+            if *of_user == 0 {
+                taken.remove(&self.who);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(refused: Result<Seat, Problem>) -> u16 {
+        refused.unwrap_err().status().as_u16()
+    }
+
+    #[tokio::test]
+    async fn there_are_so_many_and_no_more_of_one_and_of_all() {
+        let options = StreamOptions { most: 3, most_of_user: 2, ..StreamOptions::default() };
+        let streams = Streams::new(options);
+        let [acme, beta, ann, bob] = [1, 2, 3, 4].map(Uuid::from_u128);
+        let first = streams.take(acme, ann).unwrap();
+        let mut second = streams.take(acme, ann).unwrap();
+        assert_eq!(said(streams.take(acme, ann)), 429);
+        let third = streams.take(beta, ann).unwrap();
+        assert_eq!(said(streams.take(acme, bob)), 503);
+        drop(third);
+        let fourth = streams.take(acme, bob).unwrap();
+        drop((first, fourth));
+        assert_eq!(streams.count(), 1);
+        assert_eq!(lock(&streams.taken).len(), 1, "who has none is forgotten");
+        streams.end();
+        second.ended().await;
+        streams.take(acme, ann).unwrap().ended().await;
+    }
+}
