@@ -3,7 +3,7 @@
 //! ```text
 //! cargo test --release --test load
 //! cargo test --release --test load -- --tenants 1,10,1000,10000 --seconds 5 --connections 16
-//! cargo test --release --test load -- --tenants 100 --only current-user --rounds 1 --streams 2000
+//! cargo test --release --test load -- --tenants 100 --only current_user --rounds 1 --streams 2000
 //! ```
 //!
 //! It starts the real `tenantry serve` on an embedded PostgreSQL in a directory of its own, fills it with tenants, and
