@@ -26,7 +26,7 @@ use crate::support::{
 const PATH: &str = "/api/notifications/stream/";
 /// Longer than a heartbeat may be away, so that what comes within it did not wait for one.
 const NO_HEARTBEAT: StreamOptions = StreamOptions {
-    heartbeat: Duration::from_secs(600),
+    heartbeat: Duration::from_mins(10),
     patience: Duration::from_secs(30),
     most: 1_000,
     most_of_user: 100,

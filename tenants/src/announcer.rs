@@ -11,7 +11,8 @@ use tokio::{task::AbortHandle, time::timeout};
 use crate::{
     connection::{Connection, Login},
     listener::CHANNEL,
-    live::{Live, Wakes},
+    live::Live,
+    wakes::Wakes,
 };
 
 /// What `pg_stat_activity` calls the connection.

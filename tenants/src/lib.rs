@@ -48,6 +48,7 @@ mod resolution;
 mod resolver;
 mod tenancy;
 mod throttle;
+mod wakes;
 
 pub use db::{CatalogDb, CatalogTx, TenantDb, TenantTx, Wake};
 pub use error::{Error, Fault, fault};

@@ -28,12 +28,7 @@ use sqlx::{
 use tokio::{task::AbortHandle, time::timeout};
 use uuid::Uuid;
 
-use crate::{
-    connection::Login,
-    db::CatalogTx,
-    live::{Announcement, Live},
-    resolver::Resolver,
-};
+use crate::{connection::Login, db::CatalogTx, live::Live, resolver::Resolver, wakes::Announcement};
 
 /// Where changes are announced. Channels belong to a database, and a database holds one installation.
 pub(crate) const CHANNEL: &str = "tenantry";

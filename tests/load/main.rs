@@ -3,6 +3,7 @@
 //! ```text
 //! cargo test --release --test load
 //! cargo test --release --test load -- --tenants 1,10,1000,10000 --seconds 5 --connections 16
+//! cargo test --release --test load -- --tenants 100 --only current_user --rounds 1 --streams 2000
 //! ```
 //!
 //! It starts the real `tenantry serve` on an embedded PostgreSQL in a directory of its own, fills it with tenants, and
@@ -22,6 +23,8 @@
 //!   endpoint, so that what disturbs one disturbs the other too; ratios are made within a round.
 //! - A login costs what the password hash costs, which is there to cost something. It is measured as the server does it,
 //!   one on each core, and what a login or a sign-up takes **beside** it is what there is to improve.
+//! - Streams of notifications are measured with the most tenants: their memory is what the server's grows by, the delay
+//!   that from a commit in another process to the event at its reader.
 //! - A backend's memory is its **private** memory: what it shares with the others counts once for all of them. It grows
 //!   with the tenants that a lane's connection has seen.
 //!
@@ -34,7 +37,7 @@
 //! | `database` | the statements behind a request, and the backends
 //! | `floor` | pgbench |
 //! | `processes` | CPU and memory from `/proc` |
-//! | `measure`, `sign_ups`, `storm` | the run |
+//! | `measure`, `sign_ups`, `storm`, `streams` | the run |
 //! | `report` | what is printed |
 
 use std::{error::Error, process::ExitCode};
@@ -54,6 +57,7 @@ mod seed;
 mod service;
 mod sign_ups;
 mod storm;
+mod streams;
 
 use options::Options;
 

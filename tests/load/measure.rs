@@ -21,7 +21,7 @@ use crate::{
     report::{self, Figures, Memory, Report, Stage, millis, say},
     seed::{PASSWORD, Seeder, Target},
     service::Service,
-    sign_ups, storm,
+    sign_ups, storm, streams,
 };
 
 /// Before each measurement: connections are opened, plans made, caches filled.
@@ -112,9 +112,12 @@ impl Bench<'_> {
         }
         self.seeder.renew_tokens(targets).await?;
         let storm = storm::measure(self, targets).await?;
+        let most = self.options.tenants().last() == Some(&tenants);
+        let streams = if most { streams::measure(self, targets).await? } else { None };
         Ok(Stage {
             tenants,
             storm,
+            streams,
             provisioning_ms,
             cases: cases.iter().map(|(loaded, _)| Figures::median_of(&loaded.rounds)).collect(),
             memory: self.memory().await?,

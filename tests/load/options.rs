@@ -29,6 +29,9 @@ pub(crate) struct Options {
     /// How many connections a storm of logins comes over, while people are at work; none for 0.
     #[arg(long, value_name = "N", default_value = "16", value_parser = value_parser!(u32).range(0..=64))]
     pub(crate) storm: u32,
+    /// How many streams of notifications are open at once, of the users of the most tenants; none for 0.
+    #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u32).range(0..=10_000))]
+    pub(crate) streams: u32,
     /// Measures only these.
     #[arg(long, value_name = "CASE,…", value_delimiter = ',')]
     only: Vec<Case>,

@@ -40,6 +40,7 @@ pub(crate) struct Stage {
     pub(crate) memory: Memory,
     pub(crate) sign_ups: Option<SignUps>,
     pub(crate) storm: Option<Storm>,
+    pub(crate) streams: Option<Streams>,
 }
 
 /// What one endpoint costs.
@@ -168,6 +169,40 @@ impl fmt::Display for Storm {
     }
 }
 
+/// What streams of notifications take.
+#[derive(Debug, Serialize)]
+pub(crate) struct Streams {
+    pub(crate) count: u32,
+    /// By how much the server's proportional memory grew for each; `None` where that may not be read.
+    pub(crate) memory_each_kib: Option<f64>,
+    /// Of one heartbeat of one stream.
+    pub(crate) heartbeat_server_cpu_ms: f64,
+    pub(crate) heartbeat_postgres_cpu_ms: f64,
+    pub(crate) events: u32,
+    pub(crate) writes_per_second: u32,
+    /// From the commit to the reader.
+    pub(crate) delay_p50_ms: f64,
+    pub(crate) delay_p99_ms: f64,
+}
+
+impl fmt::Display for Streams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} streams: {} KiB each; a heartbeat CPU server {:.3}, postgres {:.3}; from commit to reader, {} events at {} \
+             writes a second by another process: p50 {:.1} ms, p99 {:.1}",
+            self.count,
+            self.memory_each_kib.map_or_else(|| "–".to_owned(), |kib| format!("{kib:.1}")),
+            self.heartbeat_server_cpu_ms,
+            self.heartbeat_postgres_cpu_ms,
+            self.events,
+            self.writes_per_second,
+            self.delay_p50_ms,
+            self.delay_p99_ms,
+        )
+    }
+}
+
 impl Report {
     pub(crate) fn new(options: &Options) -> Result<Self, Failure> {
         Ok(Self {
@@ -244,6 +279,9 @@ impl Stage {
         }
         if let Some(storm) = &self.storm {
             writeln!(f, "  {storm}")?;
+        }
+        if let Some(streams) = &self.streams {
+            writeln!(f, "  {streams}")?;
         }
         writeln!(f, "  {}", self.memory)
     }

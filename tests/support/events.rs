@@ -69,13 +69,11 @@ impl EventStream {
                 return Some(parse(str::from_utf8(&frame).unwrap()));
             }
             let chunk = timeout(PATIENCE, self.response.chunk()).await.expect("nothing comes");
-            match chunk.unwrap() {
-                Some(bytes) => self.bytes.extend(bytes),
-                None => {
-                    assert_eq!(self.bytes, b"", "it ends within a frame");
-                    return None;
-                }
-            }
+            let Some(bytes) = chunk.unwrap() else {
+                assert_eq!(self.bytes, b"", "it ends within a frame");
+                return None;
+            };
+            self.bytes.extend(bytes);
         }
     }
 
