@@ -38,6 +38,8 @@ mod mail;
 #[cfg(test)]
 mod migrations;
 #[cfg(test)]
+mod notifications;
+#[cfg(test)]
 mod openapi;
 #[cfg(test)]
 mod own_data;

@@ -211,6 +211,9 @@ async fn an_export_is_all_that_is_one_s_own_without_secrets() {
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut app.superuser().await).await.unwrap();
     }
     ask(&ann, "ann@new.example").await;
+    let change = acme.owner.request("PATCH", &format!("/api/users/{}/", ann.pk));
+    change.json(&json!({"role": "member"})).expect(200).await;
+    assert_eq!(ann.get("/api/notifications/").await["count"], 1);
     let answer = ann.request("GET", "/api/current_user/export/").send().await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(answer.header("cache-control"), "no-store");
@@ -235,9 +238,11 @@ async fn an_export_is_all_that_is_one_s_own_without_secrets() {
                 "expires_at": "2026-02-01T00:00:00Z"}],
             "links": [{"purpose": "change_email", "email": "ann@new.example",
                 "created_at": "2026-01-02T03:04:05.678901Z", "expires_at": "2026-01-03T03:04:05.678901Z"}],
+            "notifications": ann.get("/api/notifications/").await["results"],
+            "notification_preferences": ann.get("/api/notifications/preferences/").await,
         })
     );
-    for secret in ["hash", "argon2", "others", acme.owner.pk.as_str(), ann.token.as_str()] {
+    for secret in ["hash", "argon2", "others", "owner@acme.example", ann.token.as_str()] {
         assert!(!answer.text.contains(secret), "{secret}");
     }
 }

@@ -34,7 +34,7 @@ use crate::{
 /// What an event is to somebody. In the database it is a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Enum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[oai(rename_all = "snake_case")]
+#[oai(rename = "NotificationKind", rename_all = "snake_case")]
 pub enum Kind {
     /// Somebody mentioned him in a comment.
     Mention,

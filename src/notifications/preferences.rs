@@ -16,7 +16,7 @@ use crate::{
 /// How somebody is told in the application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[oai(rename_all = "snake_case")]
+#[oai(rename = "InAppPreference", rename_all = "snake_case")]
 pub enum InApp {
     /// In the list, and live.
     Instant,
@@ -27,7 +27,7 @@ pub enum InApp {
 /// How somebody is told by mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Enum, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[oai(rename_all = "snake_case")]
+#[oai(rename = "EmailPreference", rename_all = "snake_case")]
 pub enum Email {
     /// Within a minute, with what else happens in it.
     Instant,
