@@ -8,6 +8,7 @@ mod database;
 mod document;
 mod mails;
 mod smtp;
+mod statements;
 
 pub(crate) use app::{Options, TestApp};
 pub(crate) use client::{Answer, Organization, Person, Request, User, assert_not_valid};
@@ -15,6 +16,7 @@ pub(crate) use database::{Database, superuser_of};
 pub(crate) use document::{Operation, operations};
 pub(crate) use mails::{link, mail_to, token_to};
 pub(crate) use smtp::{Act, Encryption, Received, SmtpServer, SmtpSetup, Step};
+pub(crate) use statements::{Statements, fill_activity};
 
 /// A password that is good enough for everybody here.
 pub(crate) const PASSWORD: &str = "correct horse battery";
