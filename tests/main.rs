@@ -4,6 +4,8 @@
 mod support;
 
 #[cfg(test)]
+mod activity;
+#[cfg(test)]
 mod binding;
 #[cfg(test)]
 mod caches;
@@ -34,6 +36,8 @@ mod isolation;
 #[cfg(test)]
 mod keys;
 #[cfg(test)]
+mod lists;
+#[cfg(test)]
 mod mail;
 #[cfg(test)]
 mod migrations;
@@ -47,6 +51,8 @@ mod own_data;
 mod pages;
 #[cfg(test)]
 mod passwords;
+#[cfg(test)]
+mod plans;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]

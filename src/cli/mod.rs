@@ -356,6 +356,10 @@ mod tests {
             Command::Tenant(Tenant::Seed(TenantSeed { slug: "acme".parse().unwrap(), users: 100 }))
         );
 
+        let (_, command) = parse("tenantry tenant retention acme 36500").unwrap();
+        let expected = TenantRetention { slug: "acme".parse().unwrap(), days: 36_500 };
+        assert_eq!(command, Command::Tenant(Tenant::Retention(expected)));
+
         let (_, command) = parse("tenantry keys rotate --now").unwrap();
         assert_eq!(command, Command::Keys(Keys::Rotate(KeysRotate { now: true })));
 

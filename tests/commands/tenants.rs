@@ -18,6 +18,7 @@ async fn an_operator_manages_tenants_beside_a_running_service() {
 
     create_and_list(&place);
     let user = seed(&place, &serve).await;
+    set_retention(&place);
     suspend_and_resume(&place, &serve, &user).await;
     close_and_restore(&place, &serve, &user).await;
     create_operators(&place).await;
@@ -84,6 +85,19 @@ async fn seed(place: &Workplace, serve: &Serve) -> String {
     let error = place.run("tenant seed nowhere").failure(1);
     assert_eq!(error, "error: there is no tenant `nowhere`\n");
     token
+}
+
+fn set_retention(place: &Workplace) {
+    let set = place.run("tenant retention acme 30 --json").json();
+    assert_eq!(set, json!({"slug": "acme", "activity_retention_days": 30}));
+    let said = place.run("tenant retention acme 1").ok();
+    assert_eq!(said, "What happened in acme is kept for 1 day. What is older is removed within the hour.\n");
+    let error = place.run("tenant retention nowhere 30").failure(1);
+    assert_eq!(error, "error: there is no tenant `nowhere`\n");
+    for days in ["0", "36501", "-1", "year"] {
+        let refused = place.run(&format!("tenant retention acme -- {days}")).failure(2);
+        assert!(refused.contains(&format!("'{days}'")), "{refused}");
+    }
 }
 
 async fn suspend_and_resume(place: &Workplace, serve: &Serve, token: &str) {

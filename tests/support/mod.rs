@@ -10,6 +10,7 @@ mod document;
 mod events;
 mod mails;
 mod smtp;
+mod statements;
 
 pub(crate) use app::{Options, TestApp};
 pub(crate) use client::{Answer, Organization, Person, Request, User, assert_not_valid};
@@ -19,6 +20,7 @@ pub(crate) use document::{Operation, operations};
 pub(crate) use events::{EventStream, Frame};
 pub(crate) use mails::{link, mail_to, token_to};
 pub(crate) use smtp::{Act, Encryption, Received, SmtpServer, SmtpSetup, Step};
+pub(crate) use statements::{Statements, fill_activity};
 
 /// A password that is good enough for everybody here.
 pub(crate) const PASSWORD: &str = "correct horse battery";
