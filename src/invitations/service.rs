@@ -58,23 +58,35 @@ pub(super) async fn invite(
     // Nobody's mailbox is filled by somebody else's organization.
     let _sent = throttle::admit(app, db, &[(MAILS, &format!("invitation {}", email.key()))]).await?;
     let tx = db.begin().await?;
-    if let Some(made) = idempotency::claim(&tx, key, inviter.pk, now).await? {
-        return store::find_by_id(&tx, made).await?.ok_or(InvitationError::Gone);
+    let answer = write(app, &tx, inviter, email, row, &token, key).await;
+    idempotency::settle(tx, answer).await
+}
+
+async fn write(
+    app: &App,
+    tx: &TenantTx,
+    inviter: &Account,
+    email: &Email,
+    row: Model,
+    token: &LinkToken,
+    key: &IdempotencyKey,
+) -> Result<Model, InvitationError> {
+    if let Some(made) = idempotency::claim(tx, key, inviter.pk, row.created_at).await? {
+        return store::find_by_id(tx, made).await?.ok_or(InvitationError::Gone);
     }
     // From here on whoever else invites waits, so that nobody passes the limit and no address has two invitations.
-    let sent = tenant::count_invitation(&tx).await?;
-    if sent > UNVERIFIED_LIMIT && !users::has_verified_owner(&tx).await? {
+    let sent = tenant::count_invitation(tx).await?;
+    if sent > UNVERIFIED_LIMIT && !users::has_verified_owner(tx).await? {
         return Err(InvitationError::EmailNotVerified);
     }
     // First, because it waits for somebody who is about to accept it: then he is seen as the member he has become.
-    store::delete_by_email(&tx, email).await?;
-    if users::find_by_email(&tx, email).await?.is_some() {
+    store::delete_by_email(tx, email).await?;
+    if users::find_by_email(tx, email).await?.is_some() {
         return Err(InvitationError::AlreadyMember);
     }
-    store::insert(&tx, row.clone()).await?;
-    idempotency::keep(&tx, key, inviter.pk, row.id, now).await?;
-    post(app, &tx, inviter, &row, &token).await?;
-    tx.commit().await?;
+    store::insert(tx, row.clone()).await?;
+    idempotency::keep(tx, key, inviter.pk, row.id, row.created_at).await?;
+    post(app, tx, inviter, &row, token).await?;
     Ok(row)
 }
 
