@@ -10,7 +10,8 @@ use tenantry::cleanup::{self, BATCH, Cleaned};
 use crate::support::{Organization, Person, TestApp};
 
 const DAY: Duration = Duration::from_hours(24);
-const TABLES: [&str; 6] = ["sessions", "tokens", "sign_ups", "invitations", "devices", "throttles"];
+const TABLES: [&str; 7] =
+    ["sessions", "tokens", "sign_ups", "invitations", "devices", "idempotency_keys", "throttles"];
 
 async fn pass(app: &TestApp) -> Cleaned {
     cleanup::pass(&app.app, app.clock.now()).await.unwrap()
@@ -31,6 +32,8 @@ async fn left(app: &TestApp, organization: &Organization) -> String {
             UNION ALL SELECT 'sign_up-' || username FROM sign_ups
             UNION ALL SELECT 'invitation-' || split_part(email, '@', 1) FROM invitations
             UNION ALL SELECT 'device-' || user_agent FROM devices WHERE user_agent IN ('over', 'not')
+            UNION ALL SELECT 'key-' || mark FROM idempotency_keys JOIN (VALUES ('over'), ('not')) AS m (mark)
+                ON request = sha256(mark::bytea)
             UNION ALL SELECT 'throttle-' || convert_from(key, 'UTF8') FROM throttles) AS marks"#
     );
     let mut superuser = app.superuser().await;
@@ -62,6 +65,8 @@ async fn fill(app: &TestApp, organization: &Organization) {
                 VALUES (gen_random_uuid(), '{mark}@a.example', '{mark}', 'member', sha256('{mark}'), {at}, {at});
             INSERT INTO devices (user_pk, network, user_agent, first_used_at, last_used_at)
                 VALUES ('{user}', '', '{mark}', {at}, {used});
+            INSERT INTO idempotency_keys (user_pk, request, body_hash, created, created_at)
+                VALUES ('{user}', sha256('{mark}'), sha256(''), '{user}', {at} - interval '1 day');
             INSERT INTO throttles (key, hits) VALUES ('{mark}', ARRAY[{at} - interval '9 days', {hit}])"#,
             used = since(90),
             hit = since(2),
@@ -71,7 +76,7 @@ async fn fill(app: &TestApp, organization: &Organization) {
     run(app, &format!(r#"INSERT INTO "{schema}".throttles (key, hits) VALUES ('empty', '{{}}')"#)).await;
 }
 
-const STAYS: &str = "device-not invitation-not link-not session-not sign_up-not throttle-not";
+const STAYS: &str = "device-not invitation-not key-not link-not session-not sign_up-not throttle-not";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_over_goes_and_what_is_not_stays() {
@@ -137,7 +142,7 @@ async fn processes_share_the_tenants_and_each_has_its_turn_once_an_hour() {
     let passes = [&app, &beside, &app, &beside].map(|app| cleanup::pass(&app.app, hour_ago()));
     let cleaned: Vec<Cleaned> = join_all(passes).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(cleaned.iter().map(|one| one.tenants).sum::<u64>(), 6, "{cleaned:?}");
-    assert_eq!(cleaned.iter().map(|one| one.rows).sum::<u64>(), 6 * 7, "{cleaned:?}");
+    assert_eq!(cleaned.iter().map(|one| one.rows).sum::<u64>(), 6 * 8, "{cleaned:?}");
     for (advance, tenants) in [(0, 0), (3600, 0), (1, 6), (1, 0)] {
         app.clock.advance(Duration::from_secs(advance));
         let again = cleanup::pass(&beside.app, hour_ago()).await.unwrap();
@@ -157,7 +162,7 @@ async fn a_tenant_that_is_not_in_use_is_left_alone_and_keeps_no_other_from_its_t
     app.app.tenancy.set_suspended(&"suspended".parse().unwrap(), true).await.unwrap();
     app.app.tenancy.close_tenant(all[2].id.parse().unwrap(), app.clock.now()).await.unwrap();
     run(&app, "UPDATE tenantry.tenants SET schema_version = 1000 WHERE slug = 'newer'").await;
-    assert_eq!(pass(&app).await, Cleaned { tenants: 1, rows: 7, closed: 0 });
+    assert_eq!(pass(&app).await, Cleaned { tenants: 1, rows: 8, closed: 0 });
     assert_eq!(left(&app, &all[0]).await, STAYS);
     for organization in &all[1..] {
         assert!(left(&app, organization).await.contains("link-over"), "{}", organization.slug);

@@ -238,6 +238,7 @@ async fn an_export_is_all_that_is_one_s_own_without_secrets() {
                 "expires_at": "2026-02-01T00:00:00Z"}],
             "links": [{"purpose": "change_email", "email": "ann@new.example",
                 "created_at": "2026-01-02T03:04:05.678901Z", "expires_at": "2026-01-03T03:04:05.678901Z"}],
+            "comments": [],
             "notifications": ann.get("/api/notifications/").await["results"],
             "notification_preferences": ann.get("/api/notifications/preferences/").await,
         })

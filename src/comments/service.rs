@@ -65,7 +65,7 @@ async fn names_in(
 }
 
 /// A comment.
-pub(super) async fn find(db: &TenantDb, id: Uuid) -> Result<CommentOut, CommentError> {
+pub(super) async fn find(db: &impl ConnectionTrait, id: Uuid) -> Result<CommentOut, CommentError> {
     let Signed { comment, author } = store::find(db, id).await?.ok_or(CommentError::NotFound)?;
     let names = names_in(db, [&comment].into_iter()).await?;
     Ok(CommentOut::show(&comment, author, &names))
@@ -129,32 +129,43 @@ pub(super) async fn create(
     draft: Draft,
     key: &IdempotencyKey,
 ) -> Result<CommentOut, CommentError> {
-    let (now, author) = (app.clock.now(), caller.account.pk);
     let mentions = Mentions::of(&draft.body);
     let tx = db.begin().await?;
-    if let Some(made) = idempotency::claim(&tx, key, author, now).await? {
-        drop(tx);
-        return find(db, made).await;
+    let answer = write(app, &tx, caller.account.pk, draft, &mentions, key).await;
+    idempotency::settle(tx, answer).await
+}
+
+async fn write(
+    app: &App,
+    tx: &TenantTx,
+    author: Uuid,
+    draft: Draft,
+    mentions: &Mentions,
+    key: &IdempotencyKey,
+) -> Result<CommentOut, CommentError> {
+    let now = app.clock.now();
+    if let Some(made) = idempotency::claim(tx, key, author, now).await? {
+        return find(tx, made).await;
     }
     let replied_to = match draft.parent {
-        Some(parent) => store::look_at(&tx, parent).await?.pop(),
+        Some(parent) => store::look_at(tx, parent).await?.pop(),
         None => None,
     };
     let mut pks = vec![author, draft.page];
     pks.extend(replied_to.as_ref().and_then(|parent| parent.author_pk));
-    let held = users::hold(&tx, &pks, mentions.names()).await?;
+    let held = users::hold(tx, &pks, mentions.names()).await?;
     let author = find_active(&held, author)?;
     if !held.iter().any(|account| account.pk == draft.page) {
         return Err(CommentError::NotFound);
     }
     let parent = match draft.parent {
-        Some(parent) => Some(lock_parent(&tx, parent, draft.page).await?),
+        Some(parent) => Some(lock_parent(tx, parent, draft.page).await?),
         None => None,
     };
     let meant: Vec<&Account> =
         mentions.among(&held).into_iter().filter(|account| account.is_active).collect();
     let thread = draft.parent.map_or(Thread::Page(draft.page), Thread::Replies);
-    let place = lists::enter(&tx, &[thread.list()], Rows::All, now).await?;
+    let place = lists::enter(tx, &[thread.list()], Rows::All, now).await?;
     let place = place.first().ok_or_else(|| sea_orm::DbErr::Custom("no number was drawn".into()))?;
     let comment = Model {
         id: app.clock.uuid_v7(),
@@ -169,11 +180,10 @@ pub(super) async fn create(
         created_at: place.at,
         edited_at: None,
     };
-    store::insert(&tx, comment.clone()).await?;
-    idempotency::keep(&tx, key, author.pk, comment.id, now).await?;
+    store::insert(tx, comment.clone()).await?;
+    idempotency::keep(tx, key, author.pk, comment.id, now).await?;
     let new = News { comment: &comment, author, held: &held };
-    new.tell_of_comment(app, &tx, parent.as_ref(), &meant).await?;
-    tx.commit().await?;
+    new.tell_of_comment(app, tx, parent.as_ref(), &meant).await?;
     Ok(CommentOut::show(&comment, Some(author.into()), &names_of(&meant)))
 }
 

@@ -1,16 +1,19 @@
 //! Requests that come again and must not count twice.
 //!
 //! What is kept is the id of what a request has made, in the transaction that made it: a request that failed keeps
-//! nothing, and what is answered again is what there is by then. A service that makes something says so twice:
+//! nothing, and what is answered again is what there is by then. A service claims the key before it makes something, and keeps what it has made:
 //!
 //! ```ignore
 //! let tx = db.begin().await?;
+//! let answer = write(&tx, …).await;
+//! idempotency::settle(tx, answer).await
+//!
+//! // write:
 //! if let Some(made) = idempotency::claim(&tx, key, user, now).await? {
 //!     return find(&tx, made).await?.ok_or(NotFound);
 //! }
 //! // … makes the thing with this id …
 //! idempotency::keep(&tx, key, user, id, now).await?;
-//! tx.commit().await?;
 //! ```
 
 mod error;
@@ -18,7 +21,7 @@ mod store;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use data_encoding::HEXLOWER;
-use sea_orm::ConnectionTrait;
+use sea_orm::{ConnectionTrait, DbErr};
 use tenants::TenantTx;
 use uuid::Uuid;
 
@@ -77,4 +80,19 @@ pub async fn keep(
 ) -> Result<(), IdempotencyError> {
     let Some(fingerprint) = &key.0 else { return Ok(()) };
     Ok(store::keep(tx, user, fingerprint, made, now).await?)
+}
+
+/// Ends the transaction of a claimed request. What failed is rolled back before the client hears of it: one that tries again
+/// at once would find the key taken by himself.
+///
+/// # Errors
+/// What the request failed with, or the commit.
+pub async fn settle<T, E: From<DbErr>>(tx: TenantTx, answer: Result<T, E>) -> Result<T, E> {
+    match answer {
+        Ok(answer) => tx.commit().await.map(|()| answer).map_err(E::from),
+        Err(error) => {
+            tx.rollback().await;
+            Err(error)
+        }
+    }
 }

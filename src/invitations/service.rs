@@ -64,30 +64,42 @@ pub(super) async fn invite(
     // Nobody's mailbox is filled by somebody else's organization.
     let _sent = throttle::admit(app, db, &[(MAILS, &format!("invitation {}", email.key()))]).await?;
     let tx = db.begin().await?;
-    if users::hold(&tx, &[inviter.pk], []).await?.is_empty() {
+    let answer = write(app, &tx, inviter, email, row, &token, key).await;
+    idempotency::settle(tx, answer).await
+}
+
+async fn write(
+    app: &App,
+    tx: &TenantTx,
+    inviter: &Account,
+    email: &Email,
+    row: Model,
+    token: &LinkToken,
+    key: &IdempotencyKey,
+) -> Result<Model, InvitationError> {
+    if users::hold(tx, &[inviter.pk], []).await?.is_empty() {
         return Err(UserError::CallerGone.into());
     }
-    if let Some(made) = idempotency::claim(&tx, key, inviter.pk, now).await? {
-        return store::find_by_id(&tx, made).await?.ok_or(InvitationError::Gone);
+    if let Some(made) = idempotency::claim(tx, key, inviter.pk, row.created_at).await? {
+        return store::find_by_id(tx, made).await?.ok_or(InvitationError::Gone);
     }
     // From here on whoever else invites waits, so that nobody passes the limit and no address has two invitations.
-    let sent = tenant::count_invitation(&tx).await?;
-    if sent > UNVERIFIED_LIMIT && !users::has_verified_owner(&tx).await? {
+    let sent = tenant::count_invitation(tx).await?;
+    if sent > UNVERIFIED_LIMIT && !users::has_verified_owner(tx).await? {
         return Err(InvitationError::EmailNotVerified);
     }
     // First, because it waits for somebody who is about to accept it: then he is seen as the member he has become.
-    let replaced = store::delete_by_email(&tx, email).await?;
-    if users::find_by_email(&tx, email).await?.is_some() {
+    let replaced = store::delete_by_email(tx, email).await?;
+    if users::find_by_email(tx, email).await?.is_some() {
         return Err(InvitationError::AlreadyMember);
     }
-    store::insert(&tx, row.clone()).await?;
-    idempotency::keep(&tx, key, inviter.pk, row.id, now).await?;
-    post(app, &tx, inviter, &row, &token).await?;
-    lists::adjust(&tx, &[(store::all(), i64::from(!replaced))], now).await?;
+    store::insert(tx, row.clone()).await?;
+    idempotency::keep(tx, key, inviter.pk, row.id, row.created_at).await?;
+    post(app, tx, inviter, &row, token).await?;
+    lists::adjust(tx, &[(store::all(), i64::from(!replaced))], row.created_at).await?;
     let invitation = Reference::other(references::Kind::Invitation, Some(row.id), row.role.as_str());
     let entry = Entry::new(app.clock.uuid_v7(), inviter.pk, Verb::Invited, invitation);
-    activity::record(&tx, &[entry], now).await?;
-    tx.commit().await?;
+    activity::record(tx, &[entry], row.created_at).await?;
     Ok(row)
 }
 

@@ -253,8 +253,9 @@ pub async fn join(app: &App, tx: &TenantTx, user: NewUser) -> Result<Account, Us
 /// Those of the database.
 pub async fn remove(app: &App, tx: &TenantTx, account: &Account) -> Result<(), ServiceError> {
     comments::forget_page(tx, account.pk).await?;
-    store::delete(tx, account, app.clock.now()).await?;
+    // Before his rows: who works in his inbox has locked its list first.
     lists::forget(tx, &[account.pk]).await?;
+    store::delete(tx, account, app.clock.now()).await?;
     tx.wake(account.pk);
     tx.index_email(Some(&blind(app, &account.email)), None).await?;
     tracing::info!(tenant = %tx.tenant().id, user = %account.pk, "a user was removed");

@@ -231,6 +231,14 @@ impl Open {
     }
 }
 
+/// Rolls back. A failure leaves the lease unfinished; it is closed, which rolls back too.
+async fn roll_back(mut checkout: Checkout) {
+    let rollback = checkout.lease.batch("ROLLBACK");
+    if !matches!(tokio::time::timeout(ROLLBACK_DEADLINE, rollback).await, Ok(Ok(()))) {
+        checkout.lease.abandon();
+    }
+}
+
 impl Drop for Open {
     /// Rolls back in the background, so that the connection goes back clean. If it is broken, or if there is no runtime
     /// to do it in, the connection is closed, which rolls back too.
@@ -238,13 +246,7 @@ impl Drop for Open {
         let Some(mut checkout) = self.checkout.take() else { return };
         match tokio::runtime::Handle::try_current() {
             Ok(runtime) if checkout.lease.is_usable() => {
-                runtime.spawn(async move {
-                    // A failure leaves the lease unfinished; dropping it closes the connection.
-                    let rollback = checkout.lease.batch("ROLLBACK");
-                    if !matches!(tokio::time::timeout(ROLLBACK_DEADLINE, rollback).await, Ok(Ok(()))) {
-                        checkout.lease.abandon();
-                    }
-                });
+                runtime.spawn(roll_back(checkout));
             }
             _ => checkout.lease.abandon(),
         }
@@ -293,6 +295,14 @@ impl Transaction {
     async fn commit(self) -> Result<(), DbErr> {
         let open = self.open.lock().await.take().ok_or_else(ended)?;
         to_the_end(open.commit()).await.flatten()
+    }
+
+    async fn rollback(self) {
+        let checkout = self.open.lock().await.take().and_then(|mut open| open.checkout.take());
+        if let Some(checkout) = checkout.filter(|checkout| checkout.lease.is_usable()) {
+            // Whoever does not wait for its end leaves it to itself, as everywhere here.
+            to_the_end(roll_back(checkout)).await.ok();
+        }
     }
 }
 
@@ -376,6 +386,12 @@ impl TenantTx {
         transaction.commit().await?;
         live.wake(tenant.id, wakes.into_inner().unwrap_or_else(PoisonError::into_inner));
         Ok(())
+    }
+
+    /// Rolls back, and waits for that. Dropping it does the same in the background, while its locks are still held: that is
+    /// too late for who comes again at once and must not find what he has locked himself.
+    pub async fn rollback(self) {
+        self.transaction.rollback().await;
     }
 
     /// Has what this user is shown live looked at again, on every process, once this transaction is committed.

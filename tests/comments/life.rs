@@ -41,10 +41,11 @@ async fn a_comment_is_shown_as_it_was_written() {
             "is_deleted": false,
         })
     );
-    let order: Vec<_> = ["id", "author", "user", "parent", "body", "mentions", "reply_count", "created_at", "edited_at"]
-        .iter()
-        .map(|name| name.to_string())
-        .collect();
+    let order: Vec<_> =
+        ["id", "author", "user", "parent", "body", "mentions", "reply_count", "created_at", "edited_at"]
+            .iter()
+            .map(|name| name.to_string())
+            .collect();
     let text = ann.request("GET", &path(&written)).send().await.text;
     let at = |name: &String| text.find(&format!("\"{name}\":")).unwrap();
     assert!(order.is_sorted_by_key(at), "{text}");
@@ -53,7 +54,11 @@ async fn a_comment_is_shown_as_it_was_written() {
     let answered = reply(&ann, &ann, &written, "Hi").expect(201).await;
     assert_eq!((&answered["parent"], &answered["reply_count"]), (&written["id"], &json!(0)));
     let list = bob.get(&page(&ann)).await;
-    assert_eq!((&list["count"], &list["results"][0]["reply_count"]), (&json!(1), &json!(1)), "top level only");
+    assert_eq!(
+        (&list["count"], &list["results"][0]["reply_count"]),
+        (&json!(1), &json!(1)),
+        "top level only"
+    );
     let list = bob.get(&replies(&written)).await;
     assert_eq!(list, json!({"count": 1, "next": null, "previous": null, "results": [answered]}));
     assert_eq!(bob.get(&replies(&answered)).await["count"], 0);

@@ -55,7 +55,10 @@ async fn a_delete_races_replies() {
         let place = ann.request("GET", &path(&top)).send().await;
         match written {
             0 => assert_eq!(place.status, 404),
-            _ => assert_eq!((&place.json()["is_deleted"], &place.json()["reply_count"]), (&json!(true), &json!(written))),
+            _ => assert_eq!(
+                (&place.json()["is_deleted"], &place.json()["reply_count"]),
+                (&json!(true), &json!(written))
+            ),
         }
         (refused, accepted) = (refused + statuses(&answers, 400), accepted + written);
         assert_counts(&app, &acme).await;

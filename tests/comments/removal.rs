@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Executor as _};
+use sqlx::AssertSqlSafe;
 
 use super::{acme, comment, comment_count, page, path, reply, texts};
 use crate::support::{TestApp, assert_counts};

@@ -33,7 +33,10 @@ async fn fill(app: &TestApp, acme: &Organization, on: &User, count: i64) {
 async fn threads_are_in_their_orders_and_can_be_searched() {
     let app = TestApp::start().await;
     let (acme, [ann, bob]) = acme(&app, ["ann", "bob"]).await;
-    assert_eq!(ann.get(&page(&ann)).await, json!({"count": 0, "next": null, "previous": null, "results": []}));
+    assert_eq!(
+        ann.get(&page(&ann)).await,
+        json!({"count": 0, "next": null, "previous": null, "results": []})
+    );
     let mut top = Value::Null;
     for n in 0..3 {
         top = comment(&bob, &ann, &format!("Top {n} 100%")).expect(201).await;
@@ -56,7 +59,11 @@ async fn threads_are_in_their_orders_and_can_be_searched() {
         (&replies, "search=2", vec!["reply 2"]),
     ] {
         let list = ann.get(&format!("{path}?{query}")).await;
-        assert_eq!((bodies(&list), &list["count"]), (expected.clone(), &json!(expected.len())), "{path}?{query}");
+        assert_eq!(
+            (bodies(&list), &list["count"]),
+            (expected.clone(), &json!(expected.len())),
+            "{path}?{query}"
+        );
     }
     let second = ann.get(&format!("{page}?page_size=2&page=2")).await;
     assert_eq!(bodies(&second), ["Top 0 100%"]);
@@ -75,7 +82,11 @@ async fn deep_pages_are_right_where_comments_are_gone() {
     assert_counts(&app, &acme).await;
     let mut left: Vec<i64> = (1..=ALL).collect();
     for gone in [1, 2, 1_023, 1_024, 1_025, 2_047, 2_048, ALL] {
-        let path = format!("{}?search=number&page_size=1&page={}", page(&ann), 1 + left.iter().rev().position(|n| *n == gone).unwrap());
+        let path = format!(
+            "{}?search=number&page_size=1&page={}",
+            page(&ann),
+            1 + left.iter().rev().position(|n| *n == gone).unwrap()
+        );
         let found = ann.get(&path).await;
         assert_eq!(found["results"][0]["body"], format!("number {gone}"));
         delete(&ann, &found["results"][0]).expect(204).await;
@@ -90,7 +101,11 @@ async fn deep_pages_are_right_where_comments_are_gone() {
             let list = ann.get(&path).await;
             let shown = expected.chunks(100).nth(number - 1).unwrap();
             let shown: Vec<String> = shown.iter().map(|n| format!("number {n}")).collect();
-            assert_eq!((bodies(&list), &list["count"]), (shown.iter().map(String::as_str).collect(), &json!(left.len())), "{path}");
+            assert_eq!(
+                (bodies(&list), &list["count"]),
+                (shown.iter().map(String::as_str).collect(), &json!(left.len())),
+                "{path}"
+            );
         }
     }
 }
@@ -101,7 +116,10 @@ async fn a_new_comment_is_later_than_those_before_whatever_the_clock_says() {
     let (acme, [ann]) = acme(&app, ["ann"]).await;
     // As a process would write whose clock is ahead.
     fill(&app, &acme, &ann, 1).await;
-    let sql = format!(r#"UPDATE "{}".lists SET numbered_at = '2026-01-02T04:00:00Z' WHERE kind = 'page'"#, acme.schema());
+    let sql = format!(
+        r#"UPDATE "{}".lists SET numbered_at = '2026-01-02T04:00:00Z' WHERE kind = 'page'"#,
+        acme.schema()
+    );
     app.superuser().await.execute(AssertSqlSafe(sql)).await.unwrap();
     let written = comment(&ann, &ann, "late").expect(201).await;
     assert_eq!(written["created_at"], "2026-01-02T04:00:00.000001Z");
