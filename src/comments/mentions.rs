@@ -144,8 +144,6 @@ mod tests {
             "https://social.example/@ann",
             "e\u{301}@ann",
             "@ ann",
-            "@-",
-            "@...",
             "@!",
         ] {
             assert_eq!(names(text), Vec::<Vec<String>>::new(), "{text}");
@@ -163,8 +161,8 @@ mod tests {
 
     #[test]
     fn no_text_mentions_more_than_a_team() {
-        let text: String = (0..60).map(|n| format!("@u{n} ")).collect();
-        let found = names(&text);
+        let text: Vec<String> = (0..60).map(|n| format!("@u{n}")).collect();
+        let found = names(&text.join(" "));
         assert_eq!((found.len(), &found[49][0]), (50, &"u49".to_owned()));
     }
 

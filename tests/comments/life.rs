@@ -44,7 +44,7 @@ async fn a_comment_is_shown_as_it_was_written() {
     let order: Vec<_> =
         ["id", "author", "user", "parent", "body", "mentions", "reply_count", "created_at", "edited_at"]
             .iter()
-            .map(|name| name.to_string())
+            .map(|name| (*name).to_owned())
             .collect();
     let text = ann.request("GET", &path(&written)).send().await.text;
     let at = |name: &String| text.find(&format!("\"{name}\":")).unwrap();
@@ -116,7 +116,7 @@ async fn its_author_changes_a_comment_and_nobody_else() {
     let app = TestApp::start().await;
     let (acme, [ann, bob]) = acme(&app, ["ann", "bob"]).await;
     let written = comment(&bob, &ann, "first").expect(201).await;
-    app.clock.advance(Duration::from_secs(60));
+    app.clock.advance(Duration::from_mins(1));
     let same = edit(&bob, &written, "first").expect(200).await;
     assert_eq!(same, written, "nothing was changed");
     assert_eq!(bob.request("PATCH", &path(&written)).json(&json!({})).expect(200).await, written);

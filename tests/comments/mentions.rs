@@ -104,8 +104,8 @@ async fn a_text_mentions_fifty_people_at_most() {
     for name in &names {
         acme.add_account(&app, Person::named(name)).await;
     }
-    let text: String = names.iter().map(|name| format!("@{name}. ")).collect();
-    let written = comment(&ann, &ann, &text).expect(201).await;
+    let text: Vec<String> = names.iter().map(|name| format!("@{name}.")).collect();
+    let written = comment(&ann, &ann, &text.join(" ")).expect(201).await;
     assert_eq!(mentioned(&written), names[..50]);
     assert_eq!(told(&app, &acme).await.len(), 50);
     assert_counts(&app, &acme).await;
