@@ -16,6 +16,7 @@ mod closing;
 #[cfg(test)]
 mod commands;
 #[cfg(test)]
+mod comments;
 #[cfg(test)]
 mod conditional;
 #[cfg(test)]
@@ -29,6 +30,7 @@ mod embedded;
 #[cfg(test)]
 mod find;
 #[cfg(test)]
+mod idempotency;
 #[cfg(test)]
 mod invitations;
 #[cfg(test)]

@@ -60,9 +60,9 @@ async fn each_is_told_once_of_what_concerns_him_most() {
     assert_eq!(told(&app, &acme).await, ["ann: comment by bob"], "nobody is told of his own doing");
     assert_eq!(done(&app, &acme).await, ["bob commented ann"]);
     reply(&cid, &ann, &top, "hello").expect(201).await;
-    assert_eq!(told(&app, &acme).await[1..], ["bob: reply by cid", "ann: comment by cid"]);
+    assert_eq!(told(&app, &acme).await[1..], ["ann: comment by cid", "bob: reply by cid"]);
     reply(&ann, &ann, &top, "@cid @bob @ann").expect(201).await;
-    assert_eq!(told(&app, &acme).await[3..], ["cid: mention by ann", "bob: mention by ann"]);
+    assert_eq!(told(&app, &acme).await[3..], ["bob: mention by ann", "cid: mention by ann"]);
     assert_eq!(
         done(&app, &acme).await[1..],
         ["cid replied", "ann replied", "ann mentioned cid", "ann mentioned bob"]

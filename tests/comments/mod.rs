@@ -70,7 +70,7 @@ async fn texts(app: &TestApp, organization: &Organization, sql: &str) -> Vec<Str
 /// Who was told of what in the order in which it happened: `ann: mention by bob`.
 async fn told(app: &TestApp, organization: &Organization) -> Vec<String> {
     let sql = "SELECT u.username || ': ' || n.kind || ' by ' || coalesce(a.username, '-') FROM notifications AS n \
-               JOIN users AS u ON u.pk = n.user_pk LEFT JOIN users AS a ON a.pk = n.actor_pk ORDER BY n.id";
+               JOIN users AS u ON u.pk = n.user_pk LEFT JOIN users AS a ON a.pk = n.actor_pk ORDER BY n.event, 1";
     texts(app, organization, sql).await
 }
 
