@@ -3,7 +3,9 @@
 //! Whatever is wrong, the answer is the same bytes after the same work: one password hash, and the same statements. How
 //! often it may be wrong is limited by what the client says, whether there is such an account or not.
 
+use data_encoding::HEXLOWER;
 use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
 use tenants::{TenantDb, TenantTx};
 use uuid::Uuid;
 
@@ -80,7 +82,8 @@ fn named(claim: &Claim<'_>) -> String {
     match &claim.login {
         Some(Login::Username(username)) => format!("username {}", username.key()),
         Some(Login::Email(email)) => format!("email {}", email.key()),
-        None => format!("neither {}", claim.written),
+        // As long as a client likes, so it is not carried about.
+        None => format!("neither {}", HEXLOWER.encode(&Sha256::digest(claim.written))),
     }
 }
 
@@ -199,4 +202,19 @@ async fn tell_of_new_device(
 
 fn wrong_credentials() -> Problem {
     Problem::non_field("Unable to log in with provided credentials.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_a_name_is_told_apart_and_not_carried_about() {
+        let name = |written: &str| {
+            named(&Claim { login: None, written, password: SecretString::from("a password") })
+        };
+        let long = "x".repeat(1 << 20);
+        assert_eq!(name(&long).len(), "neither ".len() + 64);
+        assert_ne!(name(&long), name(&long[1..]));
+    }
 }
