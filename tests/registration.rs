@@ -364,19 +364,92 @@ async fn a_link_is_no_way_to_guess_a_password() {
 async fn nobody_keeps_another_from_signing_up() {
     let app = TestApp::start().await;
     let acme = open(&app, "acme").await;
-    app.mails().await;
     let body =
-        |password: &str| json!({"username": "ann", "email": "ann@people.example", "password": password});
+        |username: &str, password: &str| json!({"username": username, "email": "ann@people.example", "password": password});
     for _ in 0..4 {
-        sign_up(&app, &acme, &body("seven quiet lighthouses")).await;
+        sign_up(&app, &acme, &body("eve", "seven quiet lighthouses")).await;
+        assert_eq!(app.mails().await.len(), 1);
     }
-    sign_up(&app, &acme, &body(PASSWORD)).await;
-    let token = token_to(&app.mails().await, "ann@people.example");
-    // The sixth within an hour: it is answered as ever, and changes nothing.
-    sign_up(&app, &acme, &body("seven quiet lighthouses")).await;
+    sign_up(&app, &acme, &body("eve", "seven quiet lighthouses")).await;
+    let fifth = token_to(&app.mails().await, "ann@people.example");
+    // Beyond five within an hour none goes out, and the link of the fifth goes on working until another one does.
+    for n in 0..3 {
+        sign_up(&app, &acme, &body("eve", &format!("{n} seven quiet lighthouses"))).await;
+        app.clock.advance(Duration::from_mins(10));
+        assert_eq!(app.mails().await, []);
+    }
+    sign_up(&app, &acme, &body("ann", PASSWORD)).await;
     assert_eq!(app.mails().await, []);
-    let proof = json!({"token": token, "password": PASSWORD});
-    app.request("POST", "/api/sign_up/verify_email/").host(&acme.host(&app)).json(&proof).expect(200).await;
+    let wrong = json!({"token": fifth, "password": "not the password"});
+    assert_refused(&post(&app, &acme, VERIFY, &wrong).send().await, "the password of nobody");
+    assert_eq!(waiting(&app, &acme).await, 2);
+
+    app.clock.advance(Duration::from_mins(30) - Duration::from_secs(1));
+    assert_eq!(app.mails().await, []);
+    app.clock.advance(Duration::from_secs(1));
+    let mails = app.mails().await;
+    let token = token_to(&mails, "ann@people.example");
+    assert_eq!(mail_to(&mails, "ann@people.example").to.name, "ann");
+    let day = chrono::TimeDelta::hours(24);
+    assert_eq!(mails[0].expires_at, Some(app.clock.now() + day), "from when it is mailed");
+    let body = json!({"token": fifth, "password": "seven quiet lighthouses"});
+    assert_refused(&post(&app, &acme, VERIFY, &body).send().await, "replaced by now");
+    let answer = post(&app, &acme, VERIFY, &proof(&token)).expect(200).await;
+    assert_eq!(answer["user"]["username"], "ann");
+    assert_eq!(waiting(&app, &acme).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_mail_is_put_off_the_link_before_it_works() {
+    let app = TestApp::start().await;
+    let acme = open(&app, "acme").await;
+    for _ in 0..5 {
+        sign_up(&app, &acme, &ann("ann@example.com")).await;
+        assert_eq!(app.mails().await.len(), 1);
+    }
+    post(&app, &acme, RESEND, &json!({"email": "ann@example.com"})).expect(200).await;
+    assert_eq!(app.mails().await, []);
+    app.clock.advance(Duration::from_hours(1));
+    let token = token_to(&app.mails().await, "ann@example.com");
+    for _ in 0..4 {
+        post(&app, &acme, RESEND, &json!({"email": "ann@example.com"})).expect(200).await;
+    }
+    assert_eq!(app.mails().await.len(), 4);
+    let stranger = json!({"username": "eve", "email": "ann@example.com", "password": PASSWORD});
+    sign_up(&app, &acme, &stranger).await;
+    assert_eq!(app.mails().await, []);
+    assert_refused(&post(&app, &acme, VERIFY, &proof(&token)).send().await, "a newer link was mailed");
+    // Nor does what waits take its place once the address has an account.
+    let fifth = json!({"username": "ann", "email": "ann@example.com", "password": PASSWORD});
+    app.clock.advance(Duration::from_hours(1));
+    let stranger = token_to(&app.mails().await, "ann@example.com");
+    sign_up(&app, &acme, &fifth).await;
+    let token = token_to(&app.mails().await, "ann@example.com");
+    assert_refused(&post(&app, &acme, VERIFY, &proof(&stranger)).send().await, "replaced");
+    post(&app, &acme, VERIFY, &proof(&token)).expect(200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_where_nobody_waits_uses_nothing_up() {
+    let app = TestApp::start().await;
+    let acme = open(&app, "acme").await;
+    for _ in 0..6 {
+        post(&app, &acme, RESEND, &json!({"email": "ann@example.com"})).expect(200).await;
+    }
+    assert_eq!(app.mails().await, []);
+    sign_up(&app, &acme, &ann("ann@example.com")).await;
+    let first = token_to(&app.mails().await, "ann@example.com");
+    // Four more go out; a hundred more that were asked for are one, an hour later.
+    for _ in 0..13 {
+        post(&app, &acme, RESEND, &json!({"email": "ann@example.com"})).expect(200).await;
+    }
+    assert_eq!(app.mails().await.len(), 4);
+    assert_refused(&post(&app, &acme, VERIFY, &proof(&first)).send().await, "an older link");
+    app.clock.advance(Duration::from_hours(1));
+    let token = token_to(&app.mails().await, "ann@example.com");
+    app.clock.advance(Duration::from_hours(1));
+    assert_eq!(app.mails().await, []);
+    post(&app, &acme, VERIFY, &proof(&token)).expect(200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

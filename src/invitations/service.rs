@@ -194,7 +194,7 @@ pub(super) async fn accept(
     };
     // Before the user is written, as by whoever follows the link of that sign-up: two who do it in different orders wait for
     // each other.
-    registration::void(&tx, &email).await?;
+    registration::void(app, &tx, &email).await?;
     let account = users::join(app, &tx, user).await?;
     let tokens = auth::sign_in(app, &tx, db.tenant().id, &account, device).await?;
     lists::adjust(&tx, &[(store::all(), -1)], now).await?;

@@ -5,6 +5,7 @@
 //! again.
 
 mod retry;
+mod room;
 mod worker;
 
 use std::{panic::AssertUnwindSafe, time::Duration};
@@ -17,7 +18,10 @@ use serde_json::{Value, json};
 use tenants::{DataKey, Job, Kinds, LeasedJob, Outbox, Outcome, TenantDb, TenantName};
 use uuid::Uuid;
 
-pub use self::worker::Workers;
+pub use self::{
+    room::{mail_room, put_off},
+    worker::Workers,
+};
 use crate::{
     error::ServiceError,
     find,

@@ -18,7 +18,7 @@ use crate::{
     password,
     state::App,
     tenant::{SignUpRules, sign_up_rules},
-    throttle::{self, LOGINS_OF_ADDRESS, LOGINS_OF_ADDRESS_TO_ACCOUNT, LOGINS_TO_ACCOUNT, MAILS},
+    throttle::{self, LOGINS_OF_ADDRESS, LOGINS_OF_ADDRESS_TO_ACCOUNT, LOGINS_TO_ACCOUNT},
     users::{
         self, Account, NewUser, UserError,
         identity::{Email, Password, Username},
@@ -61,26 +61,23 @@ pub(super) async fn sign_up(
         db.tenant().slug.as_str(),
     ];
     let password_hash = password::hash(app, &new.password, &own_words).await?;
-    let (token, now) = (LinkToken::generate(), app.clock.now());
+    let now = app.clock.now();
     let row = sign_ups::Model {
         email_key: new.email.key().to_owned(),
+        is_mailed: false,
         email: new.email.as_str().to_owned(),
         username: new.username.as_str().to_owned(),
         password_hash,
         first_name: new.first_name,
         last_name: new.last_name,
-        token_hash: token.hash().to_vec(),
+        // It gets its link when that is mailed. Until then the link of the one before goes on working.
+        token_hash: LinkToken::generate().hash().to_vec(),
         created_at: now,
         expires_at: now + LIFETIME,
     };
-    // Where no mail would go out, the links of those before go on working: else anybody could keep others from signing up.
-    let mails = tasks::mails_to(&new.email);
-    if throttle::count(app, db, &[(MAILS, &mails)]).await?.wait(0).is_some() {
-        return Ok(());
-    }
     let tx = db.begin().await?;
     store::put(&tx, row).await?;
-    jobs::leave(app, &tx, &tasks::sign_up(&new.email, &token), None).await?;
+    jobs::leave(app, &tx, &tasks::sign_up(&new.email), None).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -198,6 +195,10 @@ async fn join(
         return Err(RegistrationError::Closed);
     }
     let damaged = |_| ServiceError::from(tenants::Error::Damaged("a sign-up does not parse".into()));
+    if let Ok(email) = &email {
+        // Another one of this address, whose mail was put off, has nothing to wait for any more.
+        store::delete(tx, email, now).await?;
+    }
     let user = NewUser {
         pk: app.clock.uuid_v7(),
         username: username.map_or_else(|| Username::parse(&row.username), Ok).map_err(damaged)?,
@@ -270,10 +271,10 @@ pub(super) fn letter(app: &App, slug: &Slug, organization: &str, to: Recipient, 
     }
 }
 
-/// Forgets the sign-up that waits with this address, because it has an account now.
+/// Forgets the sign-ups that wait with this address, because it has an account now.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn void(tx: &TenantTx, email: &Email) -> Result<(), DbErr> {
-    store::delete(tx, email).await
+pub async fn void(app: &App, tx: &TenantTx, email: &Email) -> Result<(), DbErr> {
+    store::delete(tx, email, app.clock.now()).await
 }
