@@ -463,6 +463,11 @@ async fn who_waits_when_sign_up_is_closed_waits_in_vain() {
         acme.owner.request("PATCH", "/api/tenant/").json(&json!({"sign_up_policy": policy})).expect(200)
     };
     policy("invite_only").await;
+    let row = format!(r#"SELECT extract(epoch FROM max(expires_at))::bigint FROM "{}".sign_ups"#, acme.schema());
+    let until = count(&app, &row).await;
+    app.clock.advance(Duration::from_hours(1));
+    post(&app, &acme, RESEND, &json!({"email": "ann@people.example"})).expect(200).await;
+    assert_eq!((app.mails().await, count(&app, &row).await), (vec![], until));
     let verify =
         || app.request("POST", "/api/sign_up/verify_email/").host(&acme.host(&app)).json(&proof).send();
     assert_eq!(verify().await.said(), (403, "sign_up_closed".into()));

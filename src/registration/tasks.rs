@@ -11,7 +11,7 @@ use crate::{
     jobs::{self, Task},
     mail::{Letter, Mail, Recipient},
     state::App,
-    tenant,
+    tenant::{self, sign_up_rules},
     users::{self, identity::Email},
 };
 
@@ -75,6 +75,10 @@ async fn after_sign_up(app: &App, tx: &TenantTx, email: &Email) -> Result<Option
     let rows = store::lock(tx, email, now).await?;
     let Some(row) = rows.iter().find(|row| !row.is_mailed) else { return Ok(None) };
     let Some(account) = users::find_by_email(tx, email).await? else {
+        // Decided otherwise since.
+        if !sign_up_rules(tx).await?.admit(email) {
+            return Ok(None);
+        }
         return link_for(app, tx, row).await;
     };
     store::delete(tx, email, now).await?;
@@ -91,6 +95,10 @@ async fn after_resend(app: &App, tx: &TenantTx, email: &Email) -> Result<Option<
         }
         let organization = tenant::name(tx).await?;
         return service::link_for(app, tx, slug, &organization, &account).await.map(Some);
+    }
+    // Nobody can sign up by it: the link would lead nowhere, and what waits shall end when it was to.
+    if !sign_up_rules(tx).await?.admit(email) {
+        return Ok(None);
     }
     // The one that was mailed comes first, the one that would replace it last.
     match store::lock(tx, email, now).await?.last() {
