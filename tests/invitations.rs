@@ -140,6 +140,39 @@ async fn each_invites_whom_his_role_allows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_owner_alone_could_give_an_owner_alone_takes_away() {
+    let app = TestApp::start().await;
+    let acme = acme(&app).await;
+    let admin = acme.add_user(&app, Person { role: Role::Admin, ..Person::named("admin") }).await;
+    let token = invited(&app, &acme.owner, "ann@example.com", "owner").await;
+    let list = acme.owner.get(PATH).await;
+    let id = list["results"][0]["id"].as_str().unwrap().to_owned();
+    let denied = (403, "permission_denied".to_owned());
+    let withdraw = |by: &User, id: &str| by.request("DELETE", &format!("{PATH}{id}/")).send();
+    assert_eq!(withdraw(&admin, &id).await.said(), denied);
+    // More often than mails may go out: what is refused is none.
+    for role in ["member", "admin", "member", "admin", "member", "admin"] {
+        let answer = invite(&admin, &json!({"email": "ANN@example.com", "role": role})).await;
+        assert_eq!(answer.said(), denied, "{role}");
+    }
+    assert_eq!(acme.owner.get(PATH).await, list);
+    assert_eq!(app.mails().await, []);
+    let second = invited(&app, &acme.owner, "bob@example.com", "owner").await;
+    let bobs = acme.owner.get(PATH).await["results"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(withdraw(&acme.owner, &bobs).await.status, 204);
+    assert_refused(&accept(&app, &acme, &second, "bob").send().await, "withdrawn");
+    let answer = accept(&app, &acme, &token, "ann").expect(201).await;
+    let me = app.request("GET", "/api/current_user/").bearer(answer["token"].as_str().unwrap());
+    assert_eq!(me.expect(200).await["role"], "owner");
+    // Of others, admins go on doing both.
+    invited(&app, &acme.owner, "eve@example.com", "admin").await;
+    invited(&app, &admin, "eve@example.com", "member").await;
+    let eves = acme.owner.get(PATH).await["results"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(withdraw(&admin, &eves).await.status, 204);
+    assert_eq!(withdraw(&admin, &eves).await.said(), (404, "not_found".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_has_one_invitation_and_its_link_is_the_latest() {
     let app = TestApp::start().await;
     let acme = acme(&app).await;
