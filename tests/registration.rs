@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use tenantry::mail::Mail;
@@ -473,4 +473,20 @@ async fn who_waits_when_sign_up_is_closed_waits_in_vain() {
     assert_eq!(acme.owner.get("/api/users/").await["count"], 1);
     policy("open").await;
     assert_eq!(verify().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_are_right_at_once_are_not_taken_for_guessers() {
+    let app = TestApp::start().await;
+    let acme = open(&app, "acme").await;
+    for n in 0..15 {
+        let (username, email) = (format!("ann{n}"), format!("ann{n}@example.com"));
+        sign_up(&app, &acme, &json!({"username": username, "email": email, "password": PASSWORD})).await;
+    }
+    let tokens: Vec<String> =
+        app.mails().await.iter().map(|letter| link(letter).split_once("?token=").unwrap().1.to_owned()).collect();
+    assert_eq!(tokens.len(), 15);
+    for answer in join_all(tokens.iter().map(|token| post(&app, &acme, VERIFY, &proof(token)).send())).await {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
 }

@@ -307,3 +307,18 @@ async fn logins_that_are_right_are_let_in_however_many_come_at_once() {
     }
     assert_eq!(recorded(&app, &acme).await, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_that_are_right_are_taken_however_many_are_asked_for_at_once() {
+    let app = TestApp::start().await;
+    let acme = app.sign_up_quietly("acme").await;
+    let change = || {
+        let body = json!({"old_password": PASSWORD, "new_password": "password1"});
+        acme.owner.request("POST", "/api/password/change/").json(&body).send()
+    };
+    for answer in join_all((0..12).map(|_| change())).await {
+        // The old one was right, the new one is not.
+        assert_eq!((answer.status, &answer.problem()["new_password"][0]), (400, &json!("This password is too common.")));
+    }
+    assert_eq!(recorded(&app, &acme).await, 0);
+}

@@ -49,12 +49,7 @@ pub(super) async fn login(
 ) -> Result<LoginOut, Problem> {
     let account = named(&claim);
     let pair = format!("{} {account}", device.network());
-    let _turn = if app.throttles.are_on() {
-        let of_account = app.throttles.logins_to_account.wait(&format!("{} {pair}", db.tenant().id)).await;
-        Some((of_account, app.throttles.logins.wait(device.network()).await))
-    } else {
-        None
-    };
+    let _turn = app.throttles.turn(db.tenant().id, &pair, device.network()).await;
     let attempt = admit(app, db, &claim, device, (&account, &pair)).await?;
     match verified(app, db, claim).await {
         Ok(Some(verified)) => {

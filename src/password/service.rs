@@ -53,6 +53,8 @@ async fn confirmed(
     password: SecretString,
 ) -> Result<Option<String>, PasswordError> {
     let pk = caller.account.pk;
+    // One after another: those that come together with this one are no wrong ones before they are looked at.
+    let _turn = app.throttles.confirmation(db.tenant().id, pk).await;
     let attempt = throttle::admit(app, db, &[(CONFIRMATIONS, &pk.to_string())]).await?;
     let hash = users::credentials_of(db, pk).await?.map(|found| found.password_hash);
     let matches = app.hasher.verify(password, hash.clone()).await;

@@ -148,6 +148,7 @@ pub(super) async fn verify(
     };
     let account = claim.account();
     let pair = format!("{network} {account}");
+    let _turn = app.throttles.turn(db.tenant().id, &pair, network).await;
     limits.extend([(LOGINS_OF_ADDRESS_TO_ACCOUNT, pair.as_str()), (LOGINS_TO_ACCOUNT, account.as_str())]);
     let attempt = throttle::admit(app, db, &limits).await?;
     if !app.hasher.verify(proof.password, Some(claim.password_hash())).await? {

@@ -14,6 +14,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ConnectionTrait;
 use tenants::{Counted, DataKey, ThrottleKey};
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
 
 pub use self::{
     error::ThrottleError,
@@ -57,6 +59,9 @@ pub const MAILS: Limit =
 /// How many logins from one network are undecided at once: half of those that may fail in a minute.
 const UNDECIDED: usize = 5;
 
+/// Somebody's turn to have his password looked at: one at an account, and some from a network.
+pub(crate) type Turn = [Option<OwnedSemaphorePermit>; 2];
+
 /// Whether anything is refused, and what this process remembers by itself.
 #[derive(Debug)]
 pub struct Throttles {
@@ -66,8 +71,8 @@ pub struct Throttles {
     pub(crate) failed_logins: Memory,
     /// Logins from one network that are not decided yet, and those of them to one account. Until they are decided they count
     /// as failed, so those that come together go one after another, or the right ones among them would be refused.
-    pub(crate) logins: Turns,
-    pub(crate) logins_to_account: Turns,
+    logins: Turns,
+    logins_to_account: Turns,
 }
 
 impl Throttles {
@@ -86,6 +91,24 @@ impl Throttles {
     #[must_use]
     pub fn are_on(&self) -> bool {
         self.on
+    }
+
+    /// Waits until a password can be looked at without those that are looked at already being taken for wrong ones. The
+    /// turn is over when what is returned is dropped.
+    pub(crate) async fn turn(&self, tenant: Uuid, account: &str, network: &str) -> Option<Turn> {
+        if !self.on {
+            return None;
+        }
+        let of_account = self.logins_to_account.wait(&format!("{tenant} {account}")).await;
+        Some([of_account, self.logins.wait(network).await])
+    }
+
+    /// As [`turn`](Self::turn), of somebody who is signed in, wherever he is.
+    pub(crate) async fn confirmation(&self, tenant: Uuid, user: Uuid) -> Option<OwnedSemaphorePermit> {
+        if !self.on {
+            return None;
+        }
+        self.logins_to_account.wait(&format!("{tenant} confirmation {user}")).await
     }
 }
 
