@@ -16,7 +16,7 @@ use crate::{
     mail::{self, Letter, Mail},
     state::App,
     tenant,
-    throttle::{self, CONFIRMATIONS, ThrottleError},
+    throttle::{self, CONFIRMATIONS, LOGINS_TO_ACCOUNT, ThrottleError},
     users::{
         self, Account, Login,
         identity::{Email, Password},
@@ -55,7 +55,14 @@ async fn confirmed(
     let pk = caller.account.pk;
     // One after another: those that come together with this one are no wrong ones before they are looked at.
     let _turn = app.throttles.confirmation(db.tenant().id, pk).await;
-    let attempt = throttle::admit(app, db, &[(CONFIRMATIONS, &pk.to_string())]).await?;
+    let (user, account) = (pk.to_string(), throttle::of_user(pk));
+    // It counts against the account, too, whose limit is for those who are not signed in: they must not keep this one from it.
+    let limits = [(CONFIRMATIONS, user.as_str()), (LOGINS_TO_ACCOUNT, account.as_str())];
+    let attempt = throttle::count(app, db, &limits).await?;
+    if let Some(wait) = attempt.wait(0) {
+        attempt.withdraw(db).await?;
+        return Err(ThrottleError::Throttled(throttle::seconds(wait)).into());
+    }
     let hash = users::credentials_of(db, pk).await?.map(|found| found.password_hash);
     let matches = app.hasher.verify(password, hash.clone()).await;
     if let Ok(false) = matches {

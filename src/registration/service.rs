@@ -111,7 +111,7 @@ impl Claim {
     fn account(&self) -> String {
         match self {
             Self::SignUp(row) => format!("sign-up {}", row.email_key),
-            Self::Account(credentials) => format!("user {}", credentials.pk),
+            Self::Account(credentials) => throttle::of_user(credentials.pk),
         }
     }
 

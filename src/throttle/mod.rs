@@ -139,6 +139,15 @@ impl Attempt {
         }
         Ok(tenants::withdraw_attempt(db, &self.keys, self.at).await?)
     }
+
+    /// As [`withdraw`](Self::withdraw), from the limits from this one on: against those before it, it counts.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn withdraw_from(&mut self, db: &impl ConnectionTrait, limit: usize) -> Result<(), ServiceError> {
+        let keys = self.keys.split_off(limit.min(self.keys.len()));
+        Self { keys, at: self.at, waits: Vec::new() }.withdraw(db).await
+    }
 }
 
 /// Counts an attempt against each of these limits, by what it is counted: an address, an account. The database is the
@@ -211,6 +220,11 @@ fn counted(app: &App, limits: &[(Limit, &str)]) -> Vec<Counted> {
         memory: limit.rule.memory(),
     });
     counted.collect()
+}
+
+/// By what the attempts at a user's account are counted, however they are made.
+pub(crate) fn of_user(pk: Uuid) -> String {
+    format!("user {pk}")
 }
 
 /// What a client is told: whole seconds, and at least one.
