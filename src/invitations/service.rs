@@ -153,7 +153,7 @@ async fn post(
         link: app.site.account_link(&tx.tenant().slug, "accept", &token.encode()),
     };
     let letter = Letter { to: Recipient::stranger(&row.email), mail, expires_at: Some(row.expires_at) };
-    mail::post(app, tx, letter).await
+    mail::post_unsolicited(app, tx, letter).await
 }
 
 /// Somebody who accepts an invitation.

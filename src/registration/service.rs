@@ -235,7 +235,7 @@ async fn confirm(
     Ok(account)
 }
 
-/// Mails the link to a user by which he proves his address. The one before stops working.
+/// Mails the link to the owner of a new organization by which he proves his address, which may be anybody's.
 ///
 /// # Errors
 /// Those of the database.
@@ -246,10 +246,11 @@ pub async fn mail_link(
     organization: &str,
     account: &Account,
 ) -> Result<(), ServiceError> {
-    mail::post(app, outbox, link_for(app, outbox, slug, organization, account).await?).await
+    let letter = link_for(app, outbox, slug, organization, account).await?;
+    mail::post_unsolicited(app, outbox, letter).await
 }
 
-/// The letter of [`mail_link`].
+/// The letter of [`mail_link`]. The link before stops working.
 pub(super) async fn link_for(
     app: &App,
     outbox: &impl Outbox,

@@ -55,6 +55,10 @@ pub const MAIL_REQUESTS: Limit =
 /// Mails of one kind to one address that anybody can ask for: nobody needs more, and nobody's mailbox is filled by it.
 pub const MAILS: Limit =
     Limit { name: "mails", rule: Rule::AtMost { count: 5, within: TimeDelta::hours(1) } };
+/// Mails to one mailbox from organizations that it need not know, from all of them together: who is asked into a few is asked
+/// once each, and nobody's mailbox is filled by whoever signs organizations up to do that.
+pub const UNSOLICITED_MAILS: Limit =
+    Limit { name: "unsolicited mails", rule: Rule::AtMost { count: 10, within: TimeDelta::hours(1) } };
 
 /// How many logins from one network are undecided at once: half of those that may fail in a minute.
 const UNDECIDED: usize = 5;

@@ -170,6 +170,15 @@ impl Email {
         &self.key
     }
 
+    /// The mailbox that mails to this address reach, as far as that can be told: without a tag (`+news`), by which one
+    /// mailbox has as many addresses as it likes.
+    #[must_use]
+    pub fn mailbox(&self) -> String {
+        let (local, domain) = self.key.rsplit_once('@').unwrap_or((&self.key, ""));
+        let untagged = local.split('+').next().filter(|untagged| !untagged.is_empty());
+        format!("{}@{domain}", untagged.unwrap_or(local))
+    }
+
     /// The domain as DNS has it.
     #[must_use]
     pub fn domain(&self) -> &str {
