@@ -205,7 +205,7 @@ async fn run(app: &App, job: &LeasedJob, task: Task) -> Outcome {
         Task::UnsolicitedMail(letter) => return room::unsolicited(app, job, letter).await,
         Task::Address(task) => find_out(app, job, &task).await,
         Task::ForgottenPassword { email } => password::send_link(app, job, &email).await,
-        Task::FindOrganizations { email } => find::tell(app, &email).await,
+        Task::FindOrganizations { email } => find::tell(app, job, &email).await,
         Task::Digest { user, digest } => send_digest(app, job, user, digest).await,
     };
     match result {
