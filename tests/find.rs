@@ -143,7 +143,10 @@ async fn a_worker_that_died_mails_nobody_twice() {
     sign_up(&app, "acme").await;
     find(&app, "owner@acme.example").await;
     let mut superuser = app.superuser().await;
-    superuser.execute("CREATE TABLE kept AS SELECT id, payload FROM tenantry.jobs WHERE status = 'queued'").await.unwrap();
+    superuser
+        .execute("CREATE TABLE kept AS SELECT id, payload FROM tenantry.jobs WHERE status = 'queued'")
+        .await
+        .unwrap();
     assert_eq!(mailed(&app).await.len(), 1);
     let again = "UPDATE tenantry.jobs SET status = 'queued', finished_at = NULL, payload = kept.payload FROM kept \
                  WHERE jobs.id = kept.id";

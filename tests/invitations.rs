@@ -150,8 +150,13 @@ async fn no_mailbox_is_filled_by_many_organizations() {
     let mut number = 0;
     for organization in &organizations {
         for _ in 0..3 {
-            let email = if number % 2 == 0 { format!("Ann+{number}@Example.com") } else { "ann@example.com".into() };
-            assert_eq!(invite(&organization.owner, &json!({"email": email})).await.status, 201, "nobody is told");
+            let email =
+                if number % 2 == 0 { format!("Ann+{number}@Example.com") } else { "ann@example.com".into() };
+            assert_eq!(
+                invite(&organization.owner, &json!({"email": email})).await.status,
+                201,
+                "nobody is told"
+            );
             number += 1;
         }
     }

@@ -43,10 +43,6 @@ pub async fn post(app: &App, outbox: &impl Outbox, letter: Letter) -> Result<(),
 ///
 /// # Errors
 /// Those of the database.
-pub async fn post_unsolicited(
-    app: &App,
-    outbox: &impl Outbox,
-    letter: Letter,
-) -> Result<(), ServiceError> {
+pub async fn post_unsolicited(app: &App, outbox: &impl Outbox, letter: Letter) -> Result<(), ServiceError> {
     jobs::leave(app, outbox, &Task::UnsolicitedMail(letter), None).await.map(|_| ())
 }

@@ -62,8 +62,8 @@ fn unlinked(text: &str) -> String {
     // Full stops of other scripts, the first three of which IDNA takes for dots too, and the points at half height that are
     // read as one.
     const DOTS: [char; 10] = [
-        '\u{ff0e}', '\u{ff61}', '\u{3002}', '\u{fe52}', '\u{6d4}', '\u{b7}', '\u{387}', '\u{2027}', '\u{2219}',
-        '\u{22c5}',
+        '\u{ff0e}', '\u{ff61}', '\u{3002}', '\u{fe52}', '\u{6d4}', '\u{b7}', '\u{387}', '\u{2027}',
+        '\u{2219}', '\u{22c5}',
     ];
     let mut unlinked = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();

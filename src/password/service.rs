@@ -126,7 +126,7 @@ pub(crate) async fn send_link(app: &App, job: &LeasedJob, email: &str) -> Result
     let Some(account) = account else { return Ok(()) };
     let (now, counted) = (app.clock.now(), format!("reset {}", account.pk));
     if let Some(wait) = jobs::mail_room(app, &tx, &counted).await? {
-        drop(tx);
+        tx.rollback().await;
         let tx = db.begin().await?;
         let task = Task::ForgottenPassword { email: account.email.clone() };
         jobs::put_off(app, &tx, &task, &counted, wait).await?;

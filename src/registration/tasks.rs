@@ -56,7 +56,7 @@ pub async fn run(app: &App, db: &TenantDb, job: &LeasedJob, task: &AddressTask) 
     let counted = format!("address {}", email.key());
     if let Some(wait) = jobs::mail_room(app, &tx, &counted).await? {
         // What was written for this mail is written when it goes out.
-        drop(tx);
+        tx.rollback().await;
         let tx = db.begin().await?;
         let what = format!("{asked} {counted}");
         jobs::put_off(app, &tx, &Task::Address(task.clone()), &what, wait).await?;
@@ -108,11 +108,7 @@ async fn after_resend(app: &App, tx: &TenantTx, email: &Email) -> Result<Option<
 }
 
 /// Gives a sign-up a link, and writes the mail with it.
-async fn link_for(
-    app: &App,
-    tx: &TenantTx,
-    row: &sign_ups::Model,
-) -> Result<Option<Letter>, ServiceError> {
+async fn link_for(app: &App, tx: &TenantTx, row: &sign_ups::Model) -> Result<Option<Letter>, ServiceError> {
     let token = LinkToken::generate();
     store::give_link(tx, row, &token, app.clock.now() + service::LIFETIME).await?;
     let organization = tenant::name(tx).await?;

@@ -71,7 +71,8 @@ impl Turns {
 
     /// Waits for a place among those of this kind. It is free again when what is returned is dropped.
     pub async fn wait(&self, kind: &str) -> Option<OwnedSemaphorePermit> {
-        let places = self.places.get_with(Sha256::digest(kind).into(), || Arc::new(Semaphore::new(self.at_once)));
+        let places =
+            self.places.get_with(Sha256::digest(kind).into(), || Arc::new(Semaphore::new(self.at_once)));
         // Nobody closes it.
         places.acquire_owned().await.ok()
     }

@@ -148,7 +148,11 @@ impl Attempt {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn withdraw_from(&mut self, db: &impl ConnectionTrait, limit: usize) -> Result<(), ServiceError> {
+    pub async fn withdraw_from(
+        &mut self,
+        db: &impl ConnectionTrait,
+        limit: usize,
+    ) -> Result<(), ServiceError> {
         let keys = self.keys.split_off(limit.min(self.keys.len()));
         Self { keys, at: self.at, waits: Vec::new() }.withdraw(db).await
     }

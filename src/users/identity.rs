@@ -103,7 +103,9 @@ fn mixes_scripts(name: &str) -> bool {
 /// Whether a mark that belongs on a letter stands by itself: it would show on whatever is before the name.
 fn has_lonely_mark(name: &str) -> bool {
     let before = std::iter::once('.').chain(name.chars());
-    before.zip(name.chars()).any(|(before, character)| is_combining_mark(character) && !before.is_alphanumeric())
+    before
+        .zip(name.chars())
+        .any(|(before, character)| is_combining_mark(character) && !before.is_alphanumeric())
 }
 
 /// Whether a name is Latin but for characters that look like signs and Latin letters ("admin一", "aノb"), so that it reads as
