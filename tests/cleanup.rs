@@ -90,19 +90,20 @@ async fn what_is_over_goes_and_what_is_not_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_catalog_forgets_what_was_done_and_keeps_what_failed() {
+async fn the_catalog_forgets_what_was_done_and_keeps_what_failed_for_longer() {
     let app = TestApp::start().await;
     let now = app.clock.now().to_rfc3339();
     let sql = format!(
         "INSERT INTO tenantry.jobs (kind, payload, status, run_at, due_since, finished_at)
          SELECT kind, '{{}}', status, '{now}', '{now}', timestamptz '{now}' - age::interval FROM (VALUES
-             ('over', 'done', '7 days 1 us'), ('young', 'done', '7 days'), ('failed', 'parked', '99 days'),
+             ('over', 'done', '7 days 1 us'), ('young', 'done', '7 days'), ('failed', 'parked', '90 days'),
+             ('given up', 'parked', '90 days 1 us'),
              ('waits', 'queued', NULL)) AS jobs (kind, status, age);
          INSERT INTO tenantry.throttles (key, hits) VALUES ('over', ARRAY[timestamptz '{now}' - interval '2 days 1 us']),
              ('young', ARRAY[timestamptz '{now}' - interval '2 days'])"
     );
     run(&app, &sql).await;
-    assert_eq!(pass(&app).await, Cleaned { rows: 2, ..Cleaned::default() });
+    assert_eq!(pass(&app).await, Cleaned { rows: 3, ..Cleaned::default() });
     let sql = "SELECT (SELECT string_agg(kind, ' ' ORDER BY kind) FROM tenantry.jobs), \
                (SELECT string_agg(convert_from(key, 'UTF8'), ' ') FROM tenantry.throttles)";
     let row = app.superuser().await.fetch_one(sql).await.unwrap();

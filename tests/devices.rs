@@ -40,10 +40,20 @@ async fn a_client_that_was_never_seen_is_told_of_once() {
         }
     );
 
-    // Known by now, at this place and any other.
-    login(&app, &acme, "ann", "Phone").header("x-forwarded-for", "198.51.100.7").expect(200).await;
-    login(&app, &acme, "ann", "Phone").header("x-forwarded-for", "203.0.113.9").expect(200).await;
-    login(&app, &acme, "ann", "Laptop").header("x-forwarded-for", "203.0.113.9").expect(200).await;
+    // Known by now, at this place and all near it.
+    let from = async |user_agent: &str, place: &str| {
+        login(&app, &acme, "ann", user_agent).header("x-forwarded-for", place).expect(200).await;
+    };
+    from("Phone", "198.51.100.7").await;
+    from("Phone", "198.51.7.100").await;
+    from("Laptop", "198.51.7.101").await;
+    assert_eq!(app.mails().await, []);
+    // Far from wherever it was seen, it may be somebody else who calls himself so.
+    for (place, told) in [("203.0.113.9", 1), ("203.0.200.9", 0), ("2001:db8::1", 1), ("2001:db8:9::1", 0)] {
+        from("Phone", place).await;
+        assert_eq!(app.mails().await.len(), told, "{place}");
+    }
+    from("Laptop", "203.0.113.9").await;
     assert_eq!(app.mails().await, []);
     assert_eq!(ann.email, "ann@acme.example");
 }

@@ -1,5 +1,7 @@
 //! The list of a person's organizations, by mail.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use tenantry::mail::{Letter, Mail};
@@ -122,9 +124,71 @@ async fn nobody_is_mailed_more_often_than_he_could_want() {
         sent += mailed(&app).await.len();
     }
     assert_eq!(sent, 5);
+    app.clock.advance(Duration::from_hours(1));
+    assert_eq!(mailed(&app).await.len(), 1, "the sixth, an hour later");
+    app.clock.advance(Duration::from_hours(1));
+    for _ in 0..6 {
+        assert_eq!(find(&app, "nobody@acme.example").await.status, 200);
+    }
     let mut statuses = Vec::new();
     for _ in 6..21 {
         statuses.push(find(&app, "nobody@acme.example").await.status);
     }
     assert_eq!((&statuses[..14], statuses[14]), ([200; 14].as_slice(), 429));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_died_mails_nobody_twice() {
+    let app = TestApp::start().await;
+    sign_up(&app, "acme").await;
+    find(&app, "owner@acme.example").await;
+    let mut superuser = app.superuser().await;
+    superuser
+        .execute("CREATE TABLE kept AS SELECT id, payload FROM tenantry.jobs WHERE status = 'queued'")
+        .await
+        .unwrap();
+    assert_eq!(mailed(&app).await.len(), 1);
+    let again = "UPDATE tenantry.jobs SET status = 'queued', finished_at = NULL, payload = kept.payload FROM kept \
+                 WHERE jobs.id = kept.id";
+    assert_eq!(superuser.execute(again).await.unwrap().rows_affected(), 1);
+    assert_eq!(mailed(&app).await, []);
+    // Asked for once more, it is another one.
+    find(&app, "owner@acme.example").await;
+    assert_eq!(mailed(&app).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_organization_that_is_broken_keeps_no_other_from_being_listed() {
+    let app = TestApp::start().await;
+    let mut all = Vec::new();
+    for slug in ["first", "second", "third"] {
+        let organization = sign_up(&app, slug).await;
+        let email = "ann@people.example";
+        organization.add_user(&app, Person { email, ..Person::named("ann") }).await;
+        let tx = organization.db(&app).await.begin().await.unwrap();
+        tx.index_email(None, Some(&tenantry::users::blind(&app.app, email))).await.unwrap();
+        tx.commit().await.unwrap();
+        all.push(organization);
+    }
+    let rename = |from: &str, to: &str| format!(r#"ALTER TABLE "{}".{from} RENAME TO {to}"#, all[1].schema());
+    let mut superuser = app.superuser().await;
+    superuser.execute(AssertSqlSafe(rename("settings", "gone"))).await.unwrap();
+    find(&app, "ann@people.example").await;
+    let names = |mails: Vec<(String, Vec<(String, String)>)>| -> Vec<Vec<String>> {
+        mails.into_iter().map(|(_, list)| list.into_iter().map(|(name, _)| name).collect()).collect()
+    };
+    // It may be for a moment only.
+    assert_eq!(names(mailed(&app).await), Vec::<Vec<String>>::new());
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.extend(names(mailed(&app).await));
+        app.clock.advance(Duration::from_mins(1));
+    }
+    assert_eq!(seen, [["FIRST", "THIRD"]]);
+
+    find(&app, "ann@people.example").await;
+    assert_eq!(names(mailed(&app).await), Vec::<Vec<String>>::new());
+    superuser.execute(AssertSqlSafe(rename("gone", "settings"))).await.unwrap();
+    app.clock.advance(Duration::from_mins(1));
+    assert_eq!(names(mailed(&app).await), [["FIRST", "SECOND", "THIRD"]]);
 }

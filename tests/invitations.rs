@@ -140,6 +140,82 @@ async fn each_invites_whom_his_role_allows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_mailbox_is_filled_by_many_organizations() {
+    let app = TestApp::start().await;
+    let mut organizations = Vec::new();
+    for n in 0..4 {
+        organizations.push(app.sign_up(&format!("org-{n}")).await);
+    }
+    app.mails().await;
+    let mut number = 0;
+    for organization in &organizations {
+        for _ in 0..3 {
+            let email =
+                if number % 2 == 0 { format!("Ann+{number}@Example.com") } else { "ann@example.com".into() };
+            assert_eq!(
+                invite(&organization.owner, &json!({"email": email})).await.status,
+                201,
+                "nobody is told"
+            );
+            number += 1;
+        }
+    }
+    // Nor is who signs organizations up with somebody else's address.
+    let body = json!({
+        "organization": "More", "username": "ann", "email": "ann+more@example.com", "password": PASSWORD,
+    });
+    app.request("POST", "/api/sign_up/tenant/").json(&body).expect(201).await;
+    invite(&organizations[0].owner, &json!({"email": "bob@example.com"})).await;
+    let mails = app.mails().await;
+    assert_eq!(mails.iter().filter(|letter| letter.to.email == "bob@example.com").count(), 1);
+    assert_eq!(mails.len(), 11);
+    app.clock.advance(Duration::from_hours(1) - Duration::from_secs(1));
+    assert_eq!(app.mails().await, []);
+    // None is lost.
+    app.clock.advance(Duration::from_secs(1));
+    let late = app.mails().await;
+    assert_eq!(late.len(), 3, "{late:#?}");
+    assert!(late.iter().any(|letter| letter.to.email == "ann+more@example.com"));
+    // No address stands in the catalog for it.
+    let sql = "SELECT count(*), bool_or(encode(key, 'escape') LIKE '%ann%') FROM tenantry.throttles";
+    let row = app.superuser().await.fetch_one(sql).await.unwrap();
+    assert!(row.get::<i64, _>(0) > 0 && !row.get::<bool, _>(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_owner_alone_could_give_an_owner_alone_takes_away() {
+    let app = TestApp::start().await;
+    let acme = acme(&app).await;
+    let admin = acme.add_user(&app, Person { role: Role::Admin, ..Person::named("admin") }).await;
+    let token = invited(&app, &acme.owner, "ann@example.com", "owner").await;
+    let list = acme.owner.get(PATH).await;
+    let id = list["results"][0]["id"].as_str().unwrap().to_owned();
+    let denied = (403, "permission_denied".to_owned());
+    let withdraw = |by: &User, id: &str| by.request("DELETE", &format!("{PATH}{id}/")).send();
+    assert_eq!(withdraw(&admin, &id).await.said(), denied);
+    // More often than mails may go out: what is refused is none.
+    for role in ["member", "admin", "member", "admin", "member", "admin"] {
+        let answer = invite(&admin, &json!({"email": "ANN@example.com", "role": role})).await;
+        assert_eq!(answer.said(), denied, "{role}");
+    }
+    assert_eq!(acme.owner.get(PATH).await, list);
+    assert_eq!(app.mails().await, []);
+    let second = invited(&app, &acme.owner, "bob@example.com", "owner").await;
+    let bobs = acme.owner.get(PATH).await["results"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(withdraw(&acme.owner, &bobs).await.status, 204);
+    assert_refused(&accept(&app, &acme, &second, "bob").send().await, "withdrawn");
+    let answer = accept(&app, &acme, &token, "ann").expect(201).await;
+    let me = app.request("GET", "/api/current_user/").bearer(answer["token"].as_str().unwrap());
+    assert_eq!(me.expect(200).await["role"], "owner");
+    // Of others, admins go on doing both.
+    invited(&app, &acme.owner, "eve@example.com", "admin").await;
+    invited(&app, &admin, "eve@example.com", "member").await;
+    let eves = acme.owner.get(PATH).await["results"][0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(withdraw(&admin, &eves).await.status, 204);
+    assert_eq!(withdraw(&admin, &eves).await.said(), (404, "not_found".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_has_one_invitation_and_its_link_is_the_latest() {
     let app = TestApp::start().await;
     let acme = acme(&app).await;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use tenantry::mail::Mail;
@@ -128,10 +128,12 @@ async fn the_organization_decides_who_may_sign_up() {
     }
     set(json!({"allowed_email_domains": [], "sign_up_policy": "open"})).await;
     assert_eq!(ask("ann@other.example").await.status, 201);
-    set(json!({"sign_up_policy": "invite_only"})).await;
-    assert_eq!(ask("ann@other.example").await.problem(), expected);
     // The two spellings of one address are one.
     assert_eq!(app.mails().await.len(), 3);
+    assert_eq!(ask("bob@other.example").await.status, 201);
+    set(json!({"sign_up_policy": "invite_only"})).await;
+    assert_eq!(ask("ann@other.example").await.problem(), expected);
+    assert_eq!(app.mails().await, [], "what it leads to was closed before it went out");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -364,19 +366,90 @@ async fn a_link_is_no_way_to_guess_a_password() {
 async fn nobody_keeps_another_from_signing_up() {
     let app = TestApp::start().await;
     let acme = open(&app, "acme").await;
-    app.mails().await;
-    let body =
-        |password: &str| json!({"username": "ann", "email": "ann@people.example", "password": password});
+    let body = |username: &str, password: &str| json!({"username": username, "email": "ann@people.example", "password": password});
     for _ in 0..4 {
-        sign_up(&app, &acme, &body("seven quiet lighthouses")).await;
+        sign_up(&app, &acme, &body("eve", "seven quiet lighthouses")).await;
+        assert_eq!(app.mails().await.len(), 1);
     }
-    sign_up(&app, &acme, &body(PASSWORD)).await;
-    let token = token_to(&app.mails().await, "ann@people.example");
-    // The sixth within an hour: it is answered as ever, and changes nothing.
-    sign_up(&app, &acme, &body("seven quiet lighthouses")).await;
+    sign_up(&app, &acme, &body("eve", "seven quiet lighthouses")).await;
+    let fifth = token_to(&app.mails().await, "ann@people.example");
+    // Beyond five within an hour none goes out, and the link of the fifth goes on working until another one does.
+    for n in 0..3 {
+        sign_up(&app, &acme, &body("eve", &format!("{n} seven quiet lighthouses"))).await;
+        app.clock.advance(Duration::from_mins(10));
+        assert_eq!(app.mails().await, []);
+    }
+    sign_up(&app, &acme, &body("ann", PASSWORD)).await;
     assert_eq!(app.mails().await, []);
-    let proof = json!({"token": token, "password": PASSWORD});
-    app.request("POST", "/api/sign_up/verify_email/").host(&acme.host(&app)).json(&proof).expect(200).await;
+    let wrong = json!({"token": fifth, "password": "not the password"});
+    assert_refused(&post(&app, &acme, VERIFY, &wrong).send().await, "the password of nobody");
+    assert_eq!(waiting(&app, &acme).await, 2);
+
+    app.clock.advance(Duration::from_mins(30) - Duration::from_secs(1));
+    assert_eq!(app.mails().await, []);
+    app.clock.advance(Duration::from_secs(1));
+    let mails = app.mails().await;
+    let token = token_to(&mails, "ann@people.example");
+    assert_eq!(mail_to(&mails, "ann@people.example").to.name, "ann");
+    let day = chrono::TimeDelta::hours(24);
+    assert_eq!(mails[0].expires_at, Some(app.clock.now() + day), "from when it is mailed");
+    let body = json!({"token": fifth, "password": "seven quiet lighthouses"});
+    assert_refused(&post(&app, &acme, VERIFY, &body).send().await, "replaced by now");
+    let answer = post(&app, &acme, VERIFY, &proof(&token)).expect(200).await;
+    assert_eq!(answer["user"]["username"], "ann");
+    assert_eq!(waiting(&app, &acme).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_mail_is_put_off_the_link_before_it_works() {
+    let app = TestApp::start().await;
+    let acme = open(&app, "acme").await;
+    for _ in 0..5 {
+        sign_up(&app, &acme, &ann("ann@example.com")).await;
+        assert_eq!(app.mails().await.len(), 1);
+    }
+    post(&app, &acme, RESEND, &json!({"email": "ann@example.com"})).expect(200).await;
+    assert_eq!(app.mails().await, []);
+    app.clock.advance(Duration::from_hours(1));
+    assert_eq!(app.mails().await.len(), 1);
+    let mut links = Vec::new();
+    for _ in 0..4 {
+        post(&app, &acme, RESEND, &json!({"email": "ann@example.com"})).expect(200).await;
+        links.push(token_to(&app.mails().await, "ann@example.com"));
+    }
+    let stranger = json!({"username": "eve", "email": "ann@example.com", "password": PASSWORD});
+    sign_up(&app, &acme, &stranger).await;
+    assert_eq!(app.mails().await, []);
+    assert_refused(&post(&app, &acme, VERIFY, &proof(&links[2])).send().await, "a newer link was mailed");
+    let answer = post(&app, &acme, VERIFY, &proof(&links[3])).expect(200).await;
+    assert_eq!(answer["user"]["username"], "ann");
+    // What was put off has nothing to wait for any more.
+    assert_eq!(waiting(&app, &acme).await, 0);
+    app.clock.advance(Duration::from_hours(1));
+    assert_eq!(app.mails().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_where_nobody_waits_uses_nothing_up() {
+    let app = TestApp::start().await;
+    let acme = open(&app, "acme").await;
+    for _ in 0..6 {
+        post(&app, &acme, RESEND, &json!({"email": "ann@example.com"})).expect(200).await;
+    }
+    assert_eq!(app.mails().await, []);
+    sign_up(&app, &acme, &ann("ann@example.com")).await;
+    let first = token_to(&app.mails().await, "ann@example.com");
+    // Four more go out; a hundred more that were asked for are one, an hour later.
+    for _ in 0..13 {
+        post(&app, &acme, RESEND, &json!({"email": "ann@example.com"})).expect(200).await;
+    }
+    assert_eq!(app.mails().await.len(), 4);
+    assert_refused(&post(&app, &acme, VERIFY, &proof(&first)).send().await, "an older link");
+    app.clock.advance(Duration::from_hours(1));
+    let token = token_to(&app.mails().await, "ann@example.com");
+    app.clock.advance(Duration::from_hours(1));
+    assert_eq!(app.mails().await, []);
+    post(&app, &acme, VERIFY, &proof(&token)).expect(200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -390,10 +463,36 @@ async fn who_waits_when_sign_up_is_closed_waits_in_vain() {
         acme.owner.request("PATCH", "/api/tenant/").json(&json!({"sign_up_policy": policy})).expect(200)
     };
     policy("invite_only").await;
+    let row =
+        format!(r#"SELECT extract(epoch FROM max(expires_at))::bigint FROM "{}".sign_ups"#, acme.schema());
+    let until = count(&app, &row).await;
+    app.clock.advance(Duration::from_mins(5));
+    post(&app, &acme, RESEND, &json!({"email": "ann@people.example"})).expect(200).await;
+    assert_eq!((app.mails().await, count(&app, &row).await), (vec![], until));
     let verify =
         || app.request("POST", "/api/sign_up/verify_email/").host(&acme.host(&app)).json(&proof).send();
     assert_eq!(verify().await.said(), (403, "sign_up_closed".into()));
     assert_eq!(acme.owner.get("/api/users/").await["count"], 1);
     policy("open").await;
     assert_eq!(verify().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_are_right_at_once_are_not_taken_for_guessers() {
+    let app = TestApp::start().await;
+    let acme = open(&app, "acme").await;
+    for n in 0..15 {
+        let (username, email) = (format!("ann{n}"), format!("ann{n}@example.com"));
+        sign_up(&app, &acme, &json!({"username": username, "email": email, "password": PASSWORD})).await;
+    }
+    let tokens: Vec<String> = app
+        .mails()
+        .await
+        .iter()
+        .map(|letter| link(letter).split_once("?token=").unwrap().1.to_owned())
+        .collect();
+    assert_eq!(tokens.len(), 15);
+    for answer in join_all(tokens.iter().map(|token| post(&app, &acme, VERIFY, &proof(token)).send())).await {
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
 }

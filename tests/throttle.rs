@@ -106,7 +106,7 @@ async fn of_twenty_failures_at_once_at_two_processes_exactly_ten_are_let_through
         assert_eq!(throttled(answer), 60);
     }
     // Ten, each counted for the address, the account there, and the account anywhere. What was refused left nothing.
-    assert_eq!(recorded(&app, &acme).await, 30);
+    assert_eq!(recorded(&app, &acme).await, 50);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +160,7 @@ async fn somebody_elses_success_forgives_no_failure() {
     }
     failed(&login(&app, &acme, "198.51.100.7", &wrong("acme-owner")).send().await);
     // All of it in one instant of the tests' clock: of what is alike, a success took back its own attempt only.
-    assert_eq!(recorded(&app, &acme).await, 15);
+    assert_eq!(recorded(&app, &acme).await, 25);
     assert_eq!(throttled(&login(&app, &acme, "198.51.100.7", &wrong("acme-owner")).send().await), 15);
     login(&app, &acme, "198.51.100.7", &right("mallory")).expect(200).await;
 }
@@ -275,7 +275,9 @@ async fn an_address_asks_for_twenty_links_an_hour_and_an_account_gets_five() {
     assert_eq!(app.mails().await.len(), 5);
     forget("198.51.100.8", "owner@acme.example").expect(200).await;
     assert_eq!(app.mails().await.len(), 0);
+    // All that was asked for beyond five is one mail, as soon as there may be another.
     app.clock.advance(Duration::from_hours(1));
+    assert_eq!(app.mails().await.len(), 1);
     forget("198.51.100.7", "owner@acme.example").expect(200).await;
     assert_eq!(app.mails().await.len(), 1);
 }
@@ -289,7 +291,7 @@ async fn what_is_on_record_tells_nobody_whose_it_is_and_can_be_forgotten() {
     let now = app.clock.now();
     assert_eq!(tenants::forget_attempts(&db, now, 10).await.unwrap(), 0);
     assert_eq!(tenants::forget_attempts(&db, now + chrono::TimeDelta::seconds(1), 2).await.unwrap(), 2);
-    assert_eq!(tenants::forget_attempts(&db, now + chrono::TimeDelta::seconds(1), 10).await.unwrap(), 1);
+    assert_eq!(tenants::forget_attempts(&db, now + chrono::TimeDelta::seconds(1), 10).await.unwrap(), 3);
     assert_eq!(recorded(&app, &acme).await, 0);
 }
 
@@ -304,4 +306,73 @@ async fn logins_that_are_right_are_let_in_however_many_come_at_once() {
         assert_eq!(answer.status, 200, "{}", answer.text);
     }
     assert_eq!(recorded(&app, &acme).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passwords_that_are_right_are_taken_however_many_are_asked_for_at_once() {
+    let app = TestApp::start().await;
+    let acme = app.sign_up_quietly("acme").await;
+    let change = || {
+        let body = json!({"old_password": PASSWORD, "new_password": "password1"});
+        acme.owner.request("POST", "/api/password/change/").json(&body).send()
+    };
+    for answer in join_all((0..12).map(|_| change())).await {
+        // The old one was right, the new one is not.
+        assert_eq!(
+            (answer.status, &answer.problem()["new_password"][0]),
+            (400, &json!("This password is too common."))
+        );
+    }
+    assert_eq!(recorded(&app, &acme).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_has_no_more_guesses_for_having_two_names() {
+    let app = behind_a_proxy().await;
+    let acme = app.sign_up_quietly("acme").await;
+    let by_email = |from: &str, password: &str| {
+        let body = json!({"email": "owner@acme.example", "password": password});
+        login(&app, &acme, from, &body)
+    };
+    // Of two pairs of names, one belongs to an account and one to nobody; neither answer tells which.
+    for (name, email, from) in
+        [("acme-owner", "owner@acme.example", "198.51.100.7"), ("nobody", "no@acme.example", "198.51.100.8")]
+    {
+        for _ in 0..5 {
+            app.clock.advance(Duration::from_secs(20));
+            failed(&login(&app, &acme, from, &wrong(name)).send().await);
+        }
+        let body = json!({"email": email, "password": "not the password"});
+        for _ in 0..4 {
+            failed(&login(&app, &acme, from, &body).send().await);
+        }
+        let right = json!({"email": email, "password": PASSWORD});
+        failed(&login(&app, &acme, from, &right).send().await);
+        assert_eq!(throttled(&login(&app, &acme, from, &right).send().await), 15);
+        assert_eq!(throttled(&login(&app, &acme, from, &wrong(name)).send().await), 15);
+    }
+    // From elsewhere it is open, and here again after a while: what was refused meanwhile has not made that longer.
+    by_email("198.51.100.9", PASSWORD).expect(200).await;
+    app.clock.advance(Duration::from_secs(15));
+    by_email("198.51.100.7", PASSWORD).expect(200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_by_both_names_close_an_account_together() {
+    let app = behind_a_proxy().await;
+    let acme = app.sign_up_quietly("acme").await;
+    login(&app, &acme, "203.0.113.5", &right("acme-owner")).expect(200).await;
+    let by_email = |password: &str| json!({"email": "owner@acme.example", "password": password});
+    for batch in 0..10 {
+        let attempts = (0..10).map(|number| {
+            let body = if number % 2 == 0 { wrong("acme-owner") } else { by_email("not the password") };
+            login(&app, &acme, &format!("198.51.{batch}.{number}"), &body).send()
+        });
+        join_all(attempts).await.iter().for_each(failed);
+    }
+    failed(&login(&app, &acme, "192.0.2.1", &right("acme-owner")).send().await);
+    failed(&login(&app, &acme, "192.0.2.2", &by_email(PASSWORD)).send().await);
+    login(&app, &acme, "203.0.113.5", &by_email(PASSWORD)).expect(200).await;
+    app.clock.advance(Duration::from_hours(1));
+    login(&app, &acme, "192.0.2.1", &right("acme-owner")).expect(200).await;
 }

@@ -1,11 +1,12 @@
 //! From where and with what users have signed in.
 
+use std::net::IpAddr;
+
 use chrono::{DateTime, TimeDelta, Utc};
+use ipnet::IpNet;
 use sea_orm::{
-    ActiveValue::Set,
-    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, JoinType, Order as Direction, QueryFilter,
+    ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, JoinType, QueryFilter,
     QueryOrder, QuerySelect, RelationTrait,
-    sea_query::{Expr, ExprTrait as _},
 };
 use uuid::Uuid;
 
@@ -26,11 +27,11 @@ const MAX_DEVICES: u64 = 200;
 /// What was known of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// The user has signed in with this client before.
+    /// The user has signed in with this client before, and from near where he is now.
     Before,
     /// The user signs in for the first time.
     NothingYet,
-    /// The user has signed in before, but never with this client.
+    /// The user has signed in before, but never with this client, or from nowhere near.
     Others,
 }
 
@@ -54,15 +55,13 @@ pub(super) async fn note(
     if known.rows_affected > 0 {
         return Ok(Seen::Before);
     }
-    // One with the same client, if there is one.
-    let like_this: Option<String> = Entity::find()
+    let seen: Vec<(String, String)> = Entity::find()
         .select_only()
+        .column(Column::Network)
         .column(Column::UserAgent)
         .filter(Column::UserPk.eq(user))
-        .order_by(Expr::col(Column::UserAgent).eq(device.user_agent()), Direction::Desc)
-        .limit(1)
         .into_tuple()
-        .one(db)
+        .all(db)
         .await?;
     make_room(db, user).await?;
     let row = ActiveModel {
@@ -73,11 +72,24 @@ pub(super) async fn note(
         last_used_at: Set(now),
     };
     Entity::insert(row).on_conflict_do_nothing().exec_without_returning(db).await?;
-    Ok(match like_this {
-        None => Seen::NothingYet,
-        Some(user_agent) if user_agent == device.user_agent() => Seen::Before,
-        Some(_) => Seen::Others,
+    let client = seen.iter().any(|(_, user_agent)| user_agent == device.user_agent());
+    let region = seen.iter().any(|(network, _)| region(network) == region(device.network()));
+    Ok(if seen.is_empty() {
+        Seen::NothingYet
+    } else if client && region {
+        Seen::Before
+    } else {
+        Seen::Others
     })
+}
+
+/// What stands for the provider, as far as the address by itself tells: the /16 of an IPv4 address, the /32 of an IPv6 one,
+/// for that is what registries hand out to one. A phone changes its address all day and stays within a few of them, each of
+/// which is told of once; who has found out a password and how its owner's client calls itself is likely to come from another.
+fn region(network: &str) -> Option<IpNet> {
+    let network: IpNet = network.parse().or_else(|_| network.parse::<IpAddr>().map(IpNet::from)).ok()?;
+    let prefix = if network.addr().is_ipv6() { 32 } else { 16 };
+    IpNet::new(network.addr(), prefix).ok().map(|region| region.trunc())
 }
 
 /// Forgets what was not used for the longest time, so that one more is not too many.
@@ -120,4 +132,22 @@ pub(super) async fn is_own_network(
         .one(db)
         .await?;
     Ok(found.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_near_each_other_that_have_one_provider() {
+        for (one, other, near) in [
+            ("198.51.100.7", "198.51.7.100", true),
+            ("198.51.100.7", "198.52.100.7", false),
+            ("2001:db8::/64", "2001:db8:ffff:1::/64", true),
+            ("2001:db8::/64", "2001:db9::/64", false),
+            ("198.51.100.7", "2001:db8::/64", false),
+        ] {
+            assert_eq!(region(one) == region(other), near, "{one} {other}");
+        }
+    }
 }

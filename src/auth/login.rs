@@ -3,7 +3,9 @@
 //! Whatever is wrong, the answer is the same bytes after the same work: one password hash, and the same statements. How
 //! often it may be wrong is limited by what the client says, whether there is such an account or not.
 
+use data_encoding::HEXLOWER;
 use secrecy::SecretString;
+use sha2::{Digest as _, Sha256};
 use tenants::{TenantDb, TenantTx};
 use uuid::Uuid;
 
@@ -47,14 +49,15 @@ pub(super) async fn login(
 ) -> Result<LoginOut, Problem> {
     let account = named(&claim);
     let pair = format!("{} {account}", device.network());
-    let _turn = if app.throttles.are_on() {
-        let of_account = app.throttles.logins_to_account.wait(&format!("{} {pair}", db.tenant().id)).await;
-        Some((of_account, app.throttles.logins.wait(device.network()).await))
-    } else {
-        None
-    };
-    let attempt = admit(app, db, &claim, device, (&account, &pair)).await?;
-    match verified(app, db, claim).await {
+    let _turn = app.throttles.turn(db.tenant().id, &pair, device.network()).await;
+    if app.throttles.are_on()
+        && let Some(wait) = app.throttles.failed_logins.wait(device.of, app.clock.now())
+    {
+        return Err(ThrottleError::Throttled(throttle::seconds(wait)).into());
+    }
+    let found = find(db, &claim).await?;
+    let (attempt, is_open) = admit(app, db, &claim, found.as_ref(), device, (&account, &pair)).await?;
+    match verified(app, claim, found, is_open).await {
         Ok(Some(verified)) => {
             let signed_in = sign_in_again(app, db, &verified, device, &attempt).await?;
             // Gone, or with another password, since it was looked at: as wrong as before.
@@ -75,53 +78,71 @@ pub(super) async fn login(
     }
 }
 
+async fn find(db: &TenantDb, claim: &Claim<'_>) -> Result<Option<Credentials>, ServiceError> {
+    match &claim.login {
+        Some(login) => Ok(users::find_credentials(db, login).await?),
+        // What cannot be a name at all is nobody's, like one that nobody has.
+        None => Ok(None),
+    }
+}
+
 /// By what the attempts at an account are counted, whether it is there or not.
 fn named(claim: &Claim<'_>) -> String {
     match &claim.login {
         Some(Login::Username(username)) => format!("username {}", username.key()),
         Some(Login::Email(email)) => format!("email {}", email.key()),
-        None => format!("neither {}", claim.written),
+        // As long as a client likes, so it is not carried about.
+        None => format!("neither {}", HEXLOWER.encode(&Sha256::digest(claim.written))),
     }
 }
 
-/// Counts the attempt, and refuses it where there were too many.
+/// Counts the attempt, and refuses it where there were too many: by this name, which is told, or at this account by
+/// whichever name, which is not. Whether the account is open for it is what is returned.
+///
+/// An account has two names, a username and an address, and who guesses by both in turn shall not have twice as many
+/// guesses. But if failures by one name were told to who uses the other, anybody would learn which names belong together,
+/// and that they are somebody's. So an account that is closed for now takes no password and says that it is wrong, after
+/// the same work, and that counts as a failure by this name. A name that nobody has is counted as often, for an account
+/// of its own.
 async fn admit(
     app: &App,
     db: &TenantDb,
     claim: &Claim<'_>,
+    found: Option<&Credentials>,
     device: &Device,
-    (account, pair): (&str, &str),
-) -> Result<Attempt, ThrottleError> {
+    (name, pair): (&str, &str),
+) -> Result<(Attempt, bool), ThrottleError> {
     let now = app.clock.now();
-    if app.throttles.are_on()
-        && let Some(wait) = app.throttles.failed_logins.wait(device.of, now)
-    {
-        return Err(ThrottleError::Throttled(throttle::seconds(wait)));
-    }
+    // As those are counted that prove an address or confirm a password.
+    let account = found.map_or_else(|| format!("nobody {name}"), |found| throttle::of_user(found.pk));
+    let pair_of_account = format!("{} {account}", device.network());
     let limits = [
         (LOGINS_OF_ADDRESS, device.network()),
         (LOGINS_OF_ADDRESS_TO_ACCOUNT, pair),
-        (LOGINS_TO_ACCOUNT, account),
+        (LOGINS_TO_ACCOUNT, name),
+        (LOGINS_OF_ADDRESS_TO_ACCOUNT, pair_of_account.as_str()),
+        (LOGINS_TO_ACCOUNT, account.as_str()),
     ];
-    let attempt = throttle::count(app, db, &limits).await?;
-    let mut wait = attempt.wait(0).max(attempt.wait(1));
-    if let Some(everywhere) = attempt.wait(2) {
-        let own = match &claim.login {
-            Some(login) => devices::is_own_network(db, login, device.network(), now).await?,
-            None => false,
-        };
-        // Nobody is locked out of his own desk by what others do elsewhere.
-        if !own {
-            wait = wait.max(Some(everywhere));
+    let mut attempt = throttle::count(app, db, &limits).await?;
+    let everywhere = [attempt.wait(2), attempt.wait(4)];
+    // Nobody is locked out of his own desk by what others do elsewhere.
+    let [by_name, of_account] = match &claim.login {
+        Some(login) if everywhere.iter().any(Option::is_some) => {
+            let own = devices::is_own_network(db, login, device.network(), now).await?;
+            everywhere.map(|wait| wait.filter(|_| !own))
         }
+        _ => everywhere,
+    };
+    if let Some(wait) = attempt.wait(0).max(attempt.wait(1)).max(by_name) {
+        attempt.withdraw(db).await?;
+        return Err(ThrottleError::Throttled(throttle::seconds(wait)));
     }
-    match wait {
-        None => Ok(attempt),
-        Some(wait) => {
-            attempt.withdraw(db).await?;
-            Err(ThrottleError::Throttled(throttle::seconds(wait)))
-        }
+    let is_open = attempt.wait(3).max(of_account).is_none();
+    if !is_open {
+        // It does not keep the account closed for longer.
+        attempt.withdraw_from(db, 3).await?;
     }
+    Ok((attempt, is_open))
 }
 
 /// Somebody whose password was right.
@@ -131,14 +152,14 @@ struct Verified {
     rehashed: Option<String>,
 }
 
-async fn verified(app: &App, db: &TenantDb, claim: Claim<'_>) -> Result<Option<Verified>, ServiceError> {
-    // What cannot be a name at all is nobody's, like one that nobody has.
-    let found = match &claim.login {
-        Some(login) => users::find_credentials(db, login).await?,
-        None => None,
-    };
+async fn verified(
+    app: &App,
+    claim: Claim<'_>,
+    found: Option<Credentials>,
+    is_open: bool,
+) -> Result<Option<Verified>, ServiceError> {
     let hash = found.as_ref().map(|found| found.password_hash.clone());
-    let matches = app.hasher.verify(claim.password.clone(), hash).await?;
+    let matches = app.hasher.verify(claim.password.clone(), hash).await? && is_open;
     let Some(credentials) = found.filter(|found| matches && found.is_active) else { return Ok(None) };
     let rehashed = if app.hasher.is_outdated(&credentials.password_hash) {
         Some(app.hasher.hash(claim.password).await?)
@@ -199,4 +220,19 @@ async fn tell_of_new_device(
 
 fn wrong_credentials() -> Problem {
     Problem::non_field("Unable to log in with provided credentials.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_a_name_is_told_apart_and_not_carried_about() {
+        let name = |written: &str| {
+            named(&Claim { login: None, written, password: SecretString::from("a password") })
+        };
+        let long = "x".repeat(1 << 20);
+        assert_eq!(name(&long).len(), "neither ".len() + 64);
+        assert_ne!(name(&long), name(&long[1..]));
+    }
 }

@@ -10,7 +10,7 @@ mod store;
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tenants::{Status, Tenant, TenantDb};
+use tenants::{JobStatus, Status, Tenant, TenantDb};
 
 pub use store::delete;
 
@@ -30,7 +30,10 @@ const DEVICES: TimeDelta = TimeDelta::days(90);
 /// The longest time within which anything is counted is an hour; this leaves room for another one.
 const THROTTLES: TimeDelta = TimeDelta::days(2);
 /// For how long operators can look up what was done.
-const JOBS: TimeDelta = TimeDelta::days(7);
+const DONE_JOBS: TimeDelta = TimeDelta::days(7);
+/// For how long what was given up waits for an operator: it is kept with what it is to be done with, addresses and names
+/// among it, which nobody may keep for ever.
+const PARKED_JOBS: TimeDelta = TimeDelta::days(90);
 /// For how long an organization may be without a proven address and a second user. The contract's.
 const ABANDONED: TimeDelta = TimeDelta::days(14);
 
@@ -88,7 +91,10 @@ pub async fn pass(app: &App, before: DateTime<Utc>) -> Result<Cleaned, ServiceEr
 }
 
 async fn clean_catalog(app: &App, now: DateTime<Utc>) -> Result<u64, ServiceError> {
-    let jobs = batches(async || app.tenancy.forget_done_jobs(now - JOBS, BATCH).await).await?;
+    let mut jobs = 0;
+    for (status, age) in [(JobStatus::Done, DONE_JOBS), (JobStatus::Parked, PARKED_JOBS)] {
+        jobs += batches(async || app.tenancy.forget_jobs(status, now - age, BATCH).await).await?;
+    }
     let throttles =
         batches(async || tenants::forget_attempts(app.tenancy.catalog(), now - THROTTLES, BATCH).await)
             .await?;

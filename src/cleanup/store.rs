@@ -31,7 +31,7 @@ pub(super) async fn sign_ups(
     limit: u32,
 ) -> Result<u64, DbErr> {
     use sign_ups::{Column, Entity};
-    delete::<Entity>(db, &[Column::EmailKey], Column::ExpiresAt.lte(now), limit).await
+    delete::<Entity>(db, &[Column::EmailKey, Column::IsMailed], Column::ExpiresAt.lte(now), limit).await
 }
 
 pub(super) async fn devices(

@@ -109,7 +109,7 @@ impl InvitationsApi {
     /// Invite somebody
     ///
     /// For admins and owners; only an owner invites owners. A link goes out by mail, good for seven days. An address that was
-    /// invited before gets a new link, and the one before stops working. So does a link whose sender may not give that role any
+    /// invited before gets a new link, and the one before stops working; only an owner does that to an owner's. So does a link whose sender may not give that role any
     /// more.
     #[oai(path = "/api/invitations", method = "post", operation_id = "invite")]
     async fn invite(
@@ -126,16 +126,17 @@ impl InvitationsApi {
 
     /// Withdraw an invitation
     ///
-    /// For admins and owners.
+    /// For admins and owners; that of an owner, for owners only.
     #[oai(path = "/api/invitations/:id", method = "delete", operation_id = "withdrawInvitation")]
     async fn withdraw(
         &self,
-        _admin: AdminCaller,
+        admin: AdminCaller,
         Data(db): Data<&TenantDb>,
         /// The invitation's id.
         id: Path<Uuid>,
     ) -> Result<NoContent, Problem> {
-        if service::withdraw(&self.0, db, id.0).await? { Ok(NoContent) } else { Err(Problem::not_found()) }
+        service::withdraw(&self.0, db, &admin.0, id.0).await?;
+        Ok(NoContent)
     }
 
     /// Accept an invitation

@@ -61,8 +61,6 @@ pub(super) async fn invite(
         created_at: now,
         expires_at: now + LIFETIME,
     };
-    // Nobody's mailbox is filled by somebody else's organization.
-    let _sent = throttle::admit(app, db, &[(MAILS, &format!("invitation {}", email.key()))]).await?;
     let tx = db.begin().await?;
     let answer = write(app, &tx, inviter, email, row, &token, key).await;
     idempotency::settle(tx, answer).await
@@ -83,6 +81,9 @@ async fn write(
     if let Some(made) = idempotency::claim(tx, key, inviter.pk, row.created_at).await? {
         return store::find_by_id(tx, made).await?.ok_or(InvitationError::Gone);
     }
+    // Nobody's mailbox is filled by somebody else's organization. What is refused further on mails nothing, and is rolled
+    // back with what it counts.
+    let _sent = throttle::admit(app, tx, &[(MAILS, &format!("invitation {}", email.key()))]).await?;
     // From here on whoever else invites waits, so that nobody passes the limit and no address has two invitations.
     let sent = tenant::count_invitation(tx).await?;
     if sent > UNVERIFIED_LIMIT && !users::has_verified_owner(tx).await? {
@@ -90,28 +91,38 @@ async fn write(
     }
     // First, because it waits for somebody who is about to accept it: then he is seen as the member he has become.
     let replaced = store::delete_by_email(tx, email).await?;
+    // What only an owner could give, only an owner takes away.
+    if replaced.as_ref().is_some_and(|replaced| !inviter.role.may_give(replaced.role)) {
+        return Err(InvitationError::Denied);
+    }
     if users::find_by_email(tx, email).await?.is_some() {
         return Err(InvitationError::AlreadyMember);
     }
     store::insert(tx, row.clone()).await?;
     idempotency::keep(tx, key, inviter.pk, row.id, row.created_at).await?;
     post(app, tx, inviter, &row, token).await?;
-    lists::adjust(tx, &[(store::all(), i64::from(!replaced))], row.created_at).await?;
+    lists::adjust(tx, &[(store::all(), i64::from(replaced.is_none()))], row.created_at).await?;
     let invitation = Reference::other(references::Kind::Invitation, Some(row.id), row.role.as_str());
     let entry = Entry::new(app.clock.uuid_v7(), inviter.pk, Verb::Invited, invitation);
     activity::record(tx, &[entry], row.created_at).await?;
     Ok(row)
 }
 
-/// Withdraws an invitation. Whether there was one.
-pub(super) async fn withdraw(app: &App, db: &TenantDb, id: Uuid) -> Result<bool, ServiceError> {
+/// Withdraws an invitation: who could have given it.
+pub(super) async fn withdraw(
+    app: &App,
+    db: &TenantDb,
+    caller: &Caller,
+    id: Uuid,
+) -> Result<(), InvitationError> {
     let tx = db.begin().await?;
-    if !store::delete(&tx, id).await? {
-        return Ok(false);
+    // What is not withdrawn after all is there again when the transaction ends without a commit.
+    let withdrawn = store::delete(&tx, id).await?.ok_or(InvitationError::Gone)?;
+    if !caller.account.role.may_give(withdrawn.role) {
+        return Err(InvitationError::Denied);
     }
     lists::adjust(&tx, &[(store::all(), -1)], app.clock.now()).await?;
-    tx.commit().await?;
-    Ok(true)
+    Ok(tx.commit().await?)
 }
 
 /// Deletes invitations that are over, so many at most; how many there were.
@@ -142,7 +153,7 @@ async fn post(
         link: app.site.account_link(&tx.tenant().slug, "accept", &token.encode()),
     };
     let letter = Letter { to: Recipient::stranger(&row.email), mail, expires_at: Some(row.expires_at) };
-    mail::post(app, tx, letter).await
+    mail::post_unsolicited(app, tx, letter).await
 }
 
 /// Somebody who accepts an invitation.
@@ -194,7 +205,7 @@ pub(super) async fn accept(
     };
     // Before the user is written, as by whoever follows the link of that sign-up: two who do it in different orders wait for
     // each other.
-    registration::void(&tx, &email).await?;
+    registration::void(app, &tx, &email).await?;
     let account = users::join(app, &tx, user).await?;
     let tokens = auth::sign_in(app, &tx, db.tenant().id, &account, device).await?;
     lists::adjust(&tx, &[(store::all(), -1)], now).await?;

@@ -24,10 +24,10 @@ pub(super) fn all() -> List {
     List::the("invitations")
 }
 
-/// Deletes the invitation of this address. Whether there was one.
-pub(super) async fn delete_by_email(tx: &TenantTx, email: &Email) -> Result<bool, DbErr> {
+/// Deletes the invitation of this address; it is the one that is returned.
+pub(super) async fn delete_by_email(tx: &TenantTx, email: &Email) -> Result<Option<Model>, DbErr> {
     let of_address = Entity::delete_many().filter(Column::EmailKey.eq(email.key()));
-    of_address.exec(tx).await.map(|deleted| deleted.rows_affected > 0)
+    Ok(of_address.exec_with_returning(tx).await?.pop())
 }
 
 /// Deletes those that are over and that nobody else has locked.
@@ -43,9 +43,9 @@ pub(super) async fn find_by_id(db: &impl ConnectionTrait, id: Uuid) -> Result<Op
     Entity::find_by_id(id).one(db).await
 }
 
-/// Whether there was one.
-pub(super) async fn delete(db: &impl ConnectionTrait, id: Uuid) -> Result<bool, DbErr> {
-    Entity::delete_by_id(id).exec(db).await.map(|deleted| deleted.rows_affected > 0)
+/// Deletes an invitation; it is the one that is returned.
+pub(super) async fn delete(tx: &TenantTx, id: Uuid) -> Result<Option<Model>, DbErr> {
+    Entity::delete_by_id(id).exec_with_returning(tx).await
 }
 
 pub(super) async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {

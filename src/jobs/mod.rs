@@ -5,6 +5,7 @@
 //! again.
 
 mod retry;
+mod room;
 mod worker;
 
 use std::{panic::AssertUnwindSafe, time::Duration};
@@ -17,7 +18,10 @@ use serde_json::{Value, json};
 use tenants::{DataKey, Job, Kinds, LeasedJob, Outbox, Outcome, TenantDb, TenantName};
 use uuid::Uuid;
 
-pub use self::worker::Workers;
+pub use self::{
+    room::{mail_room, put_off},
+    worker::Workers,
+};
 use crate::{
     error::ServiceError,
     find,
@@ -33,6 +37,8 @@ use crate::{
 pub enum Task {
     /// A mail is to go out.
     Mail(Letter),
+    /// A mail is to go out to somebody who may never have heard of who it comes from.
+    UnsolicitedMail(Letter),
     /// What follows from an address depends on whether it is known.
     Address(AddressTask),
     /// Whoever has this address, as addresses are compared, gets a link to choose another password.
@@ -58,7 +64,7 @@ impl Task {
     /// What operators call it.
     fn kind(&self) -> &'static str {
         match self {
-            Self::Mail(_) => MAIL,
+            Self::Mail(_) | Self::UnsolicitedMail(_) => MAIL,
             Self::Address(_) => "address",
             Self::ForgottenPassword { .. } => "forgotten_password",
             Self::FindOrganizations { .. } => "find_organizations",
@@ -112,7 +118,7 @@ pub async fn leave_until(
     let is_new = outbox.enqueue(&job).await?.is_some();
     // What else is done depends on what nobody is to learn. Done at once, it would show in how fast the next answers are; done
     // when the workers look by themselves, it may be anywhere within a second.
-    if matches!(task, Task::Mail(_)) {
+    if task.kind() == MAIL {
         app.leaves_work();
     }
     Ok(is_new)
@@ -196,9 +202,10 @@ async fn report(app: &App, job: &LeasedJob, outcome: &Outcome) {
 async fn run(app: &App, job: &LeasedJob, task: Task) -> Outcome {
     let result = match task {
         Task::Mail(letter) => return mail(app, job, letter).await,
+        Task::UnsolicitedMail(letter) => return room::unsolicited(app, job, letter).await,
         Task::Address(task) => find_out(app, job, &task).await,
         Task::ForgottenPassword { email } => password::send_link(app, job, &email).await,
-        Task::FindOrganizations { email } => find::tell(app, &email).await,
+        Task::FindOrganizations { email } => find::tell(app, job, &email).await,
         Task::Digest { user, digest } => send_digest(app, job, user, digest).await,
     };
     match result {

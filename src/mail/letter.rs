@@ -122,7 +122,7 @@ pub enum Mail {
         /// They.
         organizations: Vec<OrganizationLink>,
     },
-    /// Somebody signed in with a client that was not seen before.
+    /// Somebody signed in with a client that was not seen before, or from where nobody was before.
     NewDevice {
         /// The organization's name.
         organization: String,

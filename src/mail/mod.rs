@@ -37,3 +37,12 @@ use crate::{
 pub async fn post(app: &App, outbox: &impl Outbox, letter: Letter) -> Result<(), ServiceError> {
     jobs::leave(app, outbox, &Task::Mail(letter), None).await.map(|_| ())
 }
+
+/// As [`post`], to somebody who may never have heard of who writes: of such mails, a mailbox gets a few an hour from all
+/// organizations together, and the others later.
+///
+/// # Errors
+/// Those of the database.
+pub async fn post_unsolicited(app: &App, outbox: &impl Outbox, letter: Letter) -> Result<(), ServiceError> {
+    jobs::leave(app, outbox, &Task::UnsolicitedMail(letter), None).await.map(|_| ())
+}

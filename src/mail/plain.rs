@@ -59,13 +59,19 @@ fn is_invisible(c: char) -> bool {
 fn unlinked(text: &str) -> String {
     const DOT: char = '\u{2024}';
     const COLON: char = '\u{2236}';
+    // Full stops of other scripts, the first three of which IDNA takes for dots too, and the points at half height that are
+    // read as one.
+    const DOTS: [char; 10] = [
+        '\u{ff0e}', '\u{ff61}', '\u{3002}', '\u{fe52}', '\u{6d4}', '\u{b7}', '\u{387}', '\u{2027}',
+        '\u{2219}', '\u{22c5}',
+    ];
     let mut unlinked = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
     while let Some(c) = characters.next() {
         let joins = characters.peek().is_some_and(|next| !next.is_whitespace());
         unlinked.push(match c {
-            // IDNA takes the wide ones for dots too.
-            '.' | '\u{ff0e}' | '\u{ff61}' | '\u{3002}' if joins => DOT,
+            '.' if joins => DOT,
+            c if joins && DOTS.contains(&c) => DOT,
             ':' | '\u{ff1a}' if joins => COLON,
             c => c,
         });
@@ -97,6 +103,12 @@ mod tests {
             ("mailto:a@evil.example", "mailto∶a@evil․example"),
             ("javascript:alert(1)", "javascript∶alert(1)"),
             ("evil。example", "evil․example"),
+            ("evil．example", "evil․example"),
+            ("evil｡example", "evil․example"),
+            ("evil\u{6d4}example", "evil․example"),
+            ("evil·example", "evil․example"),
+            ("evil․example", "evil․example"),
+            ("evil⋅example", "evil․example"),
             ("10.0.0.1", "10․0․0․1"),
         ] {
             assert_eq!(name(text), harmless);

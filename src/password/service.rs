@@ -16,7 +16,7 @@ use crate::{
     mail::{self, Letter, Mail},
     state::App,
     tenant,
-    throttle::{self, CONFIRMATIONS, MAILS, ThrottleError},
+    throttle::{self, CONFIRMATIONS, LOGINS_TO_ACCOUNT, ThrottleError},
     users::{
         self, Account, Login,
         identity::{Email, Password},
@@ -53,7 +53,16 @@ async fn confirmed(
     password: SecretString,
 ) -> Result<Option<String>, PasswordError> {
     let pk = caller.account.pk;
-    let attempt = throttle::admit(app, db, &[(CONFIRMATIONS, &pk.to_string())]).await?;
+    // One after another: those that come together with this one are no wrong ones before they are looked at.
+    let _turn = app.throttles.confirmation(db.tenant().id, pk).await;
+    let (user, account) = (pk.to_string(), throttle::of_user(pk));
+    // It counts against the account, too, whose limit is for those who are not signed in: they must not keep this one from it.
+    let limits = [(CONFIRMATIONS, user.as_str()), (LOGINS_TO_ACCOUNT, account.as_str())];
+    let attempt = throttle::count(app, db, &limits).await?;
+    if let Some(wait) = attempt.wait(0) {
+        attempt.withdraw(db).await?;
+        return Err(ThrottleError::Throttled(throttle::seconds(wait)).into());
+    }
     let hash = users::credentials_of(db, pk).await?.map(|found| found.password_hash);
     let matches = app.hasher.verify(password, hash.clone()).await;
     if let Ok(false) = matches {
@@ -101,7 +110,7 @@ pub(super) async fn forget(app: &App, db: &TenantDb, email: &Email) -> Result<()
     Ok(tx.commit().await?)
 }
 
-/// Mails the link of [`forget`], to the address as it is stored. Done again, it does nothing: the link that was mailed
+/// Mails the link of [`forget`], to the address as it is stored: now, or once there is room for one more mail to it. Done again, it does nothing: the link that was mailed
 /// first goes on working.
 ///
 /// # Errors
@@ -112,16 +121,17 @@ pub(crate) async fn send_link(app: &App, job: &LeasedJob, email: &str) -> Result
     let db = app.tenancy.database_of(tenant);
     let Ok(email) = Email::parse(email) else { return Ok(()) };
     let Some(found) = users::find_credentials(&db, &Login::Email(email)).await? else { return Ok(()) };
-    let counted = format!("reset {}", found.pk);
-    match throttle::admit(app, &db, &[(MAILS, &counted)]).await {
-        Ok(_) => {}
-        Err(ThrottleError::Throttled(_)) => return Ok(()),
-        Err(ThrottleError::Service(error)) => return Err(error),
-    }
     let tx = db.begin().await?;
     let account = users::lock(&tx, found.pk).await?.filter(|account| account.is_active);
     let Some(account) = account else { return Ok(()) };
-    let now = app.clock.now();
+    let (now, counted) = (app.clock.now(), format!("reset {}", account.pk));
+    if let Some(wait) = jobs::mail_room(app, &tx, &counted).await? {
+        tx.rollback().await;
+        let tx = db.begin().await?;
+        let task = Task::ForgottenPassword { email: account.email.clone() };
+        jobs::put_off(app, &tx, &task, &counted, wait).await?;
+        return Ok(tx.commit().await?);
+    }
     let address = Some(account.email.clone());
     let token = links::issue(&tx, account.pk, Purpose::ResetPassword, address, RESET_LIFETIME, now).await?;
     let link = app.site.account_link(&tx.tenant().slug, "reset", &token.encode());

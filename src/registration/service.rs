@@ -18,7 +18,7 @@ use crate::{
     password,
     state::App,
     tenant::{SignUpRules, sign_up_rules},
-    throttle::{self, LOGINS_OF_ADDRESS, LOGINS_OF_ADDRESS_TO_ACCOUNT, LOGINS_TO_ACCOUNT, MAILS},
+    throttle::{self, LOGINS_OF_ADDRESS, LOGINS_OF_ADDRESS_TO_ACCOUNT, LOGINS_TO_ACCOUNT},
     users::{
         self, Account, NewUser, UserError,
         identity::{Email, Password, Username},
@@ -61,26 +61,23 @@ pub(super) async fn sign_up(
         db.tenant().slug.as_str(),
     ];
     let password_hash = password::hash(app, &new.password, &own_words).await?;
-    let (token, now) = (LinkToken::generate(), app.clock.now());
+    let now = app.clock.now();
     let row = sign_ups::Model {
         email_key: new.email.key().to_owned(),
+        is_mailed: false,
         email: new.email.as_str().to_owned(),
         username: new.username.as_str().to_owned(),
         password_hash,
         first_name: new.first_name,
         last_name: new.last_name,
-        token_hash: token.hash().to_vec(),
+        // It gets its link when that is mailed. Until then the link of the one before goes on working.
+        token_hash: LinkToken::generate().hash().to_vec(),
         created_at: now,
         expires_at: now + LIFETIME,
     };
-    // Where no mail would go out, the links of those before go on working: else anybody could keep others from signing up.
-    let mails = tasks::mails_to(&new.email);
-    if throttle::count(app, db, &[(MAILS, &mails)]).await?.wait(0).is_some() {
-        return Ok(());
-    }
     let tx = db.begin().await?;
     store::put(&tx, row).await?;
-    jobs::leave(app, &tx, &tasks::sign_up(&new.email, &token), None).await?;
+    jobs::leave(app, &tx, &tasks::sign_up(&new.email), None).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -114,7 +111,7 @@ impl Claim {
     fn account(&self) -> String {
         match self {
             Self::SignUp(row) => format!("sign-up {}", row.email_key),
-            Self::Account(credentials) => format!("user {}", credentials.pk),
+            Self::Account(credentials) => throttle::of_user(credentials.pk),
         }
     }
 
@@ -151,6 +148,7 @@ pub(super) async fn verify(
     };
     let account = claim.account();
     let pair = format!("{network} {account}");
+    let _turn = app.throttles.turn(db.tenant().id, &pair, network).await;
     limits.extend([(LOGINS_OF_ADDRESS_TO_ACCOUNT, pair.as_str()), (LOGINS_TO_ACCOUNT, account.as_str())]);
     let attempt = throttle::admit(app, db, &limits).await?;
     if !app.hasher.verify(proof.password, Some(claim.password_hash())).await? {
@@ -198,6 +196,10 @@ async fn join(
         return Err(RegistrationError::Closed);
     }
     let damaged = |_| ServiceError::from(tenants::Error::Damaged("a sign-up does not parse".into()));
+    if let Ok(email) = &email {
+        // Another one of this address, whose mail was put off, has nothing to wait for any more.
+        store::delete(tx, email, now).await?;
+    }
     let user = NewUser {
         pk: app.clock.uuid_v7(),
         username: username.map_or_else(|| Username::parse(&row.username), Ok).map_err(damaged)?,
@@ -233,7 +235,7 @@ async fn confirm(
     Ok(account)
 }
 
-/// Mails the link to a user by which he proves his address. The one before stops working.
+/// Mails the link to the owner of a new organization by which he proves his address, which may be anybody's.
 ///
 /// # Errors
 /// Those of the database.
@@ -244,10 +246,11 @@ pub async fn mail_link(
     organization: &str,
     account: &Account,
 ) -> Result<(), ServiceError> {
-    mail::post(app, outbox, link_for(app, outbox, slug, organization, account).await?).await
+    let letter = link_for(app, outbox, slug, organization, account).await?;
+    mail::post_unsolicited(app, outbox, letter).await
 }
 
-/// The letter of [`mail_link`].
+/// The letter of [`mail_link`]. The link before stops working.
 pub(super) async fn link_for(
     app: &App,
     outbox: &impl Outbox,
@@ -270,10 +273,10 @@ pub(super) fn letter(app: &App, slug: &Slug, organization: &str, to: Recipient, 
     }
 }
 
-/// Forgets the sign-up that waits with this address, because it has an account now.
+/// Forgets the sign-ups that wait with this address, because it has an account now.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn void(tx: &TenantTx, email: &Email) -> Result<(), DbErr> {
-    store::delete(tx, email).await
+pub async fn void(app: &App, tx: &TenantTx, email: &Email) -> Result<(), DbErr> {
+    store::delete(tx, email, app.clock.now()).await
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, QueryFilter,
-    QuerySelect, sea_query::OnConflict,
+    QueryOrder, QuerySelect, sea_query::OnConflict,
 };
 use tenants::TenantTx;
 
@@ -13,9 +13,9 @@ use crate::{
     users::identity::Email,
 };
 
-/// Writes a sign-up, in the place of the one that waits with this address.
+/// Writes a sign-up whose mail has yet to go out, in the place of another such one of this address.
 pub(super) async fn put(tx: &TenantTx, row: Model) -> Result<(), DbErr> {
-    let replaced = OnConflict::column(Column::EmailKey)
+    let replaced = OnConflict::columns([Column::EmailKey, Column::IsMailed])
         .update_columns([
             Column::Email,
             Column::Username,
@@ -51,29 +51,37 @@ pub(super) async fn take(
     Ok(by_token.filter(Column::ExpiresAt.gt(now)).exec_with_returning(tx).await?.pop())
 }
 
-/// The sign-up that waits with this address, which nobody else changes before the end of this transaction.
-pub(super) async fn lock(tx: &TenantTx, email: &Email, now: DateTime<Utc>) -> Result<Option<Model>, DbErr> {
-    let by_email = Entity::find_by_id(email.key()).filter(Column::ExpiresAt.gt(now));
-    by_email.lock_exclusive().one(tx).await
+/// The sign-ups that wait with this address, which nobody else changes before the end of this transaction: first the one
+/// whose link was mailed. Who locks both locks them in this order.
+pub(super) async fn lock(tx: &TenantTx, email: &Email, now: DateTime<Utc>) -> Result<Vec<Model>, DbErr> {
+    let by_email = Entity::find().filter(Column::EmailKey.eq(email.key())).filter(Column::ExpiresAt.gt(now));
+    by_email.order_by_desc(Column::IsMailed).lock_exclusive().all(tx).await
 }
 
-/// Gives a sign-up another link. The one before stops working.
-pub(super) async fn renew(
+/// Gives a sign-up that is locked the link that is mailed for it. The one before stops working, with the sign-up that it
+/// belongs to.
+pub(super) async fn give_link(
     tx: &TenantTx,
-    email: &Email,
+    row: &Model,
     token: &LinkToken,
     expires_at: DateTime<Utc>,
 ) -> Result<(), DbErr> {
-    let row = ActiveModel {
+    let this = Column::EmailKey.eq(row.email_key.as_str());
+    if !row.is_mailed {
+        Entity::delete_many().filter(this.clone()).filter(Column::IsMailed.eq(true)).exec(tx).await?;
+    }
+    let linked = ActiveModel {
+        is_mailed: Set(true),
         token_hash: Set(token.hash().to_vec()),
         expires_at: Set(expires_at),
         ..Default::default()
     };
-    let this = Column::EmailKey.eq(email.key());
-    Entity::update_many().set(row).filter(this).exec(tx).await.map(|_| ())
+    let this = Entity::update_many().set(linked).filter(this).filter(Column::IsMailed.eq(row.is_mailed));
+    this.exec(tx).await.map(|_| ())
 }
 
-/// Deletes the sign-up that waits with this address.
-pub(super) async fn delete(tx: &TenantTx, email: &Email) -> Result<(), DbErr> {
-    Entity::delete_by_id(email.key()).exec(tx).await.map(|_| ())
+/// Deletes the sign-ups that wait with this address.
+pub(super) async fn delete(tx: &TenantTx, email: &Email, now: DateTime<Utc>) -> Result<(), DbErr> {
+    lock(tx, email, now).await?;
+    Entity::delete_many().filter(Column::EmailKey.eq(email.key())).exec(tx).await.map(|_| ())
 }

@@ -8,6 +8,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use ipnet::IpNet;
 use moka::sync::Cache;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Limit;
@@ -58,7 +59,8 @@ impl Memory {
 #[derive(Debug)]
 pub struct Turns {
     at_once: usize,
-    places: Cache<String, Arc<Semaphore>>,
+    /// By a hash of the kind: a client chooses what it says, and how long that is.
+    places: Cache<[u8; 32], Arc<Semaphore>>,
 }
 
 impl Turns {
@@ -69,8 +71,22 @@ impl Turns {
 
     /// Waits for a place among those of this kind. It is free again when what is returned is dropped.
     pub async fn wait(&self, kind: &str) -> Option<OwnedSemaphorePermit> {
-        let places = self.places.get_with_by_ref(kind, || Arc::new(Semaphore::new(self.at_once)));
+        let places =
+            self.places.get_with(Sha256::digest(kind).into(), || Arc::new(Semaphore::new(self.at_once)));
         // Nobody closes it.
         places.acquire_owned().await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_remembered_of_a_kind_is_no_longer_than_any_other() {
+        let turns = Turns::new(1);
+        let _turn = turns.wait(&"x".repeat(1 << 20)).await;
+        let lengths: Vec<usize> = turns.places.iter().map(|(kind, _)| kind.len()).collect();
+        assert_eq!(lengths, [32]);
     }
 }

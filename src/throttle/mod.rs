@@ -14,6 +14,8 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::ConnectionTrait;
 use tenants::{Counted, DataKey, ThrottleKey};
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
 
 pub use self::{
     error::ThrottleError,
@@ -53,9 +55,16 @@ pub const MAIL_REQUESTS: Limit =
 /// Mails of one kind to one address that anybody can ask for: nobody needs more, and nobody's mailbox is filled by it.
 pub const MAILS: Limit =
     Limit { name: "mails", rule: Rule::AtMost { count: 5, within: TimeDelta::hours(1) } };
+/// Mails to one mailbox from organizations that it need not know, from all of them together: who is asked into a few is asked
+/// once each, and nobody's mailbox is filled by whoever signs organizations up to do that.
+pub const UNSOLICITED_MAILS: Limit =
+    Limit { name: "unsolicited mails", rule: Rule::AtMost { count: 10, within: TimeDelta::hours(1) } };
 
 /// How many logins from one network are undecided at once: half of those that may fail in a minute.
 const UNDECIDED: usize = 5;
+
+/// Somebody's turn to have his password looked at: one at an account, and some from a network.
+pub(crate) type Turn = [Option<OwnedSemaphorePermit>; 2];
 
 /// Whether anything is refused, and what this process remembers by itself.
 #[derive(Debug)]
@@ -66,8 +75,8 @@ pub struct Throttles {
     pub(crate) failed_logins: Memory,
     /// Logins from one network that are not decided yet, and those of them to one account. Until they are decided they count
     /// as failed, so those that come together go one after another, or the right ones among them would be refused.
-    pub(crate) logins: Turns,
-    pub(crate) logins_to_account: Turns,
+    logins: Turns,
+    logins_to_account: Turns,
 }
 
 impl Throttles {
@@ -86,6 +95,24 @@ impl Throttles {
     #[must_use]
     pub fn are_on(&self) -> bool {
         self.on
+    }
+
+    /// Waits until a password can be looked at without those that are looked at already being taken for wrong ones. The
+    /// turn is over when what is returned is dropped.
+    pub(crate) async fn turn(&self, tenant: Uuid, account: &str, network: &str) -> Option<Turn> {
+        if !self.on {
+            return None;
+        }
+        let of_account = self.logins_to_account.wait(&format!("{tenant} {account}")).await;
+        Some([of_account, self.logins.wait(network).await])
+    }
+
+    /// As [`turn`](Self::turn), of somebody who is signed in, wherever he is.
+    pub(crate) async fn confirmation(&self, tenant: Uuid, user: Uuid) -> Option<OwnedSemaphorePermit> {
+        if !self.on {
+            return None;
+        }
+        self.logins_to_account.wait(&format!("{tenant} confirmation {user}")).await
     }
 }
 
@@ -115,6 +142,19 @@ impl Attempt {
             return Ok(());
         }
         Ok(tenants::withdraw_attempt(db, &self.keys, self.at).await?)
+    }
+
+    /// As [`withdraw`](Self::withdraw), from the limits from this one on: against those before it, it counts.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn withdraw_from(
+        &mut self,
+        db: &impl ConnectionTrait,
+        limit: usize,
+    ) -> Result<(), ServiceError> {
+        let keys = self.keys.split_off(limit.min(self.keys.len()));
+        Self { keys, at: self.at, waits: Vec::new() }.withdraw(db).await
     }
 }
 
@@ -188,6 +228,11 @@ fn counted(app: &App, limits: &[(Limit, &str)]) -> Vec<Counted> {
         memory: limit.rule.memory(),
     });
     counted.collect()
+}
+
+/// By what the attempts at a user's account are counted, however they are made.
+pub(crate) fn of_user(pk: Uuid) -> String {
+    format!("user {pk}")
 }
 
 /// What a client is told: whole seconds, and at least one.

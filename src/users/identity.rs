@@ -6,8 +6,13 @@ use poem_openapi::registry::MetaSchema;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 use serde_json::Value;
-use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfc_quick, is_nfkc_quick};
-use unicode_security::{MixedScript as _, RestrictionLevel, RestrictionLevelDetection as _};
+use unicode_normalization::{
+    IsNormalized, UnicodeNormalization as _, char::is_combining_mark, is_nfc_quick, is_nfkc_quick,
+};
+use unicode_security::{
+    GeneralSecurityProfile as _, MixedScript as _, RestrictionLevel, RestrictionLevelDetection as _,
+    general_security_profile::IdentifierType as Type, skeleton,
+};
 
 use crate::http::input::{
     BLANK, Field, Wrong, bounded, lengths, shows_nothing, string, string_type, too_long, trimmed, wrong,
@@ -48,12 +53,12 @@ impl Username {
             text.nfkc().collect()
         };
         bounded(&name, 1, MAX_USERNAME)?;
-        if !name.chars().all(in_username) {
+        if !name.chars().all(in_username) || has_lonely_mark(&name) {
             return wrong(
                 "Enter a valid username. This value may contain only letters, numbers, and ./_/- characters.",
             );
         }
-        if mixes_scripts(&name) {
+        if mixes_scripts(&name) || disguises_signs(&name) {
             return wrong("Enter a valid username. This value may not mix letters of different scripts.");
         }
         Ok(Self(name))
@@ -95,10 +100,43 @@ fn mixes_scripts(name: &str) -> bool {
         && !name.check_restriction_level(RestrictionLevel::HighlyRestrictive)
 }
 
+/// Whether a mark that belongs on a letter stands by itself: it would show on whatever is before the name.
+fn has_lonely_mark(name: &str) -> bool {
+    let before = std::iter::once('.').chain(name.chars());
+    before
+        .zip(name.chars())
+        .any(|(before, character)| is_combining_mark(character) && !before.is_alphanumeric())
+}
+
+/// Whether a name is Latin but for characters that look like signs and Latin letters ("admin一", "aノb"), so that it reads as
+/// another one. Beside others of their script they are what they are: "日本一taro", "サーバーadmin".
+fn disguises_signs(name: &str) -> bool {
+    if name.is_ascii() || name.is_single_script() {
+        return false;
+    }
+    // Long vowels and vertical strokes, to which UTS #39 leads all that look like them, are drawn like "-" and "|".
+    let is_sign = |look: char| look.is_ascii() || matches!(look, 'ー' | '丨');
+    let looks_like_one = |character: char| skeleton(character.encode_utf8(&mut [0; 4])).all(is_sign);
+    let goes_with_latin = |character: &char| ['a', *character].iter().collect::<String>().is_single_script();
+    name.chars().filter(|character| !goes_with_latin(character)).all(looks_like_one)
+}
+
+/// What names are made of: letters and digits, of the types that UTS #39 has for what people write today, minorities with
+/// them. Those of dead scripts, of phonetics, in circles and squares, and fillers, which show as nothing, are out, and with
+/// them most that somebody would choose only because it looks like something else.
 pub(crate) fn in_username(character: char) -> bool {
-    // What is neither letter nor digit is out, and with it the other characters that show as nothing. Fillers count as letters and show as nothing, so that two names would look the same.
-    const INVISIBLE: [char; 6] = ['\u{115f}', '\u{1160}', '\u{17b4}', '\u{17b5}', '\u{3164}', '\u{ffa0}'];
-    (character.is_alphanumeric() && !INVISIBLE.contains(&character)) || matches!(character, '.' | '_' | '-')
+    const FILLERS: [char; 6] = ['\u{115f}', '\u{1160}', '\u{17b4}', '\u{17b5}', '\u{3164}', '\u{ffa0}'];
+    let is_written = match character.identifier_type() {
+        // What has another form is judged in that one.
+        Some(Type::Recommended | Type::Limited_Use | Type::Not_NFKC) => true,
+        // Apostrophes and colons that count as letters: 'U+02BB' and its like.
+        Some(Type::Inclusion) => !('\u{2b0}'..='\u{2ff}').contains(&character),
+        // Those of the later planes are the rare Han characters of names.
+        Some(Type::Uncommon_Use) => character >= '\u{20000}',
+        _ => false,
+    };
+    (character.is_alphanumeric() && is_written && !FILLERS.contains(&character))
+        || matches!(character, '.' | '_' | '-')
 }
 
 /// Folds the case of an NFKC text. The standard library has no case folding; lower case of upper case of each character
@@ -168,6 +206,15 @@ impl Email {
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// The mailbox that mails to this address reach, as far as that can be told: without a tag (`+news`), by which one
+    /// mailbox has as many addresses as it likes.
+    #[must_use]
+    pub fn mailbox(&self) -> String {
+        let (local, domain) = self.key.rsplit_once('@').unwrap_or((&self.key, ""));
+        let untagged = local.split('+').next().filter(|untagged| !untagged.is_empty());
+        format!("{}@{domain}", untagged.unwrap_or(local))
     }
 
     /// The domain as DNS has it.

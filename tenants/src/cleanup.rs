@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use uuid::Uuid;
 
-use crate::{Error, Tenancy, Tenant, TenantName, served_versions};
+use crate::{Error, JobStatus, Tenancy, Tenant, TenantName, served_versions};
 
 impl Tenancy {
     /// Takes up to `limit` tenants that were not cleaned since `before`, and notes that they are cleaned now: whoever asks
@@ -39,25 +39,22 @@ impl Tenancy {
         Ok(tenants)
     }
 
-    /// Deletes up to `limit` jobs that were done before this time, and says how many. What was parked waits for an
-    /// operator.
+    /// Deletes up to `limit` jobs that were done, or parked, before this time, and says how many.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn forget_done_jobs(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, Error> {
-        let sql = "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs \
-                       WHERE status = 'done' AND finished_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)";
-        Ok(delete(self.catalog(), sql, before, limit).await?)
+    pub async fn forget_jobs(
+        &self,
+        status: JobStatus,
+        before: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<u64, Error> {
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "DELETE FROM jobs WHERE id IN (SELECT id FROM jobs \
+                 WHERE status = $3 AND finished_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
+            [before.into(), i64::from(limit).into(), status.as_str().into()],
+        );
+        Ok(self.catalog().execute_raw(statement).await?.rows_affected())
     }
-}
-
-async fn delete(
-    db: &impl ConnectionTrait,
-    sql: &str,
-    before: DateTime<Utc>,
-    limit: u32,
-) -> Result<u64, DbErr> {
-    let values = [before.into(), i64::from(limit).into()];
-    let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
-    Ok(db.execute_raw(statement).await?.rows_affected())
 }

@@ -554,6 +554,16 @@ impl Outbox for TenantTx {
     }
 }
 
+impl Outbox for CatalogTx {
+    fn tenant_id(&self) -> Option<Uuid> {
+        None
+    }
+
+    async fn enqueue(&self, job: &Job) -> Result<Option<Uuid>, DbErr> {
+        jobs::insert(self, None, job).await
+    }
+}
+
 impl Outbox for CatalogDb {
     fn tenant_id(&self) -> Option<Uuid> {
         None

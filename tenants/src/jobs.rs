@@ -9,6 +9,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use crate::{Error, Tenancy};
@@ -22,7 +23,7 @@ pub struct Job {
     pub payload: Value,
     /// Not before this time.
     pub run_at: DateTime<Utc>,
-    /// No second job of the same tenant with the same key.
+    /// No second job of the same tenant with the same key, nor of the installation's own.
     pub dedupe_key: Option<String>,
 }
 
@@ -238,19 +239,28 @@ pub(crate) async fn insert(
     tenant: Option<Uuid>,
     job: &Job,
 ) -> Result<Option<Uuid>, DbErr> {
+    // No tenant is like no other to a unique constraint, so jobs of the installation's own are told apart by their ids.
+    let id = job.dedupe_key.as_deref().filter(|_| tenant.is_none()).map(id_of);
     let statement = Statement::from_sql_and_values(
         DbBackend::Postgres,
-        "INSERT INTO tenantry.jobs (tenant_id, kind, payload, run_at, due_since, dedupe_key) \
-         VALUES ($1, $2, $3, $4, $4, $5) \
-         ON CONFLICT ON CONSTRAINT jobs_dedupe_key DO NOTHING RETURNING id",
+        "INSERT INTO tenantry.jobs (tenant_id, kind, payload, run_at, due_since, dedupe_key, id) \
+         VALUES ($1, $2, $3, $4, $4, $5, coalesce($6, gen_random_uuid())) ON CONFLICT DO NOTHING RETURNING id",
         [
             tenant.into(),
             job.kind.into(),
             job.payload.clone().into(),
             job.run_at.into(),
             job.dedupe_key.clone().into(),
+            id.into(),
         ],
     );
     let row = db.query_one_raw(statement).await?;
     row.map(|row| row.try_get("", "id")).transpose()
+}
+
+/// The id of a job with this key: a hash of it.
+fn id_of(dedupe_key: &str) -> Uuid {
+    let mut half = [0; 16];
+    half.copy_from_slice(&Sha256::digest(dedupe_key)[..16]);
+    uuid::Builder::from_custom_bytes(half).into_uuid()
 }

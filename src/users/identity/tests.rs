@@ -65,6 +65,46 @@ fn a_username_is_written_in_one_script() {
 }
 
 #[test]
+fn a_username_is_made_of_what_people_write() {
+    for name in [
+        "a\u{13441}",
+        "\u{13442}",
+        "🅐nn",
+        "🅰nn",
+        "O\u{2bc}Neill",
+        "O\u{2bb}ahu",
+        "a\u{2d0}",
+        "ann\u{1c3}",
+        "𐌰",
+        "ɑnn",
+        "\u{93e}",
+        "\u{5b0}",
+        "\u{93e}\u{93e}",
+        "\u{93e}नाम",
+        "नाम.\u{93e}",
+        "a\u{a78c}b",
+        "\u{640}",
+    ] {
+        assert_eq!(username(name), wrong(BAD_USERNAME), "{name:?}");
+    }
+    for name in ["𠮷野", "佐々木", "ไทย", "ღვინო", "ᐃᓄᒃᑎᑐᑦ", "ĳsbrand", "ﬁn"]
+    {
+        assert!(username(name).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn no_sign_is_disguised_as_a_letter_between_latin_ones() {
+    const MIXED: &str = "Enter a valid username. This value may not mix letters of different scripts.";
+    for name in ["adminー", "admin一", "r〇〇t", "aノb", "admin丨", "ann丶", "root-一", "éric一"] {
+        assert_eq!(username(name), wrong(MIXED), "{name}");
+    }
+    for name in ["サーバーadmin", "日本一taro", "ノート", "一二三", "山田〇", "joséさん"] {
+        assert_eq!(username(name), Ok(name.into()));
+    }
+}
+
+#[test]
 fn names_that_differ_in_case_only_have_one_key() {
     let key = |text: &str| Username::parse(text).expect("a username").key();
     for (one, other) in
