@@ -77,7 +77,7 @@ pub(super) async fn prove_email(app: &App, db: &TenantDb, token: &str) -> Result
     // The user is locked before the link, as where links are made: two who lock in different orders wait for ever.
     let link =
         links::find(&tx, &token, Purpose::ChangeEmail, now).await?.ok_or(AccountError::InvalidToken)?;
-    let before = users::lock(&tx, link.user_pk).await?.filter(|account| account.is_active);
+    let before = users::lock_whole(&tx, link.user_pk).await?.filter(|account| account.is_active);
     let before = before.ok_or(AccountError::InvalidToken)?;
     let link = links::redeem(&tx, &token, Purpose::ChangeEmail, now).await?;
     let email = link.and_then(|link| Email::parse(&link.email?).ok()).ok_or(AccountError::InvalidToken)?;
@@ -115,7 +115,7 @@ pub(super) async fn delete(
     confirm(app, db, caller, password).await?;
     let user = caller.account.pk;
     let tx = db.begin().await?;
-    let roster = Roster::lock(&tx, &[user]).await?;
+    let roster = Roster::lock_to_remove(&tx, &[user]).await?;
     let account = roster.get(user).ok_or(AccountError::Gone)?;
     if_match.check(&CurrentUserOut::from(account))?;
     roster.guard_last_owner(user)?;

@@ -29,6 +29,9 @@ const PAUSE: Duration = Duration::from_mins(1);
 const DEVICES: TimeDelta = TimeDelta::days(90);
 /// The longest time within which anything is counted is an hour; this leaves room for another one.
 const THROTTLES: TimeDelta = TimeDelta::days(2);
+/// For how long it is known that somebody was told of something that is in his inbox no more: who edits a comment to tell
+/// him again does so sooner.
+const TOLD: TimeDelta = TimeDelta::days(90);
 /// For how long operators can look up what was done.
 const DONE_JOBS: TimeDelta = TimeDelta::days(7);
 /// For how long what was given up waits for an operator: it is kept with what it is to be done with, addresses and names
@@ -112,6 +115,7 @@ async fn clean_tenant(app: &App, tenant: Arc<Tenant>, now: DateTime<Utc>) -> Res
     rows += batches(async || invitations::remove_expired(&db, now, BATCH).await).await?;
     rows += batches(async || activity::remove_old(&db, now, BATCH).await).await?;
     rows += batches(async || store::devices(&db, now - DEVICES, BATCH).await).await?;
+    rows += batches(async || store::told(&db, now - TOLD, BATCH).await).await?;
     rows += batches(async || store::idempotency_keys(&db, now - idempotency::LIFETIME, BATCH).await).await?;
     rows += batches(async || tenants::forget_attempts(&db, now - THROTTLES, BATCH).await).await?;
     let closed = u64::from(close_if_abandoned(app, &db, now).await?);

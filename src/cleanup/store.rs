@@ -9,7 +9,7 @@ use sea_orm::{
 use tenants::TenantTx;
 use uuid::Uuid;
 
-use crate::entity::{devices, idempotency_keys, sessions, settings, sign_ups, tokens, users};
+use crate::entity::{devices, idempotency_keys, notifications, sessions, settings, sign_ups, tokens, users};
 
 pub(super) async fn sessions(
     db: &impl ConnectionTrait,
@@ -51,6 +51,13 @@ pub(super) async fn idempotency_keys(
 ) -> Result<u64, DbErr> {
     use idempotency_keys::{Column, Entity};
     delete::<Entity>(db, &[Column::UserPk, Column::Request], Column::CreatedAt.lte(until), limit).await
+}
+
+/// What somebody has deleted of what he was told, or was only mailed.
+pub(super) async fn told(db: &impl ConnectionTrait, before: DateTime<Utc>, limit: u32) -> Result<u64, DbErr> {
+    use notifications::{Column, Entity};
+    let gone = Column::Number.is_null().and(Column::Mail.is_null());
+    delete::<Entity>(db, &[Column::Id], gone.and(Column::CreatedAt.lt(before)), limit).await
 }
 
 /// Deletes up to `limit` rows that are over and that nobody else has locked. They are looked at again once they are

@@ -3,7 +3,7 @@
 use sea_orm::DbErr;
 use uuid::Uuid;
 
-use crate::{error::ServiceError, http::Problem, idempotency::IdempotencyError};
+use crate::{error::ServiceError, http::Problem, idempotency::IdempotencyError, throttle::ThrottleError};
 
 /// Why a comment is not shown or not written.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +32,9 @@ pub enum CommentError {
     /// `If-Match` names another version, or there is no such page of the list.
     #[error(transparent)]
     Problem(#[from] Problem),
+    /// The user writes faster than anybody reads.
+    #[error(transparent)]
+    Throttled(#[from] ThrottleError),
     /// Anything else.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -56,6 +59,7 @@ impl From<CommentError> for Problem {
             CommentError::ParentIsDeleted => Self::field("parent", "A deleted comment cannot be replied to."),
             CommentError::Idempotency(error) => error.into(),
             CommentError::Problem(problem) => problem,
+            CommentError::Throttled(error) => error.into(),
             CommentError::Service(error) => error.into(),
         }
     }

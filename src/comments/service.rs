@@ -25,6 +25,7 @@ use crate::{
     notifications::{self, Event, Kind},
     references::Reference,
     state::App,
+    throttle::{self, ThrottleError},
     users::{self, Account, PersonOut},
 };
 
@@ -129,10 +130,18 @@ pub(super) async fn create(
     draft: Draft,
     key: &IdempotencyKey,
 ) -> Result<CommentOut, CommentError> {
+    let (whose, now) = ((db.tenant().id, caller.account.pk), app.clock.now());
+    if app.throttles.are_on()
+        && let Some(wait) = app.throttles.comments.wait(whose, now)
+    {
+        return Err(ThrottleError::Throttled(throttle::seconds(wait)).into());
+    }
     let mentions = Mentions::of(&draft.body);
     let tx = db.begin().await?;
     let answer = write(app, &tx, caller.account.pk, draft, &mentions, key).await;
-    idempotency::settle(tx, answer).await
+    let written = idempotency::settle(tx, answer).await?;
+    app.throttles.comments.note(whose, now);
+    Ok(written)
 }
 
 async fn write(
@@ -373,16 +382,18 @@ pub(super) async fn delete(
         store::bury(&tx, comment).await?;
         return Ok(tx.commit().await?);
     }
-    store::delete(&tx, comment).await?;
     // Of a place only its replies have kept, nothing stays when the last one goes; nor do the numbers of its replies.
     let place = parent.as_ref().filter(|parent| parent.is_deleted && parent.reply_count == 1);
     let gone = place.unwrap_or(comment);
-    if let Some(place) = place {
-        store::delete_place(&tx, place.id).await?;
-    }
+    // Lists before what is counted on the page, as who writes a comment has them: in another order the two would wait for
+    // each other.
     lists::leave(&tx, &Thread::of(gone).list(), gone.number, Rows::All).await?;
     if gone.parent.is_none() {
         lists::forget(&tx, &[gone.id]).await?;
+    }
+    store::delete(&tx, comment).await?;
+    if let Some(place) = place {
+        store::delete_place(&tx, place.id).await?;
     }
     Ok(tx.commit().await?)
 }

@@ -3,6 +3,7 @@
 //! An operation takes a [`Keyed`] body; what its service does with the key is told in
 //! [`idempotency`](crate::idempotency). Of the key, the request and the body only hashes are kept.
 
+use percent_encoding::percent_decode_str;
 use poem::{Request, RequestBody, http::HeaderMap};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
@@ -11,6 +12,7 @@ use poem_openapi::{
     },
 };
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::{
     body::{described, fields, read_object},
@@ -113,7 +115,7 @@ fn is_key(text: &str) -> bool {
 impl Fingerprint {
     fn of(method: &str, path: &str, key: &str, body: &Map<String, Value>) -> Self {
         let mut request = blake3::Hasher::new();
-        for part in [method, &canonical(path), key] {
+        for part in [method, &one_spelling(path), key] {
             request.update(part.as_bytes());
             // No part has a NUL in it, so no two requests run into the same bytes.
             request.update(&[0]);
@@ -122,6 +124,16 @@ impl Fingerprint {
         hash_object(&mut hash, body);
         Self { request: *request.finalize().as_bytes(), body: *hash.finalize().as_bytes() }
     }
+}
+
+/// A path with its ids as they are written here: a client may write them otherwise when it tries again.
+fn one_spelling(path: &str) -> String {
+    let path = canonical(path);
+    let decoded = path.split('/').map(|segment| {
+        let id = percent_decode_str(segment).decode_utf8().ok().and_then(|text| Uuid::parse_str(&text).ok());
+        id.map_or_else(|| segment.to_owned(), |id| id.to_string())
+    });
+    decoded.collect::<Vec<_>>().join("/")
 }
 
 /// Hashes an object whatever the order of its members: a client may write it anew when it tries again.
@@ -226,5 +238,18 @@ mod tests {
         for (index, hash) in hashes.iter().enumerate() {
             assert_eq!(hashes.iter().position(|other| other == hash), Some(index), "{}", bodies[index]);
         }
+    }
+
+    #[test]
+    fn an_id_in_a_path_has_one_spelling() {
+        let plain = "/api/users/5e0c1f5a-0d0c-4d0c-8f3e-6f1de0a7c0de/comments/";
+        for other in [
+            "/api/users/5E0C1F5A-0D0C-4D0C-8F3E-6F1DE0A7C0DE/comments",
+            "/api/users/5e0c1f5a0d0c4d0c8f3e6f1de0a7c0de/comments/",
+            "/api/users/%7B5e0c1f5a-0d0c-4d0c-8f3e-6f1de0a7c0de%7D/comments/",
+        ] {
+            assert_eq!(one_spelling(other), plain);
+        }
+        assert_eq!(one_spelling("/api/invitations"), "/api/invitations/");
     }
 }

@@ -141,8 +141,10 @@ pub(super) async fn set_read(tx: &TenantTx, id: Uuid, at: Option<DateTime<Utc>>)
     Entity::update_many().set(change).filter(Column::Id.eq(id)).exec(tx).await.map(|_| ())
 }
 
+/// Takes a notification out of its inbox. That its user was told stays known for a while: the same event is not told again.
 pub(super) async fn delete(tx: &TenantTx, id: Uuid) -> Result<(), DbErr> {
-    Entity::delete_by_id(id).exec(tx).await.map(|_| ())
+    let change = ActiveModel { number: Set(None), mail: Set(None), ..Default::default() };
+    Entity::update_many().set(change).filter(Column::Id.eq(id)).exec(tx).await.map(|_| ())
 }
 
 /// The highest number that is unread, up to this one and, if there is such a time, from before it. Times are in the order of
@@ -208,10 +210,8 @@ pub(super) async fn take_waiting(
     Ok((rows, count))
 }
 
-/// Nothing waits for this mail any more; what was there only for that is gone.
+/// Nothing waits for this mail any more.
 pub(super) async fn forget_waiting(tx: &TenantTx, user: Uuid, mail: Email) -> Result<(), DbErr> {
-    let only = to_be_mailed(user, mail).add(Column::Number.is_null());
-    Entity::delete_many().filter(only).exec(tx).await?;
     let change = ActiveModel { mail: Set(None), ..Default::default() };
     Entity::update_many().set(change).filter(to_be_mailed(user, mail)).exec(tx).await.map(|_| ())
 }

@@ -55,7 +55,8 @@ impl NotificationStreamApi {
         last_event_id: Header<Option<String>>,
     ) -> Result<EventStream<NotificationOut>, Problem> {
         let (tenant, user) = (db.tenant().id, caller.account.pk);
-        let last = last_event_id.0.as_deref().map(parse).transpose()?;
+        // A client that has seen none may send an empty one.
+        let last = last_event_id.0.as_deref().filter(|id| !str::is_empty(id)).map(parse).transpose()?;
         let seat = self.0.streams.take(tenant, user)?;
         // Before anything is read, so that what comes after that is heard of.
         let watching = self.0.tenancy.live().watch(tenant, user);

@@ -1,48 +1,49 @@
 //! What one process remembers by itself of what happened too often.
 
 use std::{
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ipnet::IpNet;
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Limit;
 
-/// Networks remembered at once; some 200 bytes each. The one not seen for the longest time is forgotten for another.
-const NETWORKS: u64 = 50_000;
+/// Whose attempts are remembered at once; some 200 bytes each. Who was not seen for the longest time is forgotten for
+/// another.
+const REMEMBERED: u64 = 50_000;
 
 type Hits = Arc<Mutex<Vec<DateTime<Utc>>>>;
 
-/// Attempts by network, bounded in number and time.
+/// Attempts by whose they are, a network's or a user's, bounded in number and time.
 #[derive(Debug)]
-pub struct Memory {
+pub struct Memory<K: Eq + Hash + Send + Sync + 'static> {
     limit: Limit,
-    hits: Cache<IpNet, Hits>,
+    hits: Cache<K, Hits>,
 }
 
-impl Memory {
+impl<K: Copy + Eq + Hash + Send + Sync + 'static> Memory<K> {
     pub(super) fn new(limit: Limit) -> Self {
         let idle = limit.rule.memory().to_std().unwrap_or(Duration::MAX);
-        Self { limit, hits: Cache::builder().max_capacity(NETWORKS).time_to_idle(idle).build() }
+        Self { limit, hits: Cache::builder().max_capacity(REMEMBERED).time_to_idle(idle).build() }
     }
 
-    /// How long the next attempt from this network has to wait, if it has to.
+    /// How long the next attempt has to wait, if it has to.
     #[must_use]
-    pub fn wait(&self, network: IpNet, now: DateTime<Utc>) -> Option<TimeDelta> {
-        let hits = self.hits.get(&network)?;
+    pub fn wait(&self, whose: K, now: DateTime<Utc>) -> Option<TimeDelta> {
+        let hits = self.hits.get(&whose)?;
         let mut hits = self.counting(&hits, now).clone();
         hits.push(now);
         self.limit.rule.wait(&hits, now)
     }
 
     /// Remembers an attempt.
-    pub fn note(&self, network: IpNet, now: DateTime<Utc>) {
-        let hits = self.hits.get_with(network, Hits::default);
+    pub fn note(&self, whose: K, now: DateTime<Utc>) {
+        let hits = self.hits.get_with(whose, Hits::default);
         self.counting(&hits, now).push(now);
     }
 
@@ -66,7 +67,7 @@ pub struct Turns {
 impl Turns {
     pub(super) fn new(at_once: usize) -> Self {
         let idle = Duration::from_mins(1);
-        Self { at_once, places: Cache::builder().max_capacity(NETWORKS).time_to_idle(idle).build() }
+        Self { at_once, places: Cache::builder().max_capacity(REMEMBERED).time_to_idle(idle).build() }
     }
 
     /// Waits for a place among those of this kind. It is free again when what is returned is dropped.

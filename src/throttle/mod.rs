@@ -12,6 +12,7 @@ mod requests;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use ipnet::IpNet;
 use sea_orm::ConnectionTrait;
 use tenants::{Counted, DataKey, ThrottleKey};
 use tokio::sync::OwnedSemaphorePermit;
@@ -60,6 +61,10 @@ pub const MAILS: Limit =
 pub const UNSOLICITED_MAILS: Limit =
     Limit { name: "unsolicited mails", rule: Rule::AtMost { count: 10, within: TimeDelta::hours(1) } };
 
+/// Comments of one user. People write a few; what writes more is a program, and tells fifty people with each.
+pub const COMMENTS: Limit =
+    Limit { name: "comments", rule: Rule::AtMost { count: 120, within: TimeDelta::minutes(1) } };
+
 /// How many logins from one network are undecided at once: half of those that may fail in a minute.
 const UNDECIDED: usize = 5;
 
@@ -72,7 +77,10 @@ pub struct Throttles {
     on: bool,
     /// Failed logins by address, whatever the tenant. No more than a bound: what counts is in the database. But no
     /// tenant's table knows of the other tenants, and this refuses a storm before it costs a statement.
-    pub(crate) failed_logins: Memory,
+    pub(crate) failed_logins: Memory<IpNet>,
+    /// Comments by tenant and user, on this process: nobody writes faster than people read, and a table would cost each
+    /// comment a statement more.
+    pub(crate) comments: Memory<(Uuid, Uuid)>,
     /// Logins from one network that are not decided yet, and those of them to one account. Until they are decided they count
     /// as failed, so those that come together go one after another, or the right ones among them would be refused.
     logins: Turns,
@@ -86,6 +94,7 @@ impl Throttles {
         Self {
             on,
             failed_logins: Memory::new(LOGINS_OF_ADDRESS),
+            comments: Memory::new(COMMENTS),
             logins: Turns::new(UNDECIDED),
             logins_to_account: Turns::new(1),
         }

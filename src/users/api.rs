@@ -238,7 +238,11 @@ impl UsersApi {
             timezone: patch.timezone.map(|zone| zone.name().to_owned()),
         };
         let tx = db.begin().await.map_err(ServiceError::from)?;
-        let current = store::lock(&tx, caller.account.pk).await.map_err(ServiceError::from)?;
+        let current = match changes.username {
+            Some(_) => store::lock_whole(&tx, caller.account.pk).await,
+            None => store::lock(&tx, caller.account.pk).await,
+        };
+        let current = current.map_err(ServiceError::from)?;
         // Deleted since the token was checked.
         let current = current.ok_or_else(Problem::token_not_valid)?;
         if_match.check(&CurrentUserOut::from(&current))?;

@@ -3,7 +3,7 @@
 //! An organization always has an owner who may sign in. Every way in which one can cease to be that, by his own hand too,
 //! takes a [`Roster`] first and asks [`Roster::guard_last_owner`] under its locks.
 
-use sea_orm::{ActiveEnum as _, DbErr};
+use sea_orm::{ActiveEnum as _, DbErr, sea_query::LockType};
 use tenants::{DataKey, TenantTx, lists};
 use uuid::Uuid;
 
@@ -53,12 +53,20 @@ impl Role {
 pub struct Roster(Vec<Account>);
 
 impl Roster {
-    /// Locks them.
+    /// Locks them for a change of what they may do. Others may go on writing rows that refer to them.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn lock(tx: &TenantTx, users: &[Uuid]) -> Result<Self, DbErr> {
-        store::lock_with_owners(tx, users).await.map(Self)
+        store::lock_with_owners(tx, users, LockType::NoKeyUpdate).await.map(Self)
+    }
+
+    /// Locks them for the removal of one of them, which waits for all who write rows that refer to them.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn lock_to_remove(tx: &TenantTx, users: &[Uuid]) -> Result<Self, DbErr> {
+        store::lock_with_owners(tx, users, LockType::Update).await.map(Self)
     }
 
     /// One of those who were asked for, as he is now; `None` if he is gone.
@@ -118,7 +126,11 @@ pub(super) async fn lock_for(
     pk: Uuid,
     change: Change,
 ) -> Result<Account, UserError> {
-    let roster = Roster::lock(tx, &[caller.account.pk, pk]).await?;
+    let users = [caller.account.pk, pk];
+    let roster = match change {
+        Change::Standing(_) => Roster::lock(tx, &users).await?,
+        Change::Removal => Roster::lock_to_remove(tx, &users).await?,
+    };
     let by = roster.get(caller.account.pk).filter(|by| by.is_active).ok_or(UserError::CallerGone)?;
     if by.role == Role::Member {
         return Err(UserError::Denied);

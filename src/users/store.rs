@@ -211,7 +211,7 @@ pub async fn lock_with_password(
 ) -> Result<Option<Account>, DbErr> {
     Entity::find_by_id(pk)
         .filter(Column::PasswordHash.eq(password_hash))
-        .lock_exclusive()
+        .lock(LockType::NoKeyUpdate)
         .into_partial_model::<Account>()
         .one(tx)
         .await
@@ -245,12 +245,23 @@ pub(super) struct Changes {
     pub(super) timezone: Option<String>,
 }
 
-/// A user, whom nobody else changes before the end of this transaction.
+/// A user, whom nobody else changes before the end of this transaction. Others may go on writing rows that refer to him:
+/// waiting for those who [`hold`] him could take for ever, because they don't wait for each other. Where the username, the
+/// address or the user himself is to go, [`lock_whole`] is needed.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn lock(tx: &TenantTx, pk: Uuid) -> Result<Option<Account>, DbErr> {
-    Entity::find_by_id(pk).lock_exclusive().into_partial_model::<Account>().one(tx).await
+    Entity::find_by_id(pk).lock(LockType::NoKeyUpdate).into_partial_model::<Account>().one(tx).await
+}
+
+/// As [`lock`], for whoever is about to change what is unique of a user: PostgreSQL takes this lock at the latest then, and
+/// who has had the lesser one before may be waited for by those he has to wait for.
+///
+/// # Errors
+/// Those of the database.
+pub async fn lock_whole(tx: &TenantTx, pk: Uuid) -> Result<Option<Account>, DbErr> {
+    Entity::find_by_id(pk).lock(LockType::Update).into_partial_model::<Account>().one(tx).await
 }
 
 /// Users by their keys or usernames, none of whom is deleted before the end of this transaction. Whoever writes rows that
@@ -319,12 +330,16 @@ pub async fn set_email(
 }
 
 /// Users by their keys, and every owner who may sign in, in the order of their keys and locked in it.
-pub(super) async fn lock_with_owners(tx: &TenantTx, pks: &[Uuid]) -> Result<Vec<Account>, DbErr> {
+pub(super) async fn lock_with_owners(
+    tx: &TenantTx,
+    pks: &[Uuid],
+    lock: LockType,
+) -> Result<Vec<Account>, DbErr> {
     let owns = Condition::all().add(Column::Role.eq(Role::Owner)).add(Column::IsActive.eq(true));
     Entity::find()
         .filter(Condition::any().add(Column::Pk.is_in(pks.iter().copied())).add(owns))
         .order_by_asc(Column::Pk)
-        .lock_exclusive()
+        .lock(lock)
         .into_partial_model::<Account>()
         .all(tx)
         .await

@@ -193,3 +193,18 @@ async fn the_place_of_a_comment_stays_as_long_as_its_replies() {
     assert_eq!(comment_count(&ann, &ann).await, 0);
     assert_counts(&app, &acme).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_writes_faster_than_anybody_reads() {
+    let app = TestApp::start().await;
+    let (acme, [ann, bob]) = acme(&app, ["ann", "bob"]).await;
+    for _ in 0..120 {
+        comment(&ann, &bob, "again").expect(201).await;
+    }
+    let refused = comment(&ann, &bob, "again").send().await;
+    assert_eq!((refused.status, refused.header("retry-after")), (429, "60"), "{refused:?}");
+    comment(&bob, &bob, "others may").expect(201).await;
+    app.clock.advance(Duration::from_mins(1));
+    comment(&ann, &bob, "again").expect(201).await;
+    assert_counts(&app, &acme).await;
+}

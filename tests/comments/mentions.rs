@@ -92,6 +92,15 @@ async fn a_change_tells_whom_it_mentions_first() {
     }
     assert_eq!(told(&app, &acme).await.len(), 2, "of one comment nobody is told twice");
     assert_eq!(ann.get(&path(&written)).await["mentions"], json!([{"pk": cid.pk, "username": "cid"}]));
+    // What he has deleted, he was told all the same.
+    let shown = cid.get("/api/notifications/").await["results"][0].clone();
+    let notification = format!("/api/notifications/{}/", shown["id"].as_str().unwrap());
+    cid.request("DELETE", &notification).expect(204).await;
+    for text in ["nobody", "@cid once more"] {
+        edit(&ann, &written, text).expect(200).await;
+    }
+    assert_eq!(cid.get("/api/notifications/").await["results"], json!([]));
+    assert_eq!(cid.request("GET", &notification).send().await.status, 404);
     delete(&ann, &written).expect(204).await;
     assert_counts(&app, &acme).await;
 }

@@ -357,6 +357,10 @@ fn indexes() -> Vec<IndexCreateStatement> {
         index("notifications_mail", Notifications::Table, [Notifications::UserPk, Notifications::Mail])
             .and_where(is_some(Notifications::Mail.into_iden()))
             .to_owned(),
+        // What is in no inbox: few rows, most of them old.
+        index("notifications_told", Notifications::Table, [Notifications::CreatedAt])
+            .and_where(Expr::col(Notifications::Number).is_null())
+            .to_owned(),
         index("notifications_actor_pk", Notifications::Table, [Notifications::ActorPk])
             .and_where(is_some(Notifications::ActorPk.into_iden()))
             .to_owned(),
