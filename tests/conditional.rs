@@ -105,7 +105,7 @@ async fn a_change_waits_for_the_one_that_has_the_row() {
     let request = acme.owner.request("PATCH", PROFILE).header("if-match", &tag).json(&change);
     let waiting = tokio::spawn(async move { request.send().await });
     // It compares what it has read only once nobody else changes it any more.
-    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE%'";
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%FOR NO KEY UPDATE%'";
     while sqlx::query_scalar::<_, i64>(asleep).fetch_one(&mut watch).await.unwrap() == 0 {
         assert!(!waiting.is_finished(), "it did not wait for the row");
     }

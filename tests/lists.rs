@@ -187,6 +187,8 @@ async fn who_was_there_before_users_were_counted_is_counted() {
         DROP TABLE lists, list_blocks, comments, activities, notifications, notification_preferences, digests, idempotency_keys;
         DROP INDEX users_first_name, users_last_name, users_comment_count, users_role, users_inactive;
         ALTER TABLE settings DROP COLUMN activity_retention_days;
+        ALTER TABLE sign_ups DROP COLUMN is_mailed;
+        ALTER TABLE sign_ups ADD CONSTRAINT sign_ups_pkey PRIMARY KEY (email_key);
         DELETE FROM {} WHERE version = 'm0003_conversations';
         UPDATE tenantry.tenants SET schema_version = 2;
         RESET search_path"#,

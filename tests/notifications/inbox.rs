@@ -76,15 +76,15 @@ async fn one_is_read_unread_and_deleted() {
     }
     let mut one = results(&ann, "").await[1].clone();
     let path = path(&one);
-    let patch = |body: Value| ann.request("PATCH", &path).json(&body);
+    let change = |body: Value| ann.request("PATCH", &path).json(&body);
     app.clock.advance(Duration::from_secs(5));
     one["read_at"] = json!("2026-01-02T03:04:10.678901Z");
-    assert_eq!(patch(json!({"read": true})).expect(200).await, one);
+    assert_eq!(change(json!({"read": true})).expect(200).await, one);
     app.clock.advance(Duration::from_secs(5));
-    assert_eq!(patch(json!({"read": true})).expect(200).await, one, "read since then");
-    assert_eq!(patch(json!({})).expect(200).await, one);
+    assert_eq!(change(json!({"read": true})).expect(200).await, one, "read since then");
+    assert_eq!(change(json!({})).expect(200).await, one);
     assert_eq!(counts(&app, &acme, &ann).await, (3, 2));
-    let wrong = patch(json!({"read": "yes"})).send().await;
+    let wrong = change(json!({"read": "yes"})).send().await;
     assert_eq!((wrong.status, &wrong.json()["read"]), (400, &json!(["Must be a valid boolean."])));
     for (query, count) in [("?unread=true", 2), ("?unread=false", 1), ("", 3)] {
         let page = ann.get(&format!("{INBOX}{query}")).await;
@@ -99,13 +99,13 @@ async fn one_is_read_unread_and_deleted() {
     assert_eq!(nonsense.status, 400, "{}", nonsense.text);
 
     one["read_at"] = Value::Null;
-    let unread = patch(json!({"read": false})).send().await;
+    let unread = change(json!({"read": false})).send().await;
     assert_eq!((unread.status, unread.json()), (200, one.clone()));
     assert_eq!(counts(&app, &acme, &ann).await, (3, 3));
 
     let stale = ann.request("DELETE", &path).header("if-match", "\"x\"").send().await;
     assert_eq!(stale.said(), (412, "precondition_failed".into()));
-    let stale = patch(json!({"read": true})).header("if-match", "\"x\"").send().await;
+    let stale = change(json!({"read": true})).header("if-match", "\"x\"").send().await;
     assert_eq!(stale.said(), (412, "precondition_failed".into()));
     // Another's is as little there as nobody's.
     let nobody = other.request("GET", NOBODY).send().await.problem();

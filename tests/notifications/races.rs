@@ -36,9 +36,9 @@ async fn counts_are_right_whatever_happens_at_once() {
         let touching = join_all(shown.iter().take(5).enumerate().map(|(number, one)| {
             let (user, path) = (if number % 2 == 0 { &ann } else { &there }, path(one));
             async move {
-                let patch = |read: bool| user.request("PATCH", &path).json(&json!({"read": read}));
-                patch(true).expect(200).await;
-                patch(false).expect(200).await;
+                let change = |read: bool| user.request("PATCH", &path).json(&json!({"read": read}));
+                change(true).expect(200).await;
+                change(false).expect(200).await;
                 if number < 2 {
                     // Two at once: one is too late.
                     let delete = || user.request("DELETE", &path).send();

@@ -41,16 +41,19 @@ impl MigrationTrait for Migration {
         for index in indexes() {
             manager.create_index(index).await?;
         }
-        manager.get_connection().execute_unprepared(SIGN_UPS_THAT_WAIT).await?;
-        manager.get_connection().execute_unprepared(COUNT_USERS).await?;
-        manager.get_connection().execute_unprepared(COUNT_INVITATIONS).await?;
+        for statement in SIGN_UPS_THAT_WAIT.into_iter().chain([COUNT_USERS, COUNT_INVITATIONS]) {
+            manager.get_connection().execute_unprepared(statement).await?;
+        }
         Ok(())
     }
 }
 
 /// Of an address there are two at most: the one whose link was mailed, and the one whose mail has yet to go out.
-const SIGN_UPS_THAT_WAIT: &str = "ALTER TABLE sign_ups ADD COLUMN is_mailed boolean NOT NULL DEFAULT true, \
-     DROP CONSTRAINT sign_ups_pkey, ADD CONSTRAINT sign_ups_pkey PRIMARY KEY (email_key, is_mailed)";
+const SIGN_UPS_THAT_WAIT: [&str; 3] = [
+    "ALTER TABLE sign_ups ADD COLUMN is_mailed boolean NOT NULL DEFAULT true",
+    "ALTER TABLE sign_ups DROP CONSTRAINT sign_ups_pkey",
+    "ALTER TABLE sign_ups ADD CONSTRAINT sign_ups_pkey PRIMARY KEY (email_key, is_mailed)",
+];
 /// What is only counted has no numbers, and needs no time either. From here on whoever writes a user counts him.
 const COUNT_USERS: &str = "INSERT INTO lists (kind, owner, numbered, numbered_at) \
      SELECT 'users ' || role || ' ' || is_active::text, '00000000-0000-0000-0000-000000000000', count(*), to_timestamp(0) \
