@@ -3,7 +3,7 @@
 //! What is kept is the id of what a request has made, in the transaction that made it: a request that failed keeps
 //! nothing, and what is answered again is what there is by then. A service claims the key before it makes something, and keeps what it has made:
 //!
-//! ```ignore
+//! ```text
 //! let tx = db.begin().await?;
 //! let answer = write(&tx, …).await;
 //! idempotency::settle(tx, answer).await

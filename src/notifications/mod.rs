@@ -4,7 +4,7 @@
 //! inbox, a list of [`tenants::lists`]; what is only to be mailed has none. Whatever changes rows of an inbox locks that
 //! list before them: two changes of one inbox never wait for each other, and its counts stay right.
 //!
-//! Mails are sent by a job: the first notification that is to be mailed leaves it ([`digests`]), and what comes until
+//! Mails are sent by a job: the first notification that is to be mailed leaves it (`digests`), and what comes until
 //! then goes into the same mail. Notifications stay until their person deletes them, or is deleted.
 
 pub mod api;

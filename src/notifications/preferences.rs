@@ -242,7 +242,7 @@ pub(super) async fn chosen(db: &impl ConnectionTrait, user: Uuid) -> Result<Pref
     Ok(preferences)
 }
 
-/// As [`chosen`], for the user to see.
+/// As `chosen`, for the user to see.
 ///
 /// # Errors
 /// Those of the database.
