@@ -160,10 +160,10 @@ async fn who_writes_and_who_deletes_never_wait_for_each_other_in_a_circle() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_never_stops_writing_can_be_stopped() {
-    let options = Options { lane_pool_size: 16, rate_limits: false, ..Options::default() };
+    let options = Options { lane_pool_size: 24, rate_limits: false, ..Options::default() };
     let app = TestApp::with(options).await;
     let (acme, [ann, bob]) = acme(&app, ["ann", "bob"]).await;
-    let writers: Vec<_> = (0..6)
+    let writers: Vec<_> = (0..12)
         .map(|_| {
             let (ann, bob) = (ann.clone(), bob.clone());
             tokio::spawn(async move {
