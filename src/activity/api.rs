@@ -46,13 +46,7 @@ impl TryFrom<Row> for ActivityOut {
     type Error = Problem;
 
     fn try_from(row: Row) -> Result<Self, Problem> {
-        let names = (row.actor, row.username, row.first_name, row.last_name);
-        let actor = match names {
-            (Some(pk), Some(username), Some(first_name), Some(last_name)) => {
-                Some(PersonOut { pk, username, first_name, last_name })
-            }
-            _ => None,
-        };
+        let actor = PersonOut::joined(row.actor, row.username, row.first_name, row.last_name);
         let object = ReferenceOut::read(Some(&row.object_type), row.object_id, row.object_display);
         let (Some(verb), Some(object)) = (Verb::from_name(&row.verb), object) else {
             return Err(Problem::internal(format!("the activity {} makes no sense", row.id)));
@@ -79,7 +73,7 @@ async fn page(
 ) -> Result<Json<Page<ActivityOut>>, Problem> {
     let numbers = service::numbers(db, scope, period).await.map_err(ServiceError::from)?;
     let window = query.window(numbers.count())?;
-    let descending = query.order().first().is_some_and(|order| order.descending);
+    let descending = query.is_descending();
     let rows = store::page(db, scope, numbers, &window, descending).await.map_err(ServiceError::from)?;
     let results = rows.into_iter().map(ActivityOut::try_from).collect::<Result<_, _>>()?;
     Ok(Json(query.page(&window, results)))

@@ -1,7 +1,7 @@
 //! What people write on each other's pages: comments, and replies to them, one level deep.
 //!
 //! Who writes takes locks in one order, and so waits for nobody who waits for him: all users the rows refer to, the
-//! comment replied to, the comment, the page's owner as the counter of what stands there, the lists, and at last what
+//! comment replied to, the comment, the lists, the page's owner as the counter of what stands there, and at last what
 //! happened and who is told. A comment and the one it replies to are looked at before, without a lock, for only they tell
 //! which users those are.
 

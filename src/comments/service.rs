@@ -79,7 +79,7 @@ pub(super) async fn list<L: Listing>(
     query: &PageQuery<L>,
 ) -> Result<Page<CommentOut>, CommentError> {
     let words = query.words();
-    let descending = query.order().first().is_some_and(|order| order.descending);
+    let descending = query.is_descending();
     let window = query.window(count(db, thread, words).await?)?;
     let start = if words.is_empty() {
         lists::seek(db, &thread.list(), Rows::All, window.offset, descending).await?
@@ -258,11 +258,9 @@ impl News<'_> {
             return Ok(());
         }
         let entries: Vec<Entry> = self.mentions(app, meant).collect();
-        // Whoever was told of the comment, as its page's owner, is not told of it again.
-        let pks = meant.iter().map(|account| account.pk);
-        let told = notifications::told(tx, self.comment.id, pks.clone()).await?;
-        let untold = pks.filter(|pk| !told.contains(pk)).map(|pk| (pk, Kind::Mention));
-        self.tell(app, tx, &entries, untold.collect()).await
+        // Whoever was told of the comment before, as its page's owner, is not told again: `notify` knows.
+        let recipients = meant.iter().map(|account| (account.pk, Kind::Mention)).collect();
+        self.tell(app, tx, &entries, recipients).await
     }
 
     fn entry(&self, app: &App, verb: Verb, target: Reference) -> Entry {

@@ -108,6 +108,12 @@ impl<L: Listing> PageQuery<L> {
         &self.order
     }
 
+    /// Whether the last of the first criterion comes first.
+    #[must_use]
+    pub fn is_descending(&self) -> bool {
+        self.order.first().is_some_and(|order| order.descending)
+    }
+
     /// The rows to read of a list with `count` rows.
     ///
     /// # Errors

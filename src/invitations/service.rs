@@ -22,7 +22,7 @@ use crate::{
     tenant,
     throttle::{self, MAILS},
     users::{
-        self, Account, NewUser, UserError,
+        self, Account, NewUser, PersonOut, UserError,
         identity::{Email, Password, Username},
     },
 };
@@ -102,7 +102,7 @@ async fn write(
     idempotency::keep(tx, key, inviter.pk, row.id, row.created_at).await?;
     post(app, tx, inviter, &row, token).await?;
     lists::adjust(tx, &[(store::all(), i64::from(replaced.is_none()))], row.created_at).await?;
-    let invitation = Reference::other(references::Kind::Invitation, Some(row.id), row.role.as_str());
+    let invitation = Reference::other(references::Kind::Invitation, Some(row.id), row.role.to_value());
     let entry = Entry::new(app.clock.uuid_v7(), inviter.pk, Verb::Invited, invitation);
     activity::record(tx, &[entry], row.created_at).await?;
     Ok(row)
@@ -145,10 +145,9 @@ async fn post(
     row: &Model,
     token: &LinkToken,
 ) -> Result<(), ServiceError> {
-    let name = format!("{} {}", inviter.first_name, inviter.last_name);
     let mail = Mail::Invitation {
         organization: tenant::name(tx).await?,
-        inviter: if name.trim().is_empty() { inviter.username.clone() } else { name.trim().to_owned() },
+        inviter: PersonOut::from(inviter).full_name(),
         role: row.role,
         link: app.site.account_link(&tx.tenant().slug, "accept", &token.encode()),
     };

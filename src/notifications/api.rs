@@ -107,7 +107,7 @@ impl NotificationsApi {
         };
         let window = query.window(shown)?;
         // Numbers and times are in the same order, and there is no other to ask for.
-        let descending = query.order().first().is_none_or(|order| order.descending);
+        let descending = query.is_descending();
         let start =
             lists::seek(db, &inbox, rows, window.offset, descending).await.map_err(ServiceError::from)?;
         let page = store::list(db, user, rows, start, (window.limit, descending)).await;

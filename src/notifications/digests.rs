@@ -18,7 +18,6 @@ use super::{
     notify::inbox,
     preferences::{self, Email},
     store::{self, Row},
-    text::full_name,
 };
 use crate::{
     entity::digests::{ActiveModel, Column, Entity},
@@ -26,7 +25,8 @@ use crate::{
     jobs::{self, Task},
     mail::{self, Happening, Letter, Mail},
     state::App,
-    tenant, users,
+    tenant,
+    users::{self, PersonOut},
 };
 
 /// How long a mail waits for what else happens. The contract's.
@@ -118,7 +118,7 @@ pub async fn send(app: &App, db: &TenantDb, user: Uuid, digest: Uuid) -> Result<
 
 fn happening(row: &Row) -> Result<Happening, ServiceError> {
     let (kind, actor, object) = row.read()?;
-    Ok(Happening { kind, actor: actor.as_ref().map(full_name), about: object.display })
+    Ok(Happening { kind, actor: actor.as_ref().map(PersonOut::full_name), about: object.display })
 }
 
 /// The next time it is morning in this zone; in UTC where the zone is not known.

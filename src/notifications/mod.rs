@@ -15,7 +15,6 @@ mod service;
 mod store;
 mod stream;
 mod text;
-mod told;
 
 pub use self::{
     api::{NotificationOut, NotificationsApi},
@@ -25,5 +24,4 @@ pub use self::{
     service::all_of,
     stream::NotificationStreamApi,
     text::sentence,
-    told::told,
 };

@@ -12,7 +12,7 @@ use super::{
     Kind, NotificationOut,
     notify::inbox,
     store::{self, Row},
-    text::{full_name, sentence},
+    text::sentence,
 };
 use crate::{error::ServiceError, references::ReferenceOut, state::App, users::PersonOut};
 
@@ -21,12 +21,9 @@ impl Row {
     pub(super) fn read(&self) -> Result<(Kind, Option<PersonOut>, ReferenceOut), ServiceError> {
         let damaged = || ServiceError::from(tenants::Error::Damaged(format!("notification {}", self.id)));
         let kind = Kind::from_name(&self.kind).ok_or_else(damaged)?;
-        let actor = self.actor_pk.zip(self.username.clone()).map(|(pk, username)| PersonOut {
-            pk,
-            username,
-            first_name: self.first_name.clone().unwrap_or_default(),
-            last_name: self.last_name.clone().unwrap_or_default(),
-        });
+        let names = [&self.username, &self.first_name, &self.last_name].map(Clone::clone);
+        let [username, first_name, last_name] = names;
+        let actor = PersonOut::joined(self.actor_pk, username, first_name, last_name);
         let object = ReferenceOut::read(Some(&self.object_type), self.object_id, self.display.clone());
         Ok((kind, actor, object.ok_or_else(damaged)?))
     }
@@ -37,7 +34,7 @@ impl TryFrom<&Row> for NotificationOut {
 
     fn try_from(row: &Row) -> Result<Self, ServiceError> {
         let (kind, actor, object) = row.read()?;
-        let name = actor.as_ref().map(full_name);
+        let name = actor.as_ref().map(PersonOut::full_name);
         Ok(Self {
             id: row.id,
             kind,

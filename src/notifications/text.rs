@@ -1,16 +1,9 @@
 //! What notifications say, as people read it. Made when it is read, so that names are today's.
 
 use super::Kind;
-use crate::users::PersonOut;
 
 /// What somebody is called who is a user no more.
 const NOBODY: &str = "Somebody";
-
-/// What others call a person: the names, or else the username.
-pub(super) fn full_name(person: &PersonOut) -> String {
-    let name = format!("{} {}", person.first_name, person.last_name);
-    if name.trim().is_empty() { person.username.clone() } else { name.trim().to_owned() }
-}
 
 /// A plain sentence: who did what. `about` is the text of what it is about.
 #[must_use]
@@ -42,20 +35,5 @@ mod tests {
         assert_eq!(sentence(Kind::Comment, Some(""), "x"), "Somebody commented on your page.");
         assert_eq!(sentence(Kind::RoleChanged, Some("bob"), "admin"), "bob made you an administrator.");
         assert_eq!(sentence(Kind::RoleChanged, Some("bob"), "king"), "bob gave you another role.");
-    }
-
-    #[test]
-    fn people_are_called_by_their_names() {
-        let mut person = PersonOut {
-            pk: uuid::Uuid::nil(),
-            username: "ann".into(),
-            first_name: "Ann".into(),
-            last_name: "Lee".into(),
-        };
-        assert_eq!(full_name(&person), "Ann Lee");
-        person.first_name.clear();
-        assert_eq!(full_name(&person), "Lee");
-        person.last_name.clear();
-        assert_eq!(full_name(&person), "ann");
     }
 }

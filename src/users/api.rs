@@ -198,6 +198,26 @@ impl From<&Account> for PersonOut {
     }
 }
 
+impl PersonOut {
+    /// The user that a row was joined with; `None` where there is none any more.
+    #[must_use]
+    pub fn joined(
+        pk: Option<Uuid>,
+        username: Option<String>,
+        first_name: Option<String>,
+        last_name: Option<String>,
+    ) -> Option<Self> {
+        Some(Self { pk: pk?, username: username?, first_name: first_name?, last_name: last_name? })
+    }
+
+    /// What others call the user: the names, or else the username.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        let name = format!("{} {}", self.first_name, self.last_name);
+        if name.trim().is_empty() { self.username.clone() } else { name.trim().to_owned() }
+    }
+}
+
 /// The list of users.
 pub struct Users;
 
@@ -328,5 +348,25 @@ impl UsersApi {
         service::remove_by(&self.0, &tx, &admin.0, &account).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(NoContent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_are_called_by_their_names() {
+        let mut person = PersonOut {
+            pk: Uuid::nil(),
+            username: "ann".into(),
+            first_name: "Ann".into(),
+            last_name: "Lee".into(),
+        };
+        assert_eq!(person.full_name(), "Ann Lee");
+        person.first_name.clear();
+        assert_eq!(person.full_name(), "Lee");
+        person.last_name.clear();
+        assert_eq!(person.full_name(), "ann");
     }
 }

@@ -4,8 +4,8 @@
 //! be read to know how long it is.
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Iterable as _, Order as Direction, PaginatorTrait,
-    QueryFilter, QueryOrder, QuerySelect, Select, sea_query::Expr,
+    ActiveEnum as _, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Iterable as _, Order as Direction,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select, sea_query::Expr,
 };
 use tenants::lists::{self, List};
 
@@ -22,7 +22,7 @@ const MAX_FOUND: u64 = 10_000;
 
 /// What users with this standing are counted by.
 pub(super) fn list_of(role: Role, is_active: bool) -> List {
-    List::the(format!("users {} {is_active}", role.as_str()))
+    List::the(format!("users {} {is_active}", role.to_value()))
 }
 
 /// How many users there are.

@@ -24,16 +24,6 @@ use crate::{
 };
 
 impl Role {
-    /// As the database has it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Owner => "owner",
-            Self::Admin => "admin",
-            Self::Member => "member",
-        }
-    }
-
     /// Whether somebody in this role may give the other one, or take it away.
     #[must_use]
     pub fn may_give(self, role: Self) -> bool {
@@ -165,7 +155,7 @@ pub(super) async fn set_standing(
     let entry = |verb| Entry::new(app.clock.uuid_v7(), by.account.pk, verb, Reference::user(account.pk));
     let mut entries = Vec::new();
     if before.role != account.role {
-        let role = Reference::other(references::Kind::Role, None, account.role.as_str());
+        let role = Reference::other(references::Kind::Role, None, account.role.to_value());
         entries.push(Entry { target: Some(role), ..entry(Verb::RoleChanged) });
     }
     match (before.is_active, account.is_active) {
