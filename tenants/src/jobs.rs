@@ -206,7 +206,8 @@ impl Tenancy {
         Ok(JobSummary::find_by_statement(statement).all(self.catalog()).await?)
     }
 
-    /// Has a parked job, or all of them, tried again now, for as long as a new one. How many those were.
+    /// Has a job that failed, or all of them, tried again now, for as long as a new one: those that are parked, and those
+    /// that wait for their next attempt. How many those were; one that is due already is not among them.
     ///
     /// # Errors
     /// Those of the database.
@@ -215,7 +216,8 @@ impl Tenancy {
         let statement = Statement::from_sql_and_values(
             DbBackend::Postgres,
             "UPDATE jobs SET status = 'queued', run_at = $2, due_since = $2, leased_until = NULL, finished_at = NULL \
-             WHERE (status = 'parked' OR (status = 'queued' AND attempts > 0)) AND ($1::uuid IS NULL OR id = $1)",
+             WHERE (status = 'parked' OR (status = 'queued' AND attempts > 0 AND run_at > $2)) \
+             AND ($1::uuid IS NULL OR id = $1)",
             [id.into(), now.into()],
         );
         Ok(self.catalog().execute_raw(statement).await?.rows_affected())
