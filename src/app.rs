@@ -5,17 +5,21 @@ use poem_openapi::{OpenApiService, Tags};
 
 use crate::{
     account::AccountApi,
+    admin::AdminApi,
+    audit::{AuditApi, TenantAuditApi},
     auth::{AuthApi, TenantGate},
     error::ServiceError,
     find::FindApi,
     http::{
-        Document, Edge, Info, Policy, Problem, Routes,
+        Document, Edge, Face, Info, Policy, Problem, Routes,
         health::{HealthApi, Readiness},
         routes::RouteError,
         swagger::{self, SwaggerError},
     },
     invitations::InvitationsApi,
-    mail, pages,
+    mail,
+    operators::OperatorsApi,
+    pages,
     password::PasswordApi,
     registration::RegistrationApi,
     sign_up::SignUpApi,
@@ -37,6 +41,8 @@ pub enum Tag {
     Users,
     /// The organization itself.
     Tenant,
+    /// What operators do: on hosts that name no tenant, or on a listener of its own.
+    Admin,
 }
 
 /// All slices. A new one is added here and below.
@@ -51,6 +57,10 @@ type Api = (
     AccountApi,
     InvitationsApi,
     TenantApi,
+    TenantAuditApi,
+    OperatorsApi,
+    AdminApi,
+    AuditApi,
 );
 
 fn api(app: &App) -> Api {
@@ -65,6 +75,10 @@ fn api(app: &App) -> Api {
         AccountApi(app.clone()),
         InvitationsApi(app.clone()),
         TenantApi(app.clone()),
+        TenantAuditApi,
+        OperatorsApi(app.clone()),
+        AdminApi(app.clone()),
+        AuditApi(app.clone()),
     )
 }
 
@@ -109,7 +123,7 @@ fn routes_of_api() -> Result<Routes, ApiError> {
 ///
 /// # Errors
 /// A defect; see [`ApiError`].
-pub fn endpoint(app: &App, policy: Policy) -> Result<impl Endpoint + use<>, ApiError> {
+pub fn endpoint(app: &App, policy: Policy, face: Face) -> Result<impl Endpoint + use<>, ApiError> {
     let slices = OpenApiService::new(api(app), INFO.title, INFO.version).data(app.clone());
     // What the request left for later is committed by now.
     let left = app.clone();
@@ -122,7 +136,8 @@ pub fn endpoint(app: &App, policy: Policy) -> Result<impl Endpoint + use<>, ApiE
     if let Some(directory) = app.mailer.shown() {
         routes = mail::mount(routes, directory)?;
     }
-    Ok(Edge::new(routes, slices, TenantGate(app.clone()), app.clock.clone()).policy(policy))
+    let gate = TenantGate::new(app.clone(), face);
+    Ok(Edge::new(routes.only(face)?, slices, gate, app.clock.clone()).policy(policy))
 }
 
 impl Readiness for App {

@@ -4,6 +4,8 @@
 mod support;
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod binding;
 #[cfg(test)]
 mod caches;

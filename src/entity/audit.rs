@@ -25,11 +25,7 @@ pub struct Model {
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
 pub enum Relation {
     /// Who did it, if he is still there.
-    #[sea_orm(
-        belongs_to = "super::users::Entity",
-        from = "Column::ActorPk",
-        to = "super::users::Column::Pk"
-    )]
+    #[sea_orm(belongs_to = "super::users::Entity", from = "Column::ActorPk", to = "super::users::Column::Pk")]
     Users,
 }
 

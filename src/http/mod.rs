@@ -52,7 +52,7 @@ pub use host::Host;
 pub use input::{Field, Input, Name, Text};
 pub use output::{Created, Json, NoContent};
 pub use page::{Listing, Page, PageQuery};
-pub use routes::{Access, Route, Routes};
+pub use routes::{Access, Face, Route, Routes};
 pub use upload::Upload;
 
 #[doc(hidden)]

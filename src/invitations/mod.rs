@@ -7,3 +7,4 @@ mod store;
 
 pub use api::InvitationsApi;
 pub use error::InvitationError;
+pub use service::invite_owner;

@@ -1,7 +1,7 @@
 //! The rules of inviting and joining.
 
 use chrono::TimeDelta;
-use tenants::{TenantDb, TenantTx};
+use tenants::{Provisioning, TenantDb, TenantTx};
 
 use super::{InvitationError, store};
 use crate::{
@@ -47,6 +47,7 @@ pub(super) async fn invite(
         token_hash: token.hash().to_vec(),
         created_at: now,
         expires_at: now + LIFETIME,
+        by_operator: false,
     };
     // Nobody's mailbox is filled by somebody else's organization.
     let _sent = throttle::admit(app, db, &[(MAILS, &format!("invitation {}", email.key()))]).await?;
@@ -65,6 +66,40 @@ pub(super) async fn invite(
     post(app, &tx, inviter, &row, &token).await?;
     tx.commit().await?;
     Ok(row)
+}
+
+/// Invites the owner of an organization that an operator is about to make: there is nobody in it yet.
+///
+/// # Errors
+/// Those of the database.
+pub async fn invite_owner(
+    app: &App,
+    tenant: &Provisioning,
+    organization: &str,
+    email: &Email,
+) -> Result<(), ServiceError> {
+    let (token, now) = (LinkToken::generate(), app.clock.now());
+    let row = Model {
+        id: app.clock.uuid_v7(),
+        email: email.as_str().to_owned(),
+        email_key: email.key().to_owned(),
+        role: Role::Owner,
+        invited_by: None,
+        token_hash: token.hash().to_vec(),
+        created_at: now,
+        expires_at: now + LIFETIME,
+        by_operator: true,
+    };
+    let mail = Mail::Invitation {
+        organization: organization.to_owned(),
+        // Whoever gets it knows no operator by name; where the organization is to be, he can tell.
+        inviter: app.site.base_domain.clone(),
+        role: row.role,
+        link: app.site.account_link(tenant.slug(), "accept", &token.encode()),
+    };
+    let letter = Letter { to: Recipient::stranger(&row.email), mail, expires_at: Some(row.expires_at) };
+    store::insert(tenant, row).await?;
+    mail::post(app, tenant, letter).await
 }
 
 async fn post(
@@ -158,7 +193,8 @@ async fn hash(
 
 /// Whether who gave the invitation is still there and may give that role now.
 async fn is_backed(tx: &TenantTx, invitation: &Model) -> Result<bool, ServiceError> {
-    let Some(inviter) = invitation.invited_by else { return Ok(false) };
+    // An operator is none of its people, and may have one invited who owns it.
+    let Some(inviter) = invitation.invited_by else { return Ok(invitation.by_operator) };
     let inviter = users::find(tx, inviter).await?.filter(|inviter| inviter.is_active);
     Ok(inviter.is_some_and(|inviter| inviter.role.may_give(invitation.role)))
 }

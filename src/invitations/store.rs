@@ -20,7 +20,7 @@ pub(super) async fn delete_by_email(tx: &TenantTx, email: &Email) -> Result<(), 
     Entity::delete_many().filter(Column::EmailKey.eq(email.key())).exec(tx).await.map(|_| ())
 }
 
-pub(super) async fn insert(tx: &TenantTx, row: Model) -> Result<(), DbErr> {
+pub(super) async fn insert(tx: &impl ConnectionTrait, row: Model) -> Result<(), DbErr> {
     Entity::insert(row.into_active_model()).exec_without_returning(tx).await.map(|_| ())
 }
 

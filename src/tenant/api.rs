@@ -113,7 +113,7 @@ impl TenantApi {
     #[oai(path = "/api/tenant", method = "patch", operation_id = "updateTenant")]
     async fn update(
         &self,
-        _admin: AdminCaller,
+        admin: AdminCaller,
         Data(db): Data<&TenantDb>,
         if_match: IfMatch,
         Body(patch): Body<TenantPatch>,
@@ -126,8 +126,9 @@ impl TenantApi {
         };
         let tx = db.begin().await.map_err(ServiceError::from)?;
         let current = store::lock(&tx).await.map_err(ServiceError::from)?;
-        if_match.check(&TenantOut::new(db.tenant(), current)?)?;
-        let settings = service::update(&tx, changes).await?;
+        if_match.check(&TenantOut::new(db.tenant(), current.clone())?)?;
+        let current = current.ok_or_else(|| Problem::internal("the tenant has no row of settings"))?;
+        let settings = service::update(&self.0, &tx, &admin.0, &current, changes).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(Json(TenantOut::new(db.tenant(), settings)?))
     }

@@ -7,4 +7,4 @@ mod store;
 
 pub use api::{TenantApi, TenantOut};
 pub use service::{SignUpRules, count_invitation, sign_up_rules};
-pub use store::{create_settings, name};
+pub use store::{create_settings, hold_settings, name, set_name};

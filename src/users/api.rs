@@ -95,6 +95,20 @@ crate::output! {
     }
 }
 
+crate::output! {
+    /// A user, as others see who did something.
+    pub struct PersonOut {
+        /// The user's id.
+        pub pk: Uuid,
+        /// The username.
+        pub username: String,
+        /// May be empty.
+        pub first_name: String,
+        /// May be empty.
+        pub last_name: String,
+    }
+}
+
 crate::input! {
     /// What to change of one's own profile. What is left out stays.
     pub struct CurrentUserPatch {
@@ -271,7 +285,8 @@ impl UsersApi {
         let tx = db.begin().await.map_err(ServiceError::from)?;
         let current = service::lock_for(&tx, &admin.0, pk.0, Change::Standing(standing)).await?;
         if_match.check(&UserOut::from(current.clone()))?;
-        let account = service::set_standing(&tx, current, standing).await?;
+        let account = service::set_standing(&tx, current.clone(), standing).await?;
+        service::note_standing(&self.0, &tx, &admin.0, &current, &account).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(Json(account.into()))
     }
@@ -292,6 +307,7 @@ impl UsersApi {
         let account = service::lock_for(&tx, &admin.0, pk.0, Change::Removal).await?;
         if_match.check(&UserOut::from(account.clone()))?;
         service::remove(&self.0, &tx, &account).await?;
+        service::note_removal(&self.0, &tx, &admin.0, &account).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(NoContent)
     }

@@ -3,19 +3,23 @@
 //! An organization always has an owner who may sign in. Every way in which one can cease to be that, by his own hand too,
 //! takes a [`Roster`] first and asks [`Roster::guard_last_owner`] under its locks.
 
-use sea_orm::DbErr;
+use sea_orm::{ConnectionTrait, DbErr};
+use serde_json::json;
 use tenants::{DataKey, TenantTx};
 use uuid::Uuid;
 
 use super::{
-    Account, NewUser, UserError,
+    Account, NewUser, UserError, UserOut,
+    api::Users,
     identity::Email,
-    store::{self, Standing},
+    store::{self, Filter, Standing},
 };
 use crate::{
+    audit::{self, Action},
     auth::{self, Caller, links},
     entity::{tokens::Purpose, users::Role},
     error::ServiceError,
+    http::{Page, PageQuery, Problem},
     state::App,
 };
 
@@ -135,6 +139,50 @@ pub(super) async fn set_standing(
         links::void(tx, account.pk, &purposes).await?;
     }
     Ok(account)
+}
+
+/// Notes in the organization's log what an admin made of a user.
+pub(super) async fn note_standing(
+    app: &App,
+    tx: &TenantTx,
+    by: &Caller,
+    before: &Account,
+    after: &Account,
+) -> Result<(), UserError> {
+    let user = json!({"pk": after.pk, "username": after.username});
+    if before.role != after.role {
+        let detail = json!({"user": user, "before": {"role": before.role}, "after": {"role": after.role}});
+        audit::note(app, tx, by, Action::UserRoleChanged, detail).await?;
+    }
+    if before.is_active != after.is_active {
+        let action = if after.is_active { Action::UserActivated } else { Action::UserDeactivated };
+        audit::note(app, tx, by, action, json!({"user": user})).await?;
+    }
+    Ok(())
+}
+
+/// Notes in the organization's log that an admin removed a user. The name stays there: else nobody could say who it was.
+pub(super) async fn note_removal(
+    app: &App,
+    tx: &TenantTx,
+    by: &Caller,
+    removed: &Account,
+) -> Result<(), UserError> {
+    let detail = json!({"user": {"pk": removed.pk, "username": removed.username, "role": removed.role}});
+    Ok(audit::note(app, tx, by, Action::UserRemoved, detail).await?)
+}
+
+/// A page of the users of the tenant in whose schema this connection runs, for somebody who is none of them.
+///
+/// # Errors
+/// There is no such page, or those of the database.
+pub async fn listed(db: &impl ConnectionTrait, query: &PageQuery<Users>) -> Result<Page<UserOut>, Problem> {
+    let filter = Filter { words: query.words(), role: None, is_active: None };
+    let window = query.window(store::count(db, filter).await.map_err(ServiceError::from)?)?;
+    let users = store::list(db, filter, query.order(), window.offset, window.limit)
+        .await
+        .map_err(ServiceError::from)?;
+    Ok(query.page(&window, users.into_iter().map(Into::into).collect()))
 }
 
 /// Writes a user who joins the organization, and puts its address into the catalog's blind index.

@@ -115,11 +115,7 @@ impl Tenancy {
     }
 }
 
-async fn read(
-    transaction: &CatalogTx,
-    which: Which<'_>,
-    lock: &str,
-) -> Result<Option<QueryResult>, DbErr> {
+async fn read(transaction: &CatalogTx, which: Which<'_>, lock: &str) -> Result<Option<QueryResult>, DbErr> {
     let (condition, value) = which.condition();
     let sql = format!(
         "SELECT id, slug, name, status, schema_version, created_at, schema_name, limits, status_before \

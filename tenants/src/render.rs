@@ -147,7 +147,10 @@ mod tests {
         let [written, appended] = grants.as_slice() else { panic!("{grants:?}") };
         assert!(written.contains(r#""users""#) && !written.contains(r#""audit""#), "{written}");
         assert!(appended.starts_with(r#"GRANT SELECT, INSERT ON "audit" TO "#), "{appended}");
-        assert!(whole.contains(r#"REVOKE UPDATE, DELETE, TRUNCATE ON "audit" FROM CURRENT_USER;"#), "{whole}");
+        assert!(
+            whole.contains(r#"REVOKE UPDATE, DELETE, TRUNCATE ON "audit" FROM CURRENT_USER;"#),
+            "{whole}"
+        );
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use tenantry::{
     auth::Tokens,
     clock::Clock,
-    http::{Origins, Policy, TrustedProxies},
+    http::{Face, Origins, Policy, TrustedProxies},
     jobs,
     mail::{Letter, Mailer},
     password::Hasher,
@@ -48,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) listens: bool,
     /// How its mails go out, if not to [`TestApp::mails`].
     pub(crate) mailer: Option<Mailer>,
+    /// Which paths its listener shows.
+    pub(crate) face: Face,
 }
 
 impl Default for Options {
@@ -63,6 +65,7 @@ impl Default for Options {
             resolver: ResolverOptions::default(),
             listens: true,
             mailer: None,
+            face: Face::default(),
         }
     }
 }
@@ -111,7 +114,7 @@ impl TestApp {
         if options.listens {
             tenancy.listen();
         }
-        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().showing(options.face);
         let address = server.address();
         let public_url = options
             .public_url

@@ -51,7 +51,10 @@ fn audit() -> TableCreateStatement {
         .col(json_binary(Audit::Detail))
         .col(timestamp_with_time_zone(Audit::CreatedAt))
         .primary_key(Index::create().name("audit_pkey").col(Audit::Id).primary())
-        .check(Check::named(Alias::new("audit_actor_check"), Expr::cust("NOT by_operator OR actor_pk IS NULL")))
+        .check(Check::named(
+            Alias::new("audit_actor_check"),
+            Expr::cust("NOT by_operator OR actor_pk IS NULL"),
+        ))
         .to_owned()
 }
 
