@@ -10,6 +10,9 @@ use uuid::Uuid;
 use super::store;
 use crate::{auth::Caller, entity::audit, state::App};
 
+/// The first schema version with a log of its own.
+const FIRST_WITH_LOG: i32 = 4;
+
 /// What was done, as programs read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it; what each has in its detail is where it is recorded")]
@@ -128,8 +131,8 @@ pub async fn record_of_tenant(
 ) -> Result<(), DbErr> {
     let named = Named { id: tenant, slug };
     let entry = entry(app, by, action, Some(named), detail);
-    // A schema from before it has no log; such a tenant is served to nobody.
-    if tenants::served_versions().contains(&schema_version) {
+    // Such a tenant is served to nobody, but an operator may have to suspend or delete it.
+    if schema_version >= FIRST_WITH_LOG {
         let own = audit::Model {
             id: entry.id,
             by_operator: true,

@@ -31,7 +31,7 @@ use uuid::Uuid;
 pub use self::{
     api_key::{ApiKey, ApiKeyCreate, ApiKeyDelete},
     audit::Audit,
-    operator::OperatorDelete,
+    operator::{Operator, OperatorCreate, OperatorDelete},
     tenant_changes::{TenantDelete, TenantRename},
 };
 use crate::config::settings_help;
@@ -233,29 +233,6 @@ pub struct TenantName {
     /// The tenant
     #[arg(value_name = "SLUG")]
     pub slug: Slug,
-}
-
-/// What can be done with operators.
-#[derive(Debug, PartialEq, Eq, Subcommand)]
-pub enum Operator {
-    /// Create an operator, whose password is read from standard input
-    #[command(after_help = "\
-Examples:
-  tenantry operator create ops@example.com
-  tenantry --json operator create ops@example.com < password.txt")]
-    Create(OperatorCreate),
-    /// List the operators
-    List,
-    /// Remove an operator, with all of its API keys
-    Delete(OperatorDelete),
-}
-
-/// The arguments of `operator create`.
-#[derive(Args, Debug, PartialEq, Eq)]
-pub struct OperatorCreate {
-    /// The address the operator signs in with
-    #[arg(value_name = "EMAIL")]
-    pub email: String,
 }
 
 /// What can be done with the signing keys.

@@ -3,13 +3,12 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use clap::Args;
+use clap::{Args, Subcommand};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    Operator, OperatorCreate,
     arguments::WrongArguments,
     output::{Exit, Table},
     run::{Context, Failure},
@@ -20,6 +19,29 @@ use crate::{
     password::PasswordError,
     users::identity::Email,
 };
+
+/// What can be done with operators.
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum Operator {
+    /// Create an operator, whose password is read from standard input
+    #[command(after_help = "\
+Examples:
+  tenantry operator create ops@example.com
+  tenantry --json operator create ops@example.com < password.txt")]
+    Create(OperatorCreate),
+    /// List the operators
+    List,
+    /// Remove an operator, with all of its API keys
+    Delete(OperatorDelete),
+}
+
+/// The arguments of `operator create`.
+#[derive(Args, Debug, PartialEq, Eq)]
+pub struct OperatorCreate {
+    /// The address the operator signs in with
+    #[arg(value_name = "EMAIL")]
+    pub email: String,
+}
 
 /// The arguments of `operator delete`.
 #[derive(Args, Debug, PartialEq, Eq)]

@@ -39,9 +39,9 @@ async fn operators_make_and_remove_each_other() {
     assert_eq!(sign_in(&app, "second@example.com", "another horse battery").send().await.status, 400);
     let gone = ops.request(&app, "DELETE", &format!("{OPERATORS}{id}/")).send().await;
     assert_eq!(gone.said(), (404, "not_found".into()));
-    let last = ops.request(&app, "DELETE", &format!("{OPERATORS}{}/", ops.id)).send().await;
+    let refused = ops.request(&app, "DELETE", &format!("{OPERATORS}{}/", ops.id)).send().await;
     assert_eq!(
-        last.problem(),
+        refused.problem(),
         json!({
             "type": "about:blank", "title": "Conflict", "status": 409, "code": "last_operator",
             "detail": "Somebody has to run the installation: make another operator first.",
@@ -143,16 +143,16 @@ async fn a_key_makes_none_that_can_do_more_or_lives_longer() {
     let body = json!({"name": "ci", "scopes": ["read", "provision"], "expires_at": end});
     let made = ops.request(&app, "POST", KEYS).json(&body).expect(201).await;
     let ci = made["key"].as_str().unwrap();
-    let make = async |body: Value| app.request("POST", KEYS).bearer(ci).json(&body).send().await;
+    let ask = async |body: Value| app.request("POST", KEYS).bearer(ci).json(&body).send().await;
     for (scopes, expires_at) in [
         (json!(["read", "destroy"]), json!(end)),
         (json!(["destroy"]), json!(end)),
         (json!(["read"]), json!("2026-06-01T00:00:01Z")),
     ] {
-        let answer = make(json!({"name": "more", "scopes": scopes, "expires_at": expires_at})).await;
+        let answer = ask(json!({"name": "more", "scopes": scopes, "expires_at": expires_at})).await;
         assert_eq!(answer.said(), (403, "permission_denied".into()), "{scopes} until {expires_at}");
     }
-    let same = make(json!({"name": "same", "scopes": ["read", "provision"]})).await;
+    let same = ask(json!({"name": "same", "scopes": ["read", "provision"]})).await;
     assert_eq!(
         (same.status, &same.json()["expires_at"]),
         (201, &json!(end)),

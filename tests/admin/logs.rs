@@ -14,7 +14,7 @@ async fn refusal(app: &TestApp, role: &str, sql: &str) -> Option<String> {
     let mut superuser = app.superuser().await;
     superuser.execute(AssertSqlSafe(format!(r#"SET ROLE "{role}""#))).await.unwrap();
     let error = superuser.execute(AssertSqlSafe(sql.to_owned())).await.err()?;
-    error.as_database_error().and_then(|error| error.code()).map(Into::into)
+    error.as_database_error()?.code().map(Into::into)
 }
 
 async fn role(superuser: &mut PgConnection, sql: &'static str) -> String {
@@ -180,4 +180,23 @@ async fn an_owner_who_closes_the_organization_stands_in_its_log() {
     let actions: Vec<_> = results.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["tenant.restored", "tenant.closed"]);
     assert_eq!(results[1]["actor"]["username"], "acme-owner");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_whose_schema_has_no_log_yet_can_be_suspended_all_the_same() {
+    let app = TestApp::start().await;
+    let ops = Operator::create(&app, "ops@example.com").await;
+    let acme = app.sign_up("acme").await;
+    let mut superuser = app.superuser().await;
+    let behind = format!(
+        r#"UPDATE tenantry.tenants SET schema_version = 3; ALTER TABLE "{}".audit RENAME TO nothing"#,
+        acme.schema()
+    );
+    sqlx::raw_sql(AssertSqlSafe(behind)).execute(&mut superuser).await.unwrap();
+    let tenant = format!("/api/admin/tenants/{}/", acme.id);
+    let suspended = ops.request(&app, "POST", &format!("{tenant}suspend/")).expect(200).await;
+    assert_eq!((&suspended["status"], &suspended["schema_version"]), (&json!("suspended"), &json!(3)));
+    assert_eq!(ops.log(&app).await[0]["action"], "tenant.suspended");
+    let users = ops.request(&app, "GET", &format!("{tenant}users/")).send().await;
+    assert_eq!(users.said(), (503, "service_unavailable".into()));
 }

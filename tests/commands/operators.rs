@@ -79,8 +79,8 @@ fn accounts_and_keys(place: &Workplace) -> String {
     let unsure = place.run("operator delete second@example.com").failure(1);
     assert!(unsure.ends_with("add --yes if that is meant\n"), "{unsure}");
     place.run("operator delete second@example.com --yes").ok();
-    let last = place.run("operator delete ops@example.com --yes").failure(1);
-    assert_eq!(last, "error: this is the last operator\n");
+    let refused = place.run("operator delete ops@example.com --yes").failure(1);
+    assert_eq!(refused, "error: this is the last operator\n");
     key
 }
 
