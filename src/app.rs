@@ -6,12 +6,14 @@ use poem_openapi::{OpenApiService, Tags};
 use crate::{
     account::AccountApi,
     activity::ActivityApi,
+    admin::AdminApi,
+    audit::{AuditApi, TenantAuditApi},
     auth::{AuthApi, TenantGate},
     comments::CommentsApi,
     error::ServiceError,
     find::FindApi,
     http::{
-        Document, Edge, Info, Policy, Problem, Routes,
+        Document, Edge, Face, Info, Policy, Problem, Routes,
         health::{HealthApi, Readiness},
         routes::RouteError,
         swagger::{self, SwaggerError},
@@ -19,6 +21,7 @@ use crate::{
     invitations::InvitationsApi,
     mail,
     notifications::{NotificationStreamApi, NotificationsApi},
+    operators::OperatorsApi,
     pages,
     password::PasswordApi,
     registration::RegistrationApi,
@@ -47,28 +50,34 @@ pub enum Tag {
     Comments,
     /// What people are told of, and how.
     Notifications,
+    /// What operators do: on hosts that name no tenant, or on a listener of its own.
+    Admin,
 }
 
-/// All slices. A new one is added here and below.
+/// All slices: what a tenant's people use, and what operators do. A new one is added here and below.
 type Api = (
-    HealthApi<App>,
-    SignUpApi,
-    FindApi,
-    RegistrationApi,
-    AuthApi,
-    PasswordApi,
-    UsersApi,
-    AccountApi,
-    InvitationsApi,
-    TenantApi,
-    ActivityApi,
-    CommentsApi,
-    NotificationsApi,
-    NotificationStreamApi,
+    (
+        HealthApi<App>,
+        SignUpApi,
+        FindApi,
+        RegistrationApi,
+        AuthApi,
+        PasswordApi,
+        UsersApi,
+        AccountApi,
+        InvitationsApi,
+        TenantApi,
+        TenantAuditApi,
+        ActivityApi,
+        CommentsApi,
+        NotificationsApi,
+        NotificationStreamApi,
+    ),
+    (OperatorsApi, AdminApi, AuditApi),
 );
 
 fn api(app: &App) -> Api {
-    (
+    let of_tenants = (
         HealthApi(app.clone()),
         SignUpApi(app.clone()),
         FindApi(app.clone()),
@@ -79,11 +88,13 @@ fn api(app: &App) -> Api {
         AccountApi(app.clone()),
         InvitationsApi(app.clone()),
         TenantApi(app.clone()),
+        TenantAuditApi,
         ActivityApi(app.clone()),
         CommentsApi(app.clone()),
         NotificationsApi(app.clone()),
         NotificationStreamApi(app.clone()),
-    )
+    );
+    (of_tenants, (OperatorsApi(app.clone()), AdminApi(app.clone()), AuditApi(app.clone())))
 }
 
 const INFO: Info = Info {
@@ -127,7 +138,7 @@ fn routes_of_api() -> Result<Routes, ApiError> {
 ///
 /// # Errors
 /// A defect; see [`ApiError`].
-pub fn endpoint(app: &App, policy: Policy) -> Result<impl Endpoint + use<>, ApiError> {
+pub fn endpoint(app: &App, policy: Policy, face: Face) -> Result<impl Endpoint + use<>, ApiError> {
     let slices = OpenApiService::new(api(app), INFO.title, INFO.version).data(app.clone());
     // What the request left for later is committed by now.
     let left = app.clone();
@@ -140,7 +151,8 @@ pub fn endpoint(app: &App, policy: Policy) -> Result<impl Endpoint + use<>, ApiE
     if let Some(directory) = app.mailer.shown() {
         routes = mail::mount(routes, directory)?;
     }
-    Ok(Edge::new(routes, slices, TenantGate(app.clone()), app.clock.clone()).policy(policy))
+    let gate = TenantGate::new(app.clone(), face);
+    Ok(Edge::new(routes.only(face)?, slices, gate, app.clock.clone()).policy(policy))
 }
 
 impl Readiness for App {

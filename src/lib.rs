@@ -6,22 +6,24 @@
 //! 2. [`auth`] is the gate: it finds the tenant and the user, and hands the endpoint a [`tenants::TenantDb`] and an
 //!    [`auth::Caller`]. There is no other way to a tenant's rows.
 //! 3. A slice answers: [`sign_up`], [`registration`], [`auth`], [`password`], [`users`], [`account`], [`invitations`],
-//!    [`tenant`], [`find`], [`activity`], [`comments`], [`notifications`]. In each, `api` knows HTTP, `service` the rules,
-//!    `store` the queries; one that needs less has less. What happens too often, [`throttle`] refuses; answers that go on
-//!    are counted by [`streams`].
+//!    [`tenant`], [`find`], [`activity`], [`comments`], [`notifications`]; for operators, [`operators`], [`admin`] and
+//!    [`audit`]. In each, `api` knows HTTP, `service` the rules, `store` the queries; one that needs less has less. What
+//!    happens too often, [`throttle`] refuses; answers that go on are counted by [`streams`].
 //! 4. [`error`] turns what went wrong below into an answer.
 //!
 //! What can wait is left in the outbox, in the transaction of its cause: [`jobs`] does it after the answer, and [`mail`] is
-//! most of it. [`pages`] are what links in mails lead to. [`cleanup`] deletes what nobody needs any more.
+//! most of it. What operators and admins did is kept in [`audit`]. [`pages`] are what links in mails lead to. [`cleanup`] deletes what nobody needs any more.
 //!
 //! Around that: [`app`] is the whole API on one page, [`server`] what runs it, [`state`] what all endpoints have at hand,
-//! [`cli`] the commands ([`operators`] is behind one of them), [`config`] their settings, [`backend`] the database they open, [`embedded`] the PostgreSQL that comes along, [`clock`] the only
+//! [`cli`] the commands, [`config`] their settings, [`backend`] the database they open, [`embedded`] the PostgreSQL that comes along, [`clock`] the only
 //! place that reads the time, [`telemetry`] the log. Tables are in [`entity`]; how a connection comes to a tenant is in
 //! the crate [`tenants`].
 
 pub mod account;
 pub mod activity;
+pub mod admin;
 pub mod app;
+pub mod audit;
 pub mod auth;
 pub mod backend;
 pub mod cleanup;

@@ -19,7 +19,7 @@ use tokio::{
 
 use crate::{
     app::{self, ApiError},
-    http::{Impatient, Policy, Upload},
+    http::{Face, Impatient, Policy, Upload},
     state::App,
 };
 
@@ -32,7 +32,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The address is taken, or not ours.
-    #[error("cannot listen on {0}: {1}. TENANTRY_LISTEN names another address; port 0 takes any free one")]
+    #[error(
+        "cannot listen on {0}: {1}. TENANTRY_LISTEN and TENANTRY_ADMIN_LISTEN name another address; port 0 takes any free one"
+    )]
     Listen(SocketAddr, io::Error),
     /// The API cannot be put together: a defect.
     #[error(transparent)]
@@ -44,6 +46,7 @@ pub enum ServerError {
 pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
+    face: Face,
 }
 
 impl Server {
@@ -55,7 +58,13 @@ impl Server {
         let failed = |error| ServerError::Listen(address, error);
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address })
+        Ok(Self { listener, address, face: Face::default() })
+    }
+
+    /// Answers some of the paths only.
+    #[must_use]
+    pub fn showing(self, face: Face) -> Self {
+        Self { face, ..self }
     }
 
     /// Where it listens: with the port it got, where it was asked for port 0.
@@ -75,7 +84,7 @@ impl Server {
         stop: impl Future<Output = ()>,
         drain: Duration,
     ) -> Result<(), ServerError> {
-        let endpoint = Arc::new(app::endpoint(app, policy)?);
+        let endpoint = Arc::new(app::endpoint(app, policy, self.face)?);
         // HTTP/1.1 alone: HTTP/2 is for clients behind TLS, which ends at a proxy; and telling the two apart would wait
         // without a deadline for a client that sends nothing.
         let mut http = http1::Builder::new();

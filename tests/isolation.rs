@@ -137,6 +137,8 @@ async fn fill(superuser: &mut PgConnection, organization: &Organization, mark: &
          INSERT INTO digests (user_pk, mail, id, due_at) VALUES ('{user}', 'daily', '{id}', {soon});
          INSERT INTO idempotency_keys (user_pk, request, body_hash, created, created_at)
          VALUES ('{user}', {hash}, {hash}, '{id}', {soon});
+         INSERT INTO audit (id, by_operator, actor_pk, action, detail, created_at)
+         VALUES ('{id}', false, '{user}', 'settings.changed', '{{\"after\": {{\"name\": \"{mark}\"}}}}', {soon});
          RESET search_path"
     );
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(superuser).await.unwrap();

@@ -10,8 +10,8 @@ use crate::support::{Options, Organization, TestApp, User, eventually};
 
 /// How long a new key is published before it signs: the document's max-age and a minute.
 const PUBLISHED_FIRST: TimeDelta = TimeDelta::minutes(6);
-/// How long an old key verifies after its last token was made: the lifetime of a token and a minute.
-const VERIFIES_ON: TimeDelta = TimeDelta::minutes(11);
+/// How long an old key verifies after its last token was made: the longest lifetime of a token, an operator's, and a minute.
+const VERIFIES_ON: TimeDelta = TimeDelta::minutes(16);
 const SECOND: TimeDelta = TimeDelta::seconds(1);
 
 async fn two_processes() -> (TestApp, TestApp) {

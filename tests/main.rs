@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod activity;
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod binding;
 #[cfg(test)]
 mod caches;

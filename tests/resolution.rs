@@ -280,7 +280,7 @@ async fn a_schema_this_process_does_not_serve_is_unavailable_while_others_work()
     }
     assert_eq!(slug_of(tenant(&behind).bearer(&beta.owner.token)).await, "beta");
     // Once it is migrated, by whichever process, it is there again at once.
-    sql(&app, "UPDATE tenantry.tenants SET schema_version = 3 WHERE slug = 'acme'").await;
+    sql(&app, "UPDATE tenantry.tenants SET schema_version = 4 WHERE slug = 'acme'").await;
     assert_eq!(slug_of(tenant(&behind).bearer(&acme.owner.token)).await, "acme");
 }
 

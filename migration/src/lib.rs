@@ -33,7 +33,11 @@ pub struct Catalog;
 
 impl MigratorTrait for Catalog {
     fn migrations() -> Vec<Box<dyn sea_orm_migration::MigrationTrait>> {
-        vec![Box::new(catalog::m0001_foundation::Migration), Box::new(catalog::m0002_functions::Migration)]
+        vec![
+            Box::new(catalog::m0001_foundation::Migration),
+            Box::new(catalog::m0002_functions::Migration),
+            Box::new(catalog::m0003_operators::Migration),
+        ]
     }
 
     fn migration_table_name() -> DynIden {
@@ -51,6 +55,7 @@ impl MigratorTrait for Tenant {
             Box::new(tenant::m0001_foundation::Migration),
             Box::new(tenant::m0002_accounts::Migration),
             Box::new(tenant::m0003_conversations::Migration),
+            Box::new(tenant::m0004_audit::Migration),
         ]
     }
 

@@ -10,16 +10,20 @@ use uuid::Uuid;
 use super::{Caller, Claims, sessions};
 use crate::{
     error::ServiceError,
-    http::{Admission, Gate, Host, Origin, Problem, Viewer, bearer::Bearer},
+    http::{Admission, Face, Gate, Host, Origin, Problem, Viewer, bearer::Bearer, routes::is_admin},
+    operators,
     state::{App, Site},
 };
 
 /// When a process that serves this tenant's schema version may be there.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// Lets requests into tenants.
+/// Lets users into tenants, and operators into the installation.
 #[derive(Clone, Debug)]
-pub struct TenantGate(pub App);
+pub struct TenantGate {
+    app: App,
+    face: Face,
+}
 
 /// What the host of a request says.
 enum HostName {
@@ -53,13 +57,31 @@ impl HostName {
 }
 
 impl Gate for TenantGate {
+    async fn is_there(&self, host: &Host, route: &str) -> Result<bool, Problem> {
+        if !is_admin(route) {
+            return Ok(true);
+        }
+        Ok(match HostName::of(host, &self.app.site) {
+            HostName::None => true,
+            // A listener of its own may be called as its operators like, but not like a tenant.
+            HostName::Domain(domain) if self.face == Face::Admin => {
+                let found = self.app.tenancy.resolver().resolve(TenantName::Domain(domain)).await;
+                found.map_err(ServiceError::from)?.is_none()
+            }
+            HostName::Slug(_) | HostName::Nobody | HostName::Domain(_) => false,
+        })
+    }
+
     async fn admit(&self, request: &mut Request, admission: &Admission) -> Result<(), Problem> {
+        if is_admin(&admission.route) {
+            return self.admit_operator(request, admission).await;
+        }
         if !admission.access.tenant {
             return Ok(());
         }
         let (tenant, claims) = self.resolve(admission).await?;
         check_status(&tenant)?;
-        let db = self.0.tenancy.database_of(Arc::clone(&tenant));
+        let db = self.app.tenancy.database_of(Arc::clone(&tenant));
         let mut viewer = Viewer { tenant: Some(tenant.id), user: None };
         if admission.access.credentials {
             let claims = match claims {
@@ -78,10 +100,40 @@ impl Gate for TenantGate {
 }
 
 impl TenantGate {
+    /// The gate of a listener.
+    #[must_use]
+    pub fn new(app: App, face: Face) -> Self {
+        Self { app, face }
+    }
+
+    async fn admit_operator(&self, request: &mut Request, admission: &Admission) -> Result<(), Problem> {
+        if admission.access.credentials {
+            let identity = operators::identify(&self.app, &admission.bearer).await?;
+            request.extensions_mut().insert(Viewer { tenant: None, user: Some(identity.operator) });
+            request.extensions_mut().insert(identity);
+        }
+        request.extensions_mut().insert(self.admin_origin(admission));
+        Ok(())
+    }
+
+    /// As [`origin`](Self::origin). A listener of its own is nowhere but where it was asked; for other machines, behind
+    /// what ends TLS for the public URL, too.
+    fn admin_origin(&self, admission: &Admission) -> Origin {
+        if self.face != Face::Admin {
+            return self.origin(admission);
+        }
+        let scheme = match &admission.host {
+            Host::Name(name) if name != "localhost" => self.app.site.public_url.scheme(),
+            _ => "http",
+        };
+        let port = admission.port.map(|port| format!(":{port}")).unwrap_or_default();
+        Origin(format!("{scheme}://{}{port}", admission.host).into())
+    }
+
     /// The tenant that the request names, by whichever source; and what its token says, where that was needed for it.
     async fn resolve(&self, admission: &Admission) -> Result<(Arc<Tenant>, Option<Claims>), Problem> {
         let header = admission.x_tenant.as_deref();
-        let host = HostName::of(&admission.host, &self.0.site);
+        let host = HostName::of(&admission.host, &self.app.site);
         let name = match (&host, header) {
             (HostName::Slug(slug), Some(header)) if slug.as_str() != header => {
                 return Err(Problem::tenant_mismatch());
@@ -116,7 +168,7 @@ impl TenantGate {
     }
 
     async fn find(&self, name: TenantName) -> Result<Arc<Tenant>, Problem> {
-        let found = self.0.tenancy.resolver().resolve(name).await.map_err(ServiceError::from)?;
+        let found = self.app.tenancy.resolver().resolve(name).await.map_err(ServiceError::from)?;
         found.ok_or_else(Problem::tenant_not_found)
     }
 
@@ -126,7 +178,7 @@ impl TenantGate {
             Bearer::Malformed => return Err(Problem::token_not_valid()),
             Bearer::Token(token) => token,
         };
-        let claims = self.0.tokens.verify(token).await.map_err(ServiceError::from)?;
+        let claims = self.app.tokens.verify(token).await.map_err(ServiceError::from)?;
         claims.ok_or_else(Problem::token_not_valid)
     }
 
@@ -135,7 +187,7 @@ impl TenantGate {
         if claims.tenant != db.tenant().id {
             return Err(Problem::token_not_valid());
         }
-        let account = sessions::account_of(db, claims.sid, claims.sub, self.0.clock.now())
+        let account = sessions::account_of(db, claims.sid, claims.sub, self.app.clock.now())
             .await
             .map_err(ServiceError::from)?
             .ok_or_else(Problem::token_not_valid)?;
@@ -144,7 +196,7 @@ impl TenantGate {
 
     /// What links in answers start with: the host that was asked, where it is one of ours; else the public URL.
     fn origin(&self, admission: &Admission) -> Origin {
-        let site = &self.0.site;
+        let site = &self.app.site;
         let ours = match HostName::of(&admission.host, site) {
             // The tenant was found by it.
             HostName::Slug(_) | HostName::Domain(_) => true,

@@ -14,12 +14,12 @@ use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, sea_query::Expr,
 };
 use serde::Serialize;
-use tenants::{CatalogDb, SecretKey, entity::signing_keys};
+use tenants::{CatalogDb, CatalogTx, SecretKey, entity::signing_keys};
 
 use super::{
     KeyError, Tokens,
     keyring::{self, JWKS_MAX_AGE, SLACK},
-    tokens::ACCESS_LIFETIME,
+    tokens::LONGEST_LIFETIME,
 };
 use crate::clock::Clock;
 
@@ -91,23 +91,32 @@ impl Tokens {
     /// Those of the catalog.
     pub async fn rotate(&self, start: Start) -> Result<Rotation, KeyError> {
         let transaction = self.catalog.begin().await?;
+        let rotation = self.rotate_in(&transaction, start).await?;
+        transaction.commit().await?;
+        Ok(rotation)
+    }
+
+    /// As [`rotate`](Self::rotate), in a transaction in which more is written.
+    ///
+    /// # Errors
+    /// Those of the catalog.
+    pub async fn rotate_in(&self, transaction: &CatalogTx, start: Start) -> Result<Rotation, KeyError> {
         transaction.change_signing_keys().await?;
         // Told after the lock, for which it may have waited.
         let now = self.clock.now();
-        remove(&transaction, signing_keys::Column::RetiredAt.lte(now)).await?;
+        remove(transaction, signing_keys::Column::RetiredAt.lte(now)).await?;
         if start == Start::Now {
-            remove(&transaction, signing_keys::Column::SignsFrom.gt(now)).await?;
+            remove(transaction, signing_keys::Column::SignsFrom.gt(now)).await?;
         }
         let next = signing_keys::Entity::find()
             .filter(signing_keys::Column::SignsFrom.gt(now))
-            .one(&transaction)
+            .one(transaction)
             .await?;
         let is_new = next.is_none();
         let key = match next {
             Some(next) => next,
-            None => self.add_key(&transaction, start, now).await?,
+            None => self.add_key(transaction, start, now).await?,
         };
-        transaction.commit().await?;
         tracing::info!(kid = key.kid, signs_from = %key.signs_from, is_new, "the signing keys were rotated");
         let state = if key.signs_from <= now { KeyState::Signing } else { KeyState::Next };
         Ok(Rotation { key: summary(key, state), is_new })
@@ -124,7 +133,7 @@ impl Tokens {
             Start::Now => now,
             Start::WhenPublished => now + JWKS_MAX_AGE + SLACK,
         };
-        let over = signs_from + ACCESS_LIFETIME + SLACK;
+        let over = signs_from + LONGEST_LIFETIME + SLACK;
         let later = Condition::any()
             .add(signing_keys::Column::RetiredAt.is_null())
             .add(signing_keys::Column::RetiredAt.gt(over));

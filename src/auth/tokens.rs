@@ -24,6 +24,8 @@ use crate::{clock::Clock, entity::users::Role};
 
 /// How long an access token is valid. The contract's.
 pub(super) const ACCESS_LIFETIME: TimeDelta = TimeDelta::minutes(10);
+/// No token of any kind is valid for longer: for so long a key is kept after the last token it has signed.
+pub(super) const LONGEST_LIFETIME: TimeDelta = TimeDelta::minutes(15);
 /// For whom access tokens are.
 const AUDIENCE: &str = "tenantry";
 /// Keeps an access token from being taken for a token of another kind.
@@ -108,7 +110,7 @@ pub struct Tokens {
     pub(super) wrapping: SecretKey,
     pub(super) clock: Clock,
     signals: Signals,
-    issuer: String,
+    pub(super) issuer: String,
     validation: Validation,
     keyring: RwLock<Arc<Keyring>>,
     /// Held while the keys are loaded: by one at a time. In it, when and why that failed last.
@@ -260,7 +262,7 @@ impl Tokens {
 
     /// The keys, as far as they can be believed: loaded anew after an announcement, and every second while none would
     /// be heard.
-    async fn keyring(&self) -> Result<Arc<Keyring>, KeyError> {
+    pub(super) async fn keyring(&self) -> Result<Arc<Keyring>, KeyError> {
         let is_current = |keyring: &Keyring| {
             keyring.revision == self.signals.signing_keys()
                 && (self.signals.is_listening() || self.is_young(keyring))
@@ -270,7 +272,7 @@ impl Tokens {
     }
 
     /// The keys, loaded anew where this one is not among them: another process may have made it.
-    async fn keyring_with(&self, kid: &str) -> Result<Arc<Keyring>, KeyError> {
+    pub(super) async fn keyring_with(&self, kid: &str) -> Result<Arc<Keyring>, KeyError> {
         let is_enough =
             |keyring: &Keyring| keyring.verifying(kid, self.clock.now()).is_some() || self.is_young(keyring);
         let held = self.keyring().await?;
@@ -309,6 +311,6 @@ impl Tokens {
     }
 }
 
-fn no_key() -> KeyError {
+pub(super) fn no_key() -> KeyError {
     KeyError::Unusable("there is none".into())
 }

@@ -33,6 +33,11 @@ impl WrongArguments {
         self.take(PASSWORD, read.and_then(|password| Password::parse(password.expose_secret().to_owned())))
     }
 
+    /// Goes on if what destroys was confirmed.
+    pub(super) fn confirm(yes: bool, what: &str) -> Result<(), Failure> {
+        if yes { Ok(()) } else { Err(format!("{what}; add --yes if that is meant").into()) }
+    }
+
     /// A new password that is refused, which shows only when it is judged beside the names.
     pub(super) fn refused_password(wrong: Wrong) -> Failure {
         Self(vec![(PASSWORD, wrong)]).failure()

@@ -9,7 +9,11 @@ use super::{
     output::{Exit, Table},
     run::{Context, Failure},
 };
-use crate::auth::{KeySummary, Rotation, Start};
+use crate::{
+    audit::Actor,
+    auth::{KeySummary, Rotation, Start},
+    operators,
+};
 
 pub(super) async fn keys(context: &Context, command: Keys) -> Result<Exit, Failure> {
     match command {
@@ -21,7 +25,7 @@ pub(super) async fn keys(context: &Context, command: Keys) -> Result<Exit, Failu
 async fn rotate(context: &Context, arguments: KeysRotate) -> Result<Exit, Failure> {
     let start = if arguments.now { Start::Now } else { Start::WhenPublished };
     let app = context.open_app().await?;
-    let rotation = app.tokens.rotate(start).await;
+    let rotation = operators::rotate_keys(&app, start, &Actor::command_line()).await;
     let rotation = app.finish(rotation).await?;
     context.output.answer(&rotation, |rotation| Rotated { rotation, start }.to_string())?;
     Ok(Exit::Ok)

@@ -1,7 +1,9 @@
 //! The command line: what can be typed. What each command does is in a module of its own.
 
 mod api;
+mod api_key;
 mod arguments;
+mod audit;
 mod doctor;
 mod jobs;
 mod keys;
@@ -13,6 +15,7 @@ mod run;
 mod seed;
 mod serve;
 mod tenant;
+mod tenant_changes;
 
 pub use run::run;
 
@@ -25,6 +28,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tenants::Slug;
 use uuid::Uuid;
 
+pub use self::{
+    api_key::{ApiKey, ApiKeyCreate, ApiKeyDelete},
+    audit::Audit,
+    operator::{Operator, OperatorCreate, OperatorDelete},
+    tenant_changes::{TenantDelete, TenantRename},
+};
 use crate::config::settings_help;
 
 /// The backend of a SaaS product whose every customer organization has a PostgreSQL schema of its own.
@@ -107,6 +116,11 @@ pub enum Command {
     /// Manage the people who may use the admin API
     #[command(subcommand)]
     Operator(Operator),
+    /// Manage the keys by which programs use the admin API
+    #[command(subcommand)]
+    ApiKey(ApiKey),
+    /// Show what operators did
+    Audit(Audit),
     /// Rotate and list the keys that sign access tokens
     #[command(subcommand)]
     Keys(Keys),
@@ -144,7 +158,17 @@ pub enum Tenant {
     Suspend(TenantName),
     /// Let the users of a suspended tenant in again
     Resume(TenantName),
-    /// Open a tenant again that its owner closed
+    /// Show a tenant and how much it has
+    Show(TenantName),
+    /// Give a tenant another slug or name
+    #[command(after_help = "\
+Examples:
+  tenantry tenant rename acme --slug acme-labs
+  tenantry tenant rename acme --name \"Acme Labs\"")]
+    Rename(TenantRename),
+    /// Delete a tenant: nobody finds it any more, and until it is purged it can be restored
+    Delete(TenantDelete),
+    /// Open a tenant again that was deleted, or that its owner closed
     Restore(TenantName),
 }
 
@@ -167,6 +191,9 @@ pub struct TenantCreate {
     /// The owner's username.
     #[arg(long, value_name = "USERNAME", help = "The owner's username [default: what stands before the @]")]
     pub owner_username: Option<String>,
+    /// Send the owner an invitation by mail instead of reading a password
+    #[arg(long, conflicts_with = "owner_username")]
+    pub invite: bool,
 }
 
 /// The arguments of `tenant list`.
@@ -219,25 +246,6 @@ pub struct TenantName {
     /// The tenant
     #[arg(value_name = "SLUG")]
     pub slug: Slug,
-}
-
-/// What can be done with operators.
-#[derive(Debug, PartialEq, Eq, Subcommand)]
-pub enum Operator {
-    /// Create an operator, whose password is read from standard input
-    #[command(after_help = "\
-Examples:
-  tenantry operator create ops@example.com
-  tenantry --json operator create ops@example.com < password.txt")]
-    Create(OperatorCreate),
-}
-
-/// The arguments of `operator create`.
-#[derive(Args, Debug, PartialEq, Eq)]
-pub struct OperatorCreate {
-    /// The address the operator signs in with
-    #[arg(value_name = "EMAIL")]
-    pub email: String,
 }
 
 /// What can be done with the signing keys.
@@ -343,7 +351,7 @@ mod tests {
     fn commands_take_their_arguments() {
         let (_, command) = parse("tenantry tenant create --name Acme --owner-email a@b.c").unwrap();
         let (name, owner_email) = ("Acme".to_owned(), "a@b.c".to_owned());
-        let expected = TenantCreate { name, slug: None, owner_email, owner_username: None };
+        let expected = TenantCreate { name, slug: None, owner_email, owner_username: None, invite: false };
         assert_eq!(command, Command::Tenant(Tenant::Create(expected)));
 
         let (_, command) = parse("tenantry tenant list --status suspended --search acme").unwrap();

@@ -5,9 +5,9 @@ use std::{error::Error, process::ExitCode};
 use tenants::Tenancy;
 
 use super::{
-    Cli, Command, Global, api,
+    Cli, Command, Global, api, api_key,
     arguments::WrongArguments,
-    doctor, jobs, keys, migrate, operator,
+    audit, doctor, jobs, keys, migrate, operator,
     output::{Exit, Output},
     serve, tenant,
 };
@@ -125,6 +125,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Migrate(arguments) => migrate::migrate(context, arguments).await,
         Command::Tenant(command) => tenant::tenant(context, command).await,
         Command::Operator(command) => operator::operator(context, command).await,
+        Command::ApiKey(command) => api_key::api_key(context, command).await,
+        Command::Audit(arguments) => audit::audit(context, arguments).await,
         Command::Keys(command) => keys::keys(context, command).await,
         Command::Jobs(command) => jobs::jobs(context, command).await,
         Command::Openapi => api::openapi(context),

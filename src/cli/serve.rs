@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use futures_util::FutureExt as _;
+
 use super::{
     output::Exit,
     run::{Context, Failure},
@@ -10,7 +12,7 @@ use crate::{
     backend::{Backend, Use},
     cleanup,
     config::{self, Config},
-    http::{Origins, Policy, TrustedProxies},
+    http::{Face, Origins, Policy, TrustedProxies},
     jobs::Workers,
     mail,
     server::{Server, stop_signal},
@@ -24,10 +26,15 @@ pub(super) async fn serve(context: &Context) -> Result<Exit, Failure> {
     // Listened for before anything is started: from here on, a signal ends in an orderly stop.
     let stop = stop_signal()?;
     raise_file_limit();
-    let server = Server::bind(context.config.listen).await?;
+    let mut server = Server::bind(context.config.listen).await?;
+    let mut admin = None;
+    if let Some(address) = context.config.admin_listen {
+        admin = Some(Server::bind(address).await?.showing(Face::Admin));
+        server = server.showing(Face::Public);
+    }
     let config = context.config.clone().listening_on(server.address());
     let backend = Backend::open(&config, Use::Exclusive).await?;
-    let outcome = serve_on(context, &config, &backend, server, stop).await;
+    let outcome = serve_on(context, &config, &backend, (server, admin), stop).await;
     backend.close().await?;
     outcome?;
     Ok(Exit::Ok)
@@ -37,12 +44,12 @@ async fn serve_on(
     context: &Context,
     config: &Config,
     backend: &Backend,
-    server: Server,
+    (server, admin): (Server, Option<Server>),
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     let app = backend.app(config, context.clock.clone()).await?;
     app.tenancy.listen();
-    context.output.answer(&Started::of(config, backend, &app), ToString::to_string)?;
+    context.output.answer(&Started::of(config, backend, &app, admin.as_ref()), ToString::to_string)?;
     let workers = Workers::start(&app);
     let mut ended = None;
     let stop = async {
@@ -55,11 +62,22 @@ async fn serve_on(
         // Requests and jobs have the same time to end in.
         workers.stop(Instant::now() + config.shutdown_timeout);
     };
-    let outcome = server.run(&app, policy(config), stop, config.shutdown_timeout).await;
+    let stop = stop.boxed_local().shared();
+    let run =
+        async |server: Server| server.run(&app, policy(config), stop.clone(), config.shutdown_timeout).await;
+    let admin = async {
+        match admin {
+            Some(admin) => run(admin).await,
+            None => Ok(()),
+        }
+    };
+    let (outcome, of_admin) = tokio::join!(run(server), admin);
+    drop(stop);
     workers.finish().await;
     app.mailer.close().await;
     app.tenancy.close();
     outcome?;
+    of_admin?;
     ended.map_or(Ok(()), |error| Err(error.into()))
 }
 
@@ -77,6 +95,8 @@ struct Started {
     version: &'static str,
     url: String,
     docs: String,
+    /// Where the admin API is.
+    admin: String,
     /// Where the mails are shown, or what else becomes of them.
     mails: String,
     database: String,
@@ -85,7 +105,7 @@ struct Started {
 }
 
 impl Started {
-    fn of(config: &Config, backend: &Backend, app: &App) -> Self {
+    fn of(config: &Config, backend: &Backend, app: &App, admin: Option<&Server>) -> Self {
         let url = config.public_url().as_str().trim_end_matches('/').to_owned();
         let database = match backend.cluster() {
             Some(cluster) => {
@@ -104,6 +124,10 @@ impl Started {
             version: env!("CARGO_PKG_VERSION"),
             mails,
             docs: format!("{url}/docs"),
+            admin: match admin {
+                Some(admin) => format!("http://{}/api/admin/", admin.address()),
+                None => format!("{url}/api/admin/"),
+            },
             url,
             database,
             development: config.is_development(),
@@ -113,10 +137,11 @@ impl Started {
 
 impl std::fmt::Display for Started {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { version, url, docs, mails, database, .. } = self;
+        let Self { version, url, docs, admin, mails, database, .. } = self;
         writeln!(f, "Tenantry {version} is ready.\n")?;
         writeln!(f, "  API       {url}")?;
         writeln!(f, "  Docs      {docs}")?;
+        writeln!(f, "  Admin     {admin}")?;
         writeln!(f, "  Mails     {mails}")?;
         write!(f, "  Database  {database}")?;
         if self.development {

@@ -1,25 +1,30 @@
 //! `tenantry tenant …`
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::Serialize;
 use serde_json::Value;
-use tenants::{Slug, SlugChoice, Status, Tenancy, TenantName};
+use tenants::{SlugChoice, Status, TenantFilter};
 use uuid::Uuid;
 
 use super::{
-    Tenant, TenantCreate, TenantList, TenantRetention, TenantStatus,
+    Tenant, TenantCreate, TenantList, TenantStatus,
     arguments::WrongArguments,
     output::{Exit, Table},
     run::{Context, Failure},
-    seed,
+    seed, tenant_changes as changes,
 };
 use crate::{
+    admin::{self, Change, NewTenant},
+    audit::Actor,
     http::{Name, input::Field as _},
     password::PasswordError,
-    sign_up::{ChosenSlug, NewOrganization, Organization, SignUpError, create_organization, derive_slug},
-    tenant::set_activity_retention,
-    users::identity::{Email, Username},
+    sign_up::{ChosenSlug, SignUpError, derive_slug},
+    state::App,
+    users::{
+        self, Account,
+        identity::{Email, Username},
+    },
 };
 
 pub(super) async fn tenant(context: &Context, command: Tenant) -> Result<Exit, Failure> {
@@ -27,65 +32,78 @@ pub(super) async fn tenant(context: &Context, command: Tenant) -> Result<Exit, F
         Tenant::Create(arguments) => create(context, arguments).await,
         Tenant::List(arguments) => list(context, arguments).await,
         Tenant::Seed(arguments) => seed::seed(context, &arguments).await,
-        Tenant::Retention(arguments) => set_retention(context, arguments).await,
-        Tenant::Suspend(tenant) => set_suspended(context, tenant.slug, true).await,
-        Tenant::Resume(tenant) => set_suspended(context, tenant.slug, false).await,
-        Tenant::Restore(tenant) => restore(context, tenant.slug).await,
+        Tenant::Retention(arguments) => changes::set_retention(context, arguments).await,
+        Tenant::Suspend(tenant) => changes::change(context, &tenant.slug, Change::Suspend).await,
+        Tenant::Resume(tenant) => changes::change(context, &tenant.slug, Change::Resume).await,
+        Tenant::Show(tenant) => changes::show(context, &tenant.slug).await,
+        Tenant::Rename(arguments) => changes::rename(context, arguments).await,
+        Tenant::Delete(arguments) => changes::delete(context, &arguments).await,
+        Tenant::Restore(tenant) => changes::change(context, &tenant.slug, Change::Restore).await,
     }
 }
 
 async fn create(context: &Context, arguments: TenantCreate) -> Result<Exit, Failure> {
-    let new = read_organization(arguments)?;
+    let invited = arguments.invite.then(|| arguments.owner_email.clone());
+    let new = read_tenant(arguments)?;
     let app = context.open_app().await?;
     let name = new.name.clone();
     let site = app.site.clone();
-    let created = create_organization(&app, new).await.map_err(|error| match error {
+    let created = made(&app, new).await.map_err(|error| match error {
         SignUpError::Password(PasswordError::Refused(wrong)) => WrongArguments::refused_password(wrong),
         error => error.into(),
     });
-    let Organization { tenant, owner } = app.finish(created).await?;
+    let (tenant, owner) = app.finish(created).await?;
+    let owner = match owner {
+        Some(owner) => Owner { pk: Some(owner.pk), username: Some(owner.username), email: owner.email },
+        None => Owner { pk: None, username: None, email: invited.unwrap_or_default() },
+    };
     let created = Created {
         id: tenant.id,
         url: site.tenant_url(&tenant.slug),
         slug: tenant.slug.to_string(),
         name,
-        owner: Owner { pk: owner.pk, username: owner.username, email: owner.email },
+        owner,
     };
     context.output.answer(&created, Created::to_string)?;
     Ok(Exit::Ok)
 }
 
+/// Makes it, and its owner unless he is invited.
+async fn made(app: &App, new: NewTenant) -> Result<(Arc<tenants::Tenant>, Option<Account>), SignUpError> {
+    let owner = match &new.owner {
+        admin::Owner::Given { email, .. } => Some(email.clone()),
+        admin::Owner::Invited(_) => None,
+    };
+    let tenant = admin::provision(app, new, &Actor::command_line()).await?;
+    let Some(owner) = owner else { return Ok((tenant, None)) };
+    let db = app.tenancy.database_of(Arc::clone(&tenant));
+    Ok((tenant, users::find_by_email(&db, &owner).await?))
+}
+
 /// The same types as those of the sign-up over HTTP, so that nothing can be made here that could not be there.
-fn read_organization(arguments: TenantCreate) -> Result<NewOrganization, Failure> {
-    let TenantCreate { name, slug, owner_email, owner_username } = arguments;
+fn read_tenant(arguments: TenantCreate) -> Result<NewTenant, Failure> {
+    let TenantCreate { name, slug, owner_email, owner_username, invite } = arguments;
     let mut wrong = WrongArguments::default();
     let name = wrong.take("--name", Name::<1, 100>::from_value(Value::String(name)));
     let slug = slug.map(|slug| wrong.take("--slug", ChosenSlug::from_value(Value::String(slug))));
     let email = wrong.take("--owner-email", Email::parse(&owner_email));
     let username = owner_username.map(|username| wrong.take("--owner-username", Username::parse(&username)));
-    let password = wrong.read_password();
-    let (Some(name), Some(email), Some(password)) = (name, email, password) else {
-        return Err(wrong.failure());
-    };
+    let password = if invite { None } else { Some(wrong.read_password()) };
+    let (Some(name), Some(email)) = (name, email) else { return Err(wrong.failure()) };
     let slug = match slug {
         Some(None) => return Err(wrong.failure()),
         Some(Some(ChosenSlug(slug))) => SlugChoice::Exactly(slug),
         None => SlugChoice::Derived(derive_slug(&name)),
     };
-    let username = match username {
-        Some(None) => return Err(wrong.failure()),
-        Some(Some(username)) => username,
-        None => Username::from_email(&email),
+    let owner = match (password, username) {
+        (Some(None), _) | (_, Some(None)) => return Err(wrong.failure()),
+        (None, _) => admin::Owner::Invited(email),
+        (Some(Some(password)), username) => {
+            let username = username.flatten().unwrap_or_else(|| Username::from_email(&email));
+            admin::Owner::Given { email, username, password }
+        }
     };
-    Ok(NewOrganization {
-        name: name.into_string(),
-        slug,
-        username,
-        email,
-        password,
-        first_name: String::new(),
-        last_name: String::new(),
-    })
+    Ok(NewTenant { name: name.into_string(), slug, owner })
 }
 
 /// What was made.
@@ -100,8 +118,9 @@ struct Created {
 
 #[derive(Serialize)]
 struct Owner {
-    pk: Uuid,
-    username: String,
+    /// None while the owner is only invited.
+    pk: Option<Uuid>,
+    username: Option<String>,
     email: String,
 }
 
@@ -111,7 +130,10 @@ impl fmt::Display for Created {
         writeln!(f, "Created the tenant {slug}.\n")?;
         writeln!(f, "  Name   {}", crate::printable::Printable(name))?;
         writeln!(f, "  URL    {url}")?;
-        writeln!(f, "  Owner  {username} <{email}>")?;
+        match username {
+            Some(username) => writeln!(f, "  Owner  {username} <{email}>")?,
+            None => writeln!(f, "  Owner  {email}, who gets an invitation by mail")?,
+        }
         write!(f, "  Id     {id}")
     }
 }
@@ -123,10 +145,15 @@ async fn list(context: &Context, arguments: TenantList) -> Result<Exit, Failure>
         TenantStatus::Deleting => Status::Deleting,
     });
     let tenancy = context.open_tenancy().await?;
-    let search = arguments.search.as_deref().map(str::trim);
-    let tenants = tenancy.list(status, search).await;
+    let search = arguments.search.map(|words| words.trim().to_owned());
+    let filter = TenantFilter { status, search };
+    let tenants = tenancy.list(&filter, true, (0, None)).await;
     let tenants = tenancy.finish(tenants).await?;
-    let none = if status.is_some() || search.is_some() { "No such tenants." } else { "No tenants yet." };
+    let none = if filter.status.is_some() || filter.search.is_some() {
+        "No such tenants."
+    } else {
+        "No tenants yet."
+    };
     context.output.list(&tenants, |tenants| {
         tenants.iter().fold(
             Table::new(&["SLUG", "NAME", "STATUS", "CREATED", "ID"], none),
@@ -140,66 +167,6 @@ async fn list(context: &Context, arguments: TenantList) -> Result<Exit, Failure>
                 ])
             },
         )
-    })?;
-    Ok(Exit::Ok)
-}
-
-/// For how long a tenant keeps what happened.
-#[derive(Serialize)]
-struct Retention {
-    slug: String,
-    activity_retention_days: u16,
-}
-
-async fn set_retention(context: &Context, arguments: TenantRetention) -> Result<Exit, Failure> {
-    let TenantRetention { slug, days } = arguments;
-    let tenancy = context.open_tenancy().await?;
-    let result = keep_for(&tenancy, &slug, days).await;
-    tenancy.finish(result).await?;
-    let retention = Retention { slug: slug.to_string(), activity_retention_days: days };
-    context.output.answer(&retention, |Retention { slug, activity_retention_days: days }| {
-        let plural = if *days == 1 { "" } else { "s" };
-        format!("What happened in {slug} is kept for {days} day{plural}. What is older is removed within the hour.")
-    })?;
-    Ok(Exit::Ok)
-}
-
-async fn keep_for(tenancy: &Tenancy, slug: &Slug, days: u16) -> Result<(), tenants::Error> {
-    let tenant = tenancy.resolver().resolve(TenantName::Slug(slug.clone())).await?;
-    let tenant = tenant.ok_or_else(|| tenants::Error::NoSuchTenant(slug.to_string()))?;
-    Ok(set_activity_retention(&tenancy.database_of(tenant), days).await?)
-}
-
-/// What a command made of a tenant.
-#[derive(Serialize)]
-struct Changed {
-    slug: String,
-    status: &'static str,
-}
-
-async fn restore(context: &Context, slug: Slug) -> Result<Exit, Failure> {
-    let tenancy = context.open_tenancy().await?;
-    let result = tenancy.restore(&slug).await;
-    tenancy.finish(result).await?;
-    let changed = Changed { slug: slug.to_string(), status: Status::Active.as_str() };
-    context.output.answer(&changed, |Changed { slug, .. }| {
-        format!("Restored {slug}: its users can work again, with the sessions they had.")
-    })?;
-    Ok(Exit::Ok)
-}
-
-async fn set_suspended(context: &Context, slug: Slug, suspended: bool) -> Result<Exit, Failure> {
-    let tenancy = context.open_tenancy().await?;
-    let result = tenancy.set_suspended(&slug, suspended).await;
-    tenancy.finish(result).await?;
-    let status = if suspended { Status::Suspended } else { Status::Active };
-    let changed = Changed { slug: slug.to_string(), status: status.as_str() };
-    context.output.answer(&changed, |Changed { slug, .. }| {
-        if suspended {
-            format!("Suspended {slug}: its users are refused from their next request on.")
-        } else {
-            format!("Resumed {slug}: its users can work again, with the sessions they had.")
-        }
     })?;
     Ok(Exit::Ok)
 }

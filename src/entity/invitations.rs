@@ -25,6 +25,8 @@ pub struct Model {
     pub created_at: DateTimeUtc,
     /// When the link stops working.
     pub expires_at: DateTimeUtc,
+    /// Whether an operator asked, who is none of the organization's people.
+    pub by_operator: bool,
 }
 
 /// How invitations relate to other tables.

@@ -1,6 +1,7 @@
 //! The tables of a tenant's schema. Their names carry no schema: where a statement runs is the connection's affair.
 
 pub mod activities;
+pub mod audit;
 pub mod comments;
 pub mod devices;
 pub mod digests;

@@ -50,6 +50,11 @@ const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-or
 
 /// Lets requests in: finds the tenant, checks the credentials.
 pub trait Gate: Send + Sync + 'static {
+    /// Whether the operations of this path are there on this host at all. Elsewhere they are as unknown as any other path.
+    fn is_there(&self, _host: &Host, _route: &str) -> impl Future<Output = Result<bool, Problem>> + Send {
+        std::future::ready(Ok(true))
+    }
+
     /// Puts what the endpoint's extractors take (the tenant's database, the caller, [`Viewer`], [`Origin`]) into the
     /// request's extensions, or says why not.
     ///
@@ -168,6 +173,9 @@ impl<G: Gate> Edge<G> {
             return Ok(options(HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")));
         }
         let route = route.ok_or_else(Problem::not_found)?;
+        if !self.gate.is_there(&authority.host, route.template()).await? {
+            return Err(Problem::not_found());
+        }
         if *request.method() == Method::OPTIONS {
             return Ok(options(route.allow()));
         }

@@ -60,7 +60,7 @@ pub use impatient::Impatient;
 pub use input::{Field, Input, Name, Text, Verbatim};
 pub use output::{Created, Json, NoContent};
 pub use page::{Listing, Page, PageQuery, UnreadPage};
-pub use routes::{Access, Route, Routes};
+pub use routes::{Access, Face, Route, Routes};
 pub use upload::Upload;
 
 #[doc(hidden)]

@@ -33,6 +33,37 @@ pub fn is_tenanted(path: &str) -> bool {
     !PATHS.contains(&path.as_str()) && !TREES.iter().any(|tree| path.starts_with(tree))
 }
 
+/// Whether an operation at this path is for operators.
+#[must_use]
+pub fn is_admin(path: &str) -> bool {
+    path.starts_with("/api/admin/")
+}
+
+/// Which paths a listener answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Face {
+    /// All of them; those for operators on hosts that name no tenant.
+    #[default]
+    Whole,
+    /// All but those for operators, which have a listener of their own.
+    Public,
+    /// Those for operators, and what every listener has: how the process is, and the document.
+    Admin,
+}
+
+impl Face {
+    /// Whether this path is one of them.
+    #[must_use]
+    pub fn shows(self, path: &str) -> bool {
+        const EVERYWHERE: [&str; 4] = ["/healthz", "/readyz", "/openapi.json", "/docs"];
+        match self {
+            Self::Whole => true,
+            Self::Public => !is_admin(path),
+            Self::Admin => is_admin(path) || EVERYWHERE.contains(&path),
+        }
+    }
+}
+
 /// A path as the contract writes it: one of the API ends in a slash.
 #[must_use]
 pub fn canonical(path: &str) -> String {
@@ -140,6 +171,18 @@ impl Routes {
         let operations = methods.iter().map(|method| (method.clone(), access)).collect();
         self.insert(path, operations, Some(endpoint.into_endpoint().map_to_response().boxed()))?;
         Ok(self)
+    }
+
+    /// Only those that a listener shows.
+    ///
+    /// # Errors
+    /// None that was not there before.
+    pub fn only(self, face: Face) -> Result<Self, RouteError> {
+        let mut shown = Self::default();
+        for route in self.routes.into_iter().filter(|route| face.shows(&route.template)) {
+            shown.insert(&route.template, route.operations, route.endpoint)?;
+        }
+        Ok(shown)
     }
 
     fn insert(

@@ -7,4 +7,4 @@ mod store;
 
 pub use api::InvitationsApi;
 pub use error::InvitationError;
-pub use service::remove_expired;
+pub use service::{invite_owner, remove_expired};

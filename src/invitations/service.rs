@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ActiveEnum as _, DbErr};
-use tenants::{TenantDb, TenantTx, lists};
+use tenants::{Provisioning, TenantDb, TenantTx, lists};
 use uuid::Uuid;
 
 use super::{InvitationError, store};
@@ -60,6 +60,7 @@ pub(super) async fn invite(
         token_hash: token.hash().to_vec(),
         created_at: now,
         expires_at: now + LIFETIME,
+        by_operator: false,
     };
     let tx = db.begin().await?;
     let answer = write(app, &tx, inviter, email, row, &token, key).await;
@@ -136,6 +137,41 @@ pub async fn remove_expired(db: &TenantDb, now: DateTime<Utc>, limit: u32) -> Re
     lists::adjust(&tx, &[(store::all(), -fewer)], now).await?;
     tx.commit().await?;
     Ok(deleted)
+}
+
+/// Invites the owner of an organization that an operator is about to make: there is nobody in it yet.
+///
+/// # Errors
+/// Those of the database.
+pub async fn invite_owner(
+    app: &App,
+    tenant: &Provisioning,
+    organization: &str,
+    email: &Email,
+) -> Result<(), ServiceError> {
+    let (token, now) = (LinkToken::generate(), app.clock.now());
+    let row = Model {
+        id: app.clock.uuid_v7(),
+        email: email.as_str().to_owned(),
+        email_key: email.key().to_owned(),
+        role: Role::Owner,
+        invited_by: None,
+        token_hash: token.hash().to_vec(),
+        created_at: now,
+        expires_at: now + LIFETIME,
+        by_operator: true,
+    };
+    let mail = Mail::Invitation {
+        organization: organization.to_owned(),
+        // Whoever gets it knows no operator by name; where the organization is to be, he can tell.
+        inviter: app.site.base_domain.clone(),
+        role: row.role,
+        link: app.site.account_link(tenant.slug(), "accept", &token.encode()),
+    };
+    let letter = Letter { to: Recipient::stranger(&row.email), mail, expires_at: Some(row.expires_at) };
+    store::insert(tenant, row).await?;
+    mail::post(app, tenant, letter).await?;
+    Ok(lists::adjust(tenant, &[(store::all(), 1)], now).await?)
 }
 
 async fn post(
@@ -254,7 +290,8 @@ async fn hash(
 
 /// Whether who gave the invitation is still there and may give that role now.
 async fn is_backed(tx: &TenantTx, invitation: &Model) -> Result<bool, ServiceError> {
-    let Some(inviter) = invitation.invited_by else { return Ok(false) };
+    // An operator is none of its people, and may have one invited who owns it.
+    let Some(inviter) = invitation.invited_by else { return Ok(invitation.by_operator) };
     let inviter = users::find(tx, inviter).await?.filter(|inviter| inviter.is_active);
     Ok(inviter.is_some_and(|inviter| inviter.role.may_give(invitation.role)))
 }

@@ -35,7 +35,7 @@ pub(super) async fn delete_expired(tx: &TenantTx, now: DateTime<Utc>, limit: u32
     cleanup::delete::<Entity>(tx, &[Column::Id], Column::ExpiresAt.lte(now), limit).await
 }
 
-pub(super) async fn insert(tx: &TenantTx, row: Model) -> Result<(), DbErr> {
+pub(super) async fn insert(tx: &impl ConnectionTrait, row: Model) -> Result<(), DbErr> {
     Entity::insert(row.into_active_model()).exec_without_returning(tx).await.map(|_| ())
 }
 

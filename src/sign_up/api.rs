@@ -178,6 +178,10 @@ impl SignUpApi {
     async fn is_taken(&self, slug: &Slug) -> Result<bool, Problem> {
         let name = TenantName::Slug(slug.clone());
         let found = self.0.tenancy.resolver().resolve(name).await.map_err(ServiceError::from)?;
-        Ok(found.is_some())
+        // Nobody has it now, but it may have been given up not long ago.
+        let app = &self.0;
+        let taken = found.is_some()
+            || app.tenancy.is_slug_taken(slug, app.clock.now()).await.map_err(ServiceError::from)?;
+        Ok(taken)
     }
 }

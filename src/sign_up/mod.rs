@@ -7,5 +7,5 @@ mod slug;
 
 pub use api::SignUpApi;
 pub use error::SignUpError;
-pub use service::{NewOrganization, Organization, create_organization};
+pub use service::{InvitedOrganization, NewOrganization, Organization, create_invited, create_organization};
 pub use slug::{ChosenSlug, derive_slug};

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use tenants::{DataKey, NewTenant, Provisioning, SlugChoice, Tenant};
 use uuid::Uuid;
 
 use super::error::SignUpError;
 use crate::{
     activity::{self, Entry, Verb},
+    audit::{self, Action, Actor},
     auth::{Device, TokensOut, sign_in},
     entity::users::Role,
     error::ServiceError,
-    password,
+    invitations, password,
     references::Reference,
     registration::mail_link,
     state::App,
@@ -56,8 +58,72 @@ pub struct Organization {
 ///
 /// # Errors
 /// See [`SignUpError`].
-pub async fn create_organization(app: &App, new: NewOrganization) -> Result<Organization, SignUpError> {
-    prepare(app, new).await?.commit().await
+pub async fn create_organization(
+    app: &App,
+    new: NewOrganization,
+    by: &Actor,
+) -> Result<Organization, SignUpError> {
+    let name = new.name.clone();
+    let prepared = prepare(app, new).await?;
+    let owner = json!({"email": prepared.owner.email, "username": prepared.owner.username});
+    record(app, &prepared.provisioning, &name, owner, by).await?;
+    prepared.commit().await
+}
+
+/// An organization whose owner is yet to come.
+#[derive(Debug)]
+pub struct InvitedOrganization {
+    /// Its name.
+    pub name: String,
+    /// Its slug.
+    pub slug: SlugChoice,
+    /// Who is to own it.
+    pub owner: Email,
+}
+
+/// As [`create_organization`], without anybody in it: a link goes out by mail, and whoever follows it is its owner.
+///
+/// # Errors
+/// See [`SignUpError`].
+pub async fn create_invited(
+    app: &App,
+    new: InvitedOrganization,
+    by: &Actor,
+) -> Result<Arc<Tenant>, SignUpError> {
+    let InvitedOrganization { name, slug, owner } = new;
+    let provisioning = provision(app, slug, &name).await?;
+    invitations::invite_owner(app, &provisioning, &name, &owner).await?;
+    record(app, &provisioning, &name, json!({"email": owner.as_str(), "invited": true}), by).await?;
+    let tenant = provisioning.commit().await.map_err(ServiceError::from)?;
+    tracing::info!(tenant = %tenant.id, "an organization was made");
+    Ok(tenant)
+}
+
+async fn record(
+    app: &App,
+    provisioning: &Provisioning,
+    name: &str,
+    owner: Value,
+    by: &Actor,
+) -> Result<(), SignUpError> {
+    let (id, slug) = (provisioning.id(), provisioning.slug().as_str());
+    let detail = json!({"after": {"slug": slug, "name": name, "owner": owner}});
+    let version = *tenants::served_versions().end();
+    let action = Action::TenantProvisioned;
+    Ok(audit::record_of_tenant(app, provisioning, (id, slug, version), by, action, detail).await?)
+}
+
+/// The organization itself, with nobody in it.
+async fn provision(app: &App, slug: SlugChoice, name: &str) -> Result<Provisioning, SignUpError> {
+    let now = app.clock.now();
+    let chosen = slug.slug().clone();
+    let tenant = NewTenant { id: app.clock.uuid_v7(), slug, name: name.to_owned(), now };
+    let provisioning = app.tenancy.provision(tenant).await.map_err(|error| match error {
+        tenants::Error::SlugTaken => SignUpError::SlugTaken(chosen),
+        error => ServiceError::from(error).into(),
+    })?;
+    create_settings(&provisioning, name.to_owned(), now).await?;
+    Ok(provisioning)
 }
 
 /// As [`create_organization`], with the owner's first session in the same transaction.
@@ -106,14 +172,8 @@ async fn prepare(app: &App, new: NewOrganization) -> Result<Prepared, SignUpErro
         new.slug.slug().as_str(),
     ];
     let password_hash = password::hash(app, &new.password, &own_words).await?;
-    let now = app.clock.now();
-    let tenant = NewTenant { id: app.clock.uuid_v7(), slug: new.slug, name: new.name.clone(), now };
-    let (id, slug) = (tenant.id, tenant.slug.slug().clone());
-    let provisioning = app.tenancy.provision(tenant).await.map_err(|error| match error {
-        tenants::Error::SlugTaken => SignUpError::SlugTaken(slug),
-        error => ServiceError::from(error).into(),
-    })?;
-    create_settings(&provisioning, new.name.clone(), now).await?;
+    let provisioning = provision(app, new.slug, &new.name).await?;
+    let id = provisioning.id();
     let blind = app.tenancy.key(DataKey::BlindIndex).mac(new.email.key().as_bytes());
     let owner = NewUser {
         pk: app.clock.uuid_v7(),
@@ -124,13 +184,13 @@ async fn prepare(app: &App, new: NewOrganization) -> Result<Prepared, SignUpErro
         last_name: new.last_name,
         role: Role::Owner,
         email_verified_at: None,
-        date_joined: now,
+        date_joined: app.clock.now(),
     };
     let owner = users::insert(&provisioning, owner).await?;
     provisioning.index_email(&blind).await?;
     mail_link(app, &provisioning, provisioning.slug(), &new.name, &owner).await?;
     let signed_up = Entry::new(app.clock.uuid_v7(), owner.pk, Verb::SignedUp, Reference::organization(id));
-    activity::record(&provisioning, &[signed_up], now).await?;
+    activity::record(&provisioning, &[signed_up], app.clock.now()).await?;
     Ok(Prepared { provisioning, id, owner })
 }
 

@@ -127,7 +127,8 @@ impl TenantApi {
         let tx = db.begin().await.map_err(ServiceError::from)?;
         let current = service::lock_for(&tx, &admin.0).await?;
         if_match.check(&TenantOut::new(db.tenant(), current.clone())?)?;
-        let settings = service::update(&self.0, &tx, &admin.0, current, changes).await?;
+        let current = current.ok_or_else(|| Problem::internal("the tenant has no row of settings"))?;
+        let settings = service::update(&self.0, &tx, &admin.0, &current, changes).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(Json(TenantOut::new(db.tenant(), settings)?))
     }

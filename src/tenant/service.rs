@@ -3,11 +3,14 @@
 use std::collections::HashSet;
 
 use sea_orm::ConnectionTrait;
-use tenants::TenantTx;
+use serde_json::{Map, Value, json};
+use tenants::{Status, TenantTx, Which};
+use uuid::Uuid;
 
 use super::store::{self, Changes};
 use crate::{
     activity::{self, Entry, Verb},
+    audit::{self, Action},
     auth::Caller,
     entity::{
         settings::{Model, SignUpPolicy},
@@ -78,10 +81,7 @@ pub(super) async fn close(app: &App, tx: TenantTx, owner: &Caller) -> Result<(),
     // By the login that owns the schema, in a transaction of its own: a tenant's role can't take its own right away. What is
     // locked here stays so until that is done.
     let id = tx.tenant().id;
-    app.tenancy.close_tenant(id, app.clock.now()).await.map_err(|error| match error {
-        tenants::Error::NoSuchTenant(_) => Problem::tenant_not_found(),
-        error => ServiceError::from(error).into(),
-    })?;
+    close_from_outside(app, id, owner).await?;
     tracing::info!(tenant = %id, user = %owner.account.pk, "an organization was closed");
     Ok(())
 }
@@ -95,6 +95,22 @@ pub(super) async fn lock_for(tx: &TenantTx, admin: &Caller) -> Result<Option<Mod
     Ok(store::lock(tx).await.map_err(ServiceError::from)?)
 }
 
+async fn close_from_outside(app: &App, id: Uuid, owner: &Caller) -> Result<(), Problem> {
+    let action = app.tenancy.act_on(Which::Id(id)).await.map_err(ServiceError::from)?;
+    let mut action = action.ok_or_else(Problem::tenant_not_found)?;
+    match action.status().map_err(ServiceError::from)? {
+        Status::Active => {}
+        Status::Suspended => return Err(Problem::tenant_suspended()),
+        Status::Deleting => return Err(Problem::tenant_not_found()),
+    }
+    action.set_status(Status::Deleting, app.clock.now()).await.map_err(ServiceError::from)?;
+    audit::note_in(app, action.reached(), owner, Action::TenantClosed, json!({}))
+        .await
+        .map_err(ServiceError::from)?;
+    action.commit().await.map_err(ServiceError::from)?;
+    Ok(())
+}
+
 /// Changes the settings, whose row is locked. The name is written where the tenant's people see it and where operators
 /// do: of two renames at once, the later one is the later one in both places.
 ///
@@ -104,7 +120,7 @@ pub(super) async fn update(
     app: &App,
     tx: &TenantTx,
     admin: &Caller,
-    before: Option<Model>,
+    before: &Model,
     changes: Changes,
 ) -> Result<Option<Model>, ServiceError> {
     let name = changes.name.clone();
@@ -112,11 +128,29 @@ pub(super) async fn update(
     if let Some(name) = name {
         tx.rename_tenant(&name).await?;
     }
-    if settings != before {
+    if let Some(difference) = settings.as_ref().and_then(|settings| difference(before, settings)) {
+        audit::note(app, tx, admin, Action::SettingsChanged, difference).await?;
         let organization = Reference::organization(tx.tenant().id);
         let (id, by) = (app.clock.uuid_v7(), admin.account.pk);
         let entry = Entry::new(id, by, Verb::SettingsUpdated, organization);
         activity::record(tx, &[entry], app.clock.now()).await?;
     }
     Ok(settings)
+}
+
+/// What a change made other, as the audit log shows it; `None` if nothing.
+fn difference(before: &Model, after: &Model) -> Option<Value> {
+    let [mut was, mut is] = [Map::new(), Map::new()];
+    for (setting, before, after) in [
+        ("name", json!(before.name), json!(after.name)),
+        ("sign_up_policy", json!(before.sign_up_policy), json!(after.sign_up_policy)),
+        ("allowed_email_domains", before.allowed_email_domains.clone(), after.allowed_email_domains.clone()),
+        ("allow_impersonation", json!(before.allow_impersonation), json!(after.allow_impersonation)),
+    ] {
+        if before != after {
+            was.insert(setting.to_owned(), before);
+            is.insert(setting.to_owned(), after);
+        }
+    }
+    (!is.is_empty()).then(|| json!({"before": was, "after": is}))
 }

@@ -7,7 +7,7 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QuerySelect,
     sea_query::{Expr, ExprTrait as _},
 };
-use tenants::TenantTx;
+use tenants::{Reached, TenantTx};
 
 use crate::entity::settings::{ActiveModel, Column, Entity, Model, SignUpPolicy};
 
@@ -63,6 +63,25 @@ pub(super) async fn settings(db: &impl ConnectionTrait) -> Result<Option<Model>,
 /// The settings, which nobody else changes before the end of this transaction.
 pub(super) async fn lock(tx: &TenantTx) -> Result<Option<Model>, DbErr> {
     Entity::find_by_id(SINGLETON).lock_exclusive().one(tx).await
+}
+
+/// Takes the settings for a change from outside, whatever else the schema's version has: nobody in the tenant changes them
+/// before the end of this transaction.
+///
+/// # Errors
+/// Those of the database.
+pub async fn hold_settings(db: &Reached) -> Result<(), DbErr> {
+    let row = Entity::find_by_id(SINGLETON).select_only().column(Column::Singleton).lock_exclusive();
+    row.into_tuple::<i16>().one(db).await.map(|_| ())
+}
+
+/// Gives the organization another name, as its people know it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn set_name(db: &Reached, name: &str) -> Result<(), DbErr> {
+    let update = Entity::update_many().col_expr(Column::Name, Expr::value(name));
+    update.filter(Column::Singleton.eq(SINGLETON)).exec(db).await.map(|_| ())
 }
 
 /// Counts one more invitation, and returns the settings with it. Nobody else counts before the end of this transaction.

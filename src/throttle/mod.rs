@@ -107,7 +107,7 @@ impl Throttles {
     }
 
     /// Waits until a password can be looked at without those that are looked at already being taken for wrong ones. The
-    /// turn is over when what is returned is dropped.
+    /// turn is over when what is returned is dropped. Operators are in the tenant whose id is nil.
     pub(crate) async fn turn(&self, tenant: Uuid, account: &str, network: &str) -> Option<Turn> {
         if !self.on {
             return None;

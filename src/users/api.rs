@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{
     Account,
     identity::Username,
-    listing::{self, Filter},
+    listing,
     profile::{Locale, Timezone},
     service::{self, Change},
     store::{self, Changes, Standing},
@@ -285,12 +285,7 @@ impl UsersApi {
         /// Only those who may sign in, or only those who may not.
         is_active: Query<Option<bool>>,
     ) -> Result<Json<Page<UserOut>>, Problem> {
-        let filter = Filter { words: query.words(), role: role.0, is_active: is_active.0 };
-        let count = listing::count(db, filter).await.map_err(ServiceError::from)?;
-        let window = query.window(count)?;
-        let users =
-            listing::list(db, filter, query.order(), &window, count).await.map_err(ServiceError::from)?;
-        Ok(Json(query.page(&window, users.into_iter().map(Into::into).collect())))
+        Ok(Json(listing::page(db, &query, role.0, is_active.0).await?))
     }
 
     /// A user of the tenant
@@ -323,9 +318,9 @@ impl UsersApi {
         let tx = db.begin().await.map_err(ServiceError::from)?;
         let current = service::lock_for(&tx, &admin.0, pk.0, Change::Standing(standing)).await?;
         if_match.check(&UserOut::from(current.clone()))?;
-        let before = current.role;
-        let account = service::set_standing(&self.0, &tx, &admin.0, current, standing).await?;
-        service::tell_of_role(&self.0, &tx, &admin.0, &account, before).await?;
+        let account = service::set_standing(&self.0, &tx, &admin.0, current.clone(), standing).await?;
+        service::note_standing(&self.0, &tx, &admin.0, &current, &account).await?;
+        service::tell_of_role(&self.0, &tx, &admin.0, &account, current.role).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(Json(account.into()))
     }
@@ -345,6 +340,7 @@ impl UsersApi {
         let tx = db.begin().await.map_err(ServiceError::from)?;
         let account = service::lock_for(&tx, &admin.0, pk.0, Change::Removal).await?;
         if_match.check(&UserOut::from(account.clone()))?;
+        service::note_removal(&self.0, &tx, &admin.0, &account).await?;
         service::remove_by(&self.0, &tx, &admin.0, &account).await?;
         tx.commit().await.map_err(ServiceError::from)?;
         Ok(NoContent)

@@ -9,10 +9,17 @@ use sea_orm::{
 };
 use tenants::lists::{self, List};
 
-use super::Account;
+use super::{
+    Account,
+    api::{UserOut, Users},
+};
 use crate::{
     entity::users::{Column, Entity, Role},
-    http::page::{Order, Window},
+    error::ServiceError,
+    http::{
+        Page, PageQuery, Problem,
+        page::{Order, Window},
+    },
     search::all_words,
 };
 
@@ -35,10 +42,10 @@ pub async fn count_all(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
 
 /// Which users a list shows.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Filter<'a> {
-    pub(super) words: &'a [String],
-    pub(super) role: Option<Role>,
-    pub(super) is_active: Option<bool>,
+struct Filter<'a> {
+    words: &'a [String],
+    role: Option<Role>,
+    is_active: Option<bool>,
 }
 
 impl Filter<'_> {
@@ -58,7 +65,7 @@ impl Filter<'_> {
 }
 
 /// How many users a list shows. A search has to look at them, and finds no more than [`MAX_FOUND`].
-pub(super) async fn count(db: &impl ConnectionTrait, filter: Filter<'_>) -> Result<u64, DbErr> {
+async fn count(db: &impl ConnectionTrait, filter: Filter<'_>) -> Result<u64, DbErr> {
     if !filter.words.is_empty() {
         return filter.select().limit(MAX_FOUND).count(db).await;
     }
@@ -71,7 +78,7 @@ pub(super) async fn count(db: &impl ConnectionTrait, filter: Filter<'_>) -> Resu
 }
 
 /// A page of a list that shows so many users. What lies behind its middle is read from its end, which is nearer.
-pub(super) async fn list(
+async fn list(
     db: &impl ConnectionTrait,
     filter: Filter<'_>,
     order: &[Order],
@@ -104,6 +111,23 @@ pub(super) async fn list(
         users.reverse();
     }
     Ok(users)
+}
+
+/// A page of the users of the tenant in whose schema this connection runs.
+///
+/// # Errors
+/// There is no such page, or those of the database.
+pub async fn page(
+    db: &impl ConnectionTrait,
+    query: &PageQuery<Users>,
+    role: Option<Role>,
+    is_active: Option<bool>,
+) -> Result<Page<UserOut>, Problem> {
+    let filter = Filter { words: query.words(), role, is_active };
+    let count = count(db, filter).await.map_err(ServiceError::from)?;
+    let window = query.window(count)?;
+    let users = list(db, filter, query.order(), &window, count).await.map_err(ServiceError::from)?;
+    Ok(query.page(&window, users.into_iter().map(Into::into).collect()))
 }
 
 /// The column a field of the contract is ordered by. Names are ordered as they are compared: whatever their case.

@@ -8,9 +8,9 @@ mod profile;
 mod service;
 mod store;
 
-pub use api::{CurrentUserOut, PersonOut, UserBrief, UserOut, UsersApi};
+pub use api::{CurrentUserOut, PersonOut, UserBrief, UserOut, Users, UsersApi};
 pub use error::UserError;
-pub use listing::count_all;
+pub use listing::{count_all, page};
 pub use service::{Roster, blind, join, record_joined, record_profile_update, remove};
 pub use store::{
     Account, Credentials, Login, NewUser, credentials_of, find, find_by_email, find_credentials,

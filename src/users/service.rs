@@ -4,6 +4,7 @@
 //! takes a [`Roster`] first and asks [`Roster::guard_last_owner`] under its locks.
 
 use sea_orm::{ActiveEnum as _, DbErr, sea_query::LockType};
+use serde_json::json;
 use tenants::{DataKey, TenantTx, lists};
 use uuid::Uuid;
 
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::{
     activity::{self, Entry, Verb},
+    audit::{self, Action},
     auth::{self, Caller, links},
     comments,
     entity::{tokens::Purpose, users::Role},
@@ -234,6 +236,37 @@ pub(super) async fn remove_by(
     let user = Reference::user(account.pk);
     let entry = Entry::new(app.clock.uuid_v7(), by.account.pk, Verb::Removed, user);
     Ok(activity::record(tx, &[entry], app.clock.now()).await?)
+}
+
+/// Notes in the organization's log what an admin made of a user.
+pub(super) async fn note_standing(
+    app: &App,
+    tx: &TenantTx,
+    by: &Caller,
+    before: &Account,
+    after: &Account,
+) -> Result<(), UserError> {
+    let user = json!({"pk": after.pk, "username": after.username});
+    if before.role != after.role {
+        let detail = json!({"user": user, "before": {"role": before.role}, "after": {"role": after.role}});
+        audit::note(app, tx, by, Action::UserRoleChanged, detail).await?;
+    }
+    if before.is_active != after.is_active {
+        let action = if after.is_active { Action::UserActivated } else { Action::UserDeactivated };
+        audit::note(app, tx, by, action, json!({"user": user})).await?;
+    }
+    Ok(())
+}
+
+/// Notes in the organization's log that an admin removed a user. The name stays there: else nobody could say who it was.
+pub(super) async fn note_removal(
+    app: &App,
+    tx: &TenantTx,
+    by: &Caller,
+    removed: &Account,
+) -> Result<(), UserError> {
+    let detail = json!({"user": {"pk": removed.pk, "username": removed.username, "role": removed.role}});
+    Ok(audit::note(app, tx, by, Action::UserRemoved, detail).await?)
 }
 
 /// Writes a user who joins the organization, and puts its address into the catalog's blind index. That he joined is

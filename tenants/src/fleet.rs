@@ -5,7 +5,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Val
 use uuid::Uuid;
 
 use crate::{
-    Error, SchemaName, Slug, Tenancy, db::CatalogTx, listener::Change, render::current_version,
+    Error, SchemaName, Slug, Tenancy, Which, db::CatalogTx, listener::Change, render::current_version,
     resolution::Status,
 };
 
@@ -26,38 +26,70 @@ pub struct TenantSummary {
     pub created_at: DateTime<Utc>,
 }
 
+/// Which tenants a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct TenantFilter {
+    /// Only those of this status.
+    pub status: Option<Status>,
+    /// Only those with every word of this in slug or name.
+    pub search: Option<String>,
+}
+
+/// Whether a tenant is one of those, by `$1` and `$2`.
+const MATCHES: &str = "($1::text IS NULL OR status = $1) \
+     AND NOT EXISTS (SELECT FROM regexp_split_to_table(lower($2), '\\s+') AS word \
+         WHERE position(word IN lower(slug || ' ' || name)) = 0)";
+
+impl TenantFilter {
+    fn values(&self) -> [Value; 2] {
+        [self.status.map(Status::as_str).into(), self.search.clone().into()]
+    }
+}
+
 impl Tenancy {
-    /// Tenants, newest first: all, or those of one status, or those with every word of `search` in slug or name.
+    /// How many tenants there are.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn count(&self, filter: &TenantFilter) -> Result<u64, Error> {
+        let sql = format!("SELECT count(*) AS tenants FROM tenants WHERE {MATCHES}");
+        let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, filter.values());
+        let tenants: i64 = match self.catalog().query_one_raw(statement).await? {
+            Some(row) => row.try_get("", "tenants")?,
+            None => 0,
+        };
+        Ok(u64::try_from(tenants).unwrap_or(0))
+    }
+
+    /// Some of the tenants, by the time of their making: `limit` of them after the first `offset`.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn list(
         &self,
-        status: Option<Status>,
-        search: Option<&str>,
+        filter: &TenantFilter,
+        newest_first: bool,
+        (offset, limit): (u64, Option<u64>),
     ) -> Result<Vec<TenantSummary>, Error> {
-        let statement = Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            "SELECT id, slug, name, status, schema_version, created_at FROM tenants \
-             WHERE ($1::text IS NULL OR status = $1) \
-             AND NOT EXISTS (SELECT FROM regexp_split_to_table(lower($2), '\\s+') AS word \
-                 WHERE position(word IN lower(slug || ' ' || name)) = 0) \
-             ORDER BY created_at DESC, id DESC",
-            [status.map(Status::as_str).into(), search.into()],
+        let direction = if newest_first { "DESC" } else { "ASC" };
+        let sql = format!(
+            "SELECT id, slug, name, status, schema_version, created_at FROM tenants WHERE {MATCHES} \
+             ORDER BY created_at {direction}, id {direction} OFFSET $3 LIMIT $4"
         );
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let [status, search] = filter.values();
+        let values = [status, search, number(offset).into(), limit.map(number).into()];
+        let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
         Ok(TenantSummary::find_by_statement(statement).all(self.catalog()).await?)
     }
 
-    /// Closes a tenant for now, or opens it again.
+    /// Closes a tenant for now, or opens it again; a second time changes nothing.
     ///
     /// # Errors
     /// [`Error::NoSuchTenant`], also for one that is being deleted; or those of the database.
     pub async fn set_suspended(&self, slug: &Slug, suspended: bool) -> Result<(), Error> {
-        let (from, to) =
-            if suspended { (Status::Active, Status::Suspended) } else { (Status::Suspended, Status::Active) };
-        self.change_status(("slug", slug.as_str().into()), from, to, None)
-            .await?
-            .ok_or_else(|| Error::NoSuchTenant(slug.to_string()))
+        let to = if suspended { Status::Suspended } else { Status::Active };
+        self.change_status(Which::Slug(slug), to, &[Status::Active, Status::Suspended]).await
     }
 
     /// Closes a tenant for good: from now on nobody finds it, and when its grace period has passed it is purged. Until then
@@ -66,9 +98,13 @@ impl Tenancy {
     /// # Errors
     /// [`Error::NoSuchTenant`], also for one that is suspended; or those of the database.
     pub async fn close_tenant(&self, id: Uuid, now: DateTime<Utc>) -> Result<(), Error> {
-        self.change_status(("id", id.into()), Status::Active, Status::Deleting, Some(now))
-            .await?
-            .ok_or_else(|| Error::NoSuchTenant(id.to_string()))
+        let action = self.act_on(Which::Id(id)).await?;
+        let mut action = action.ok_or_else(|| Error::NoSuchTenant(id.to_string()))?;
+        if action.status()? == Status::Suspended {
+            return Err(Error::NoSuchTenant(id.to_string()));
+        }
+        action.set_status(Status::Deleting, now).await?;
+        action.commit().await.map(|_| ())
     }
 
     /// Opens a tenant again that was closed for good and is not purged yet.
@@ -76,48 +112,22 @@ impl Tenancy {
     /// # Errors
     /// [`Error::NoSuchTenant`], also for one that is suspended; or those of the database.
     pub async fn restore(&self, slug: &Slug) -> Result<(), Error> {
-        self.change_status(("slug", slug.as_str().into()), Status::Deleting, Status::Active, None)
-            .await?
-            .ok_or_else(|| Error::NoSuchTenant(slug.to_string()))
+        self.change_status(Which::Slug(slug), Status::Active, &[Status::Active, Status::Deleting]).await
     }
 
-    /// Gives the tenant with this value in this column another status; a second time changes nothing. `None` if there is
-    /// none that is in the one or the other. Unless it is active, its role has no right on its schema: lost in the same
-    /// transaction, so that the next statement of every bound connection fails, on every process, whatever is cached there.
-    async fn change_status(
-        &self,
-        (column, value): (&str, Value),
-        from: Status,
-        to: Status,
-        closed_at: Option<DateTime<Utc>>,
-    ) -> Result<Option<()>, Error> {
-        let transaction = self.owner().begin().await?;
-        let statement = Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            format!(
-                "UPDATE tenants SET status = $3, closed_at = CASE WHEN status = $3 THEN closed_at ELSE $4 END \
-                 WHERE {column} = $1 AND status IN ($2, $3) RETURNING schema_name"
-            ),
-            [value, from.as_str().into(), to.as_str().into(), closed_at.into()],
-        );
-        let Some(row) = transaction.query_one_raw(statement).await? else {
-            return Ok(None);
+    /// Gives a tenant that is at one of these another status.
+    async fn change_status(&self, which: Which<'_>, to: Status, from: &[Status]) -> Result<(), Error> {
+        let nobody = || match which {
+            Which::Id(id) => Error::NoSuchTenant(id.to_string()),
+            Which::Slug(slug) => Error::NoSuchTenant(slug.to_string()),
         };
-        let schema: SchemaName = row
-            .try_get::<String>("", "schema_name")?
-            .parse()
-            .map_err(|_| Error::Damaged("a tenant's schema name".into()))?;
-        let id = schema.tenant().ok_or_else(|| Error::Damaged("a tenant's schema name".into()))?;
-        let right = if to == Status::Active {
-            format!(r#"GRANT USAGE ON SCHEMA "{schema}" TO "{schema}""#)
-        } else {
-            format!(r#"REVOKE USAGE ON SCHEMA "{schema}" FROM "{schema}""#)
-        };
-        transaction.batch(&format!("{right}; {}", Change::Tenant(id).announcement())).await?;
-        transaction.commit().await?;
-        // The announcement comes here too, but a moment later.
-        self.resolver().changed(id);
-        Ok(Some(()))
+        let mut action = self.act_on(which).await?.ok_or_else(nobody)?;
+        if !from.contains(&action.status()?) {
+            return Err(nobody());
+        }
+        // None of these closes it, which is what the time would be of.
+        action.set_status(to, DateTime::UNIX_EPOCH).await?;
+        action.commit().await.map(|_| ())
     }
 
     /// How many tenants are behind the current schema version: one query, however many tenants there are.

@@ -332,11 +332,13 @@ impl Installation {
             // NOINHERIT: or an unbound connection could read every tenant of the lane.
             self.create_login(connection, owner, &self.roles.lane(lane), "NOINHERIT").await?;
         }
+        // To the audit log everybody adds and nobody changes anything: the owner, too, would have to grant it to himself.
         run(
             connection,
             format!(
                 r#"GRANT USAGE ON SCHEMA {CATALOG_SCHEMA} TO "{catalog}", "{group}";
                 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {CATALOG_SCHEMA} TO "{catalog}";
+                REVOKE UPDATE, DELETE, TRUNCATE ON {CATALOG_SCHEMA}.audit FROM "{catalog}", CURRENT_USER;
                 GRANT EXECUTE ON FUNCTION enqueue(text, jsonb, timestamptz, text), index_email(bytea, bytea),
                     rename_tenant(text) TO "{group}""#
             ),

@@ -8,6 +8,7 @@
 //! | bring a database up to date, open it | [`Tenancy`] |
 //! | find the tenant that a request names | [`Resolver`], [`TenantName`] |
 //! | read or write one tenant's rows | [`TenantDb`], [`TenantTx`] |
+//! | change a tenant as a whole, or look into it for an operator | [`Tenancy::act_on`], [`TenantAction`] |
 //! | make a tenant | [`Tenancy::provision`], [`Provisioning`] |
 //! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
 //! | find the tenants of a person | [`Tenancy::tenants_with_email`] |
@@ -23,6 +24,7 @@
 //! nothing runs (`connection`) and which gives a connection the role and the path of one tenant; and by PostgreSQL, where that
 //! role has no right on anything but its own schema and the login behind it inherits none.
 
+mod action;
 mod announcer;
 mod cleanup;
 mod connection;
@@ -50,9 +52,10 @@ mod tenancy;
 mod throttle;
 mod wakes;
 
+pub use action::{Reached, TenantAction, Usage, Which};
 pub use db::{CatalogDb, CatalogTx, TenantDb, TenantTx, Wake};
 pub use error::{Error, Fault, fault};
-pub use fleet::TenantSummary;
+pub use fleet::{TenantFilter, TenantSummary};
 pub use install::{MigrationReport, Pending, create_database, has_login};
 pub use jobs::{Job, JobStatus, JobSummary, Kinds, LeasedJob, Outbox, Outcome};
 pub use keys::{DataKey, SecretKey};

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, Job, Outbox, SchemaName, Slug, Tenancy,
+    action::is_released,
     db::CatalogTx,
     jobs,
     listener::Change,
@@ -121,7 +122,16 @@ async fn insert_row(
             ],
         );
         // A racing sign-up of the same slug makes this wait until the other has committed or not.
-        Ok::<_, DbErr>(transaction.execute_raw(statement).await?.rows_affected() == 1)
+        if transaction.execute_raw(statement).await?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        if !is_released(transaction, slug, new.id, new.now).await? {
+            return Ok(true);
+        }
+        let undo = "DELETE FROM tenants WHERE id = $1";
+        let undo = Statement::from_sql_and_values(DbBackend::Postgres, undo, [new.id.into()]);
+        transaction.execute_raw(undo).await?;
+        Ok::<_, DbErr>(false)
     };
     let base = match &new.slug {
         SlugChoice::Exactly(slug) => {
@@ -158,6 +168,12 @@ async fn next_suffix(transaction: &CatalogTx, base: &Slug) -> Result<u32, DbErr>
 }
 
 impl Provisioning {
+    /// The id the tenant gets.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
     /// The slug the tenant gets.
     #[must_use]
     pub fn slug(&self) -> &Slug {

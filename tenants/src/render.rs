@@ -12,6 +12,9 @@ use sea_orm::{Database, DbBackend, DbErr, ProxyDatabaseTrait, ProxyExecResult, P
 
 use crate::SchemaName;
 
+/// The tables, as they stand in statements, to which the tenant's role may add and in which it may change nothing.
+const APPEND_ONLY: [&str; 1] = [r#""audit""#];
+
 /// A tenant migration as SQL.
 #[derive(Clone, Debug)]
 struct Rendered {
@@ -76,15 +79,15 @@ impl TenantMigrations {
             .flat_map(|migration| &migration.tables)
             .map(String::as_str)
             .collect();
-        if tables.is_empty() {
-            return format!("{version_table}{migrations}");
-        }
+        let (appended, written): (Vec<_>, Vec<_>) =
+            tables.into_iter().partition(|table| APPEND_ONLY.contains(table));
         // One by one: to grant on all tables of a schema, PostgreSQL reads the whole of pg_class, every tenant's tables.
-        let tables = tables.join(", ");
-        format!(
-            "{version_table}{migrations}\
-             GRANT SELECT, INSERT, UPDATE, DELETE ON {tables} TO \"{schema}\";\n"
-        )
+        let grant = |rights: &str, tables: &[&str]| match tables {
+            [] => String::new(),
+            tables => format!("GRANT {rights} ON {} TO \"{schema}\";\n", tables.join(", ")),
+        };
+        let grants = grant("SELECT, INSERT, UPDATE, DELETE", &written) + &grant("SELECT, INSERT", &appended);
+        format!("{version_table}{migrations}{grants}")
     }
 }
 
@@ -133,7 +136,21 @@ mod tests {
         assert!(whole.starts_with(r#"CREATE TABLE IF NOT EXISTS "schema_migrations""#), "{whole}");
         assert!(whole.contains(r#"CREATE TABLE "users""#), "{whole}");
         let nothing = migrations.batch(&schema, current_version());
-        assert!(!nothing.contains("CREATE"), "{nothing}");
+        assert!(!nothing.contains("CREATE") && !nothing.contains("GRANT"), "{nothing}");
+    }
+
+    #[tokio::test]
+    async fn what_is_only_added_to_cannot_be_changed() {
+        let migrations = TenantMigrations::render().await.unwrap();
+        let whole = migrations.batch(&SchemaName::of(uuid::Uuid::from_u128(7)), 0);
+        let grants: Vec<_> = whole.lines().filter(|line| line.starts_with("GRANT ")).collect();
+        let [written, appended] = grants.as_slice() else { panic!("{grants:?}") };
+        assert!(written.contains(r#""users""#) && !written.contains(r#""audit""#), "{written}");
+        assert!(appended.starts_with(r#"GRANT SELECT, INSERT ON "audit" TO "#), "{appended}");
+        assert!(
+            whole.contains(r#"REVOKE UPDATE, DELETE, TRUNCATE ON "audit" FROM CURRENT_USER;"#),
+            "{whole}"
+        );
     }
 
     #[tokio::test]

@@ -113,7 +113,7 @@ pub(crate) fn binding(schema: &SchemaName, statement_timeout: Duration) -> Strin
 /// The schema versions this program can serve.
 #[must_use]
 pub fn served_versions() -> RangeInclusive<i32> {
-    const OLDEST: i32 = 3;
+    const OLDEST: i32 = 4;
     OLDEST..=render::current_version()
 }
 

@@ -21,7 +21,7 @@ struct Guard {
 }
 
 /// `{a}`, `{b}` are schemas, `{lane}` is the login of a's lane.
-const GUARDS: [Guard; 7] = [
+const GUARDS: [Guard; 8] = [
     Guard {
         takes_out: "GRANT USAGE ON SCHEMA {b} TO {a}; GRANT SELECT ON {b}.users TO {a}",
         puts_back: "REVOKE USAGE ON SCHEMA {b} FROM {a}; REVOKE SELECT ON {b}.users FROM {a}",
@@ -58,6 +58,12 @@ const GUARDS: [Guard; 7] = [
         puts_back: "REVOKE pg_read_all_data FROM {lane}",
         noticed_by: &["roles"],
         says: "of pg_read_all_data",
+    },
+    Guard {
+        takes_out: "GRANT DELETE ON {a}.audit TO {a}",
+        puts_back: "REVOKE DELETE ON {a}.audit FROM {a}",
+        noticed_by: &["grants"],
+        says: "what stands in an audit log can be changed: alpha: DELETE for t_",
     },
     Guard {
         takes_out: "GRANT USAGE ON SCHEMA {b} TO {b}; UPDATE tenantry.tenants SET status = 'suspended' WHERE slug = 'beta'",

@@ -149,6 +149,11 @@ impl Serve {
         Request::new(&self.client, self.address, method, path).host(&host)
     }
 
+    /// A request to the service itself.
+    pub(super) fn service(&self, method: &str, path: &str) -> Request {
+        Request::new(&self.client, self.address, method, path)
+    }
+
     /// Stops it as an operating system does, and waits until it has. Returns its exit code.
     pub(super) fn terminate(mut self) -> Option<i32> {
         let pid = self.pid().to_string();

@@ -131,7 +131,8 @@ async fn close_and_restore(place: &Workplace, serve: &Serve, token: &str) {
     assert_eq!(me().await.status, 404);
     let closed = place.run("tenant list --json --status=deleting").json();
     assert_eq!(closed[0]["slug"], "acme");
-    assert_eq!(place.run("tenant resume acme").failure(1), "error: there is no tenant `acme`\n");
+    let error = place.run("tenant resume acme").failure(1);
+    assert_eq!(error, "error: the tenant `acme` is being deleted: `tenantry tenant restore acme` first\n");
 
     let restored = place.run("tenant restore acme").ok();
     assert_eq!(restored, "Restored acme: its users can work again, with the sessions they had.\n");

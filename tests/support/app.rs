@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use tenantry::{
     auth::Tokens,
     clock::Clock,
-    http::{Origins, Policy, TrustedProxies},
+    http::{Face, Origins, Policy, TrustedProxies},
     jobs,
     mail::{Letter, Mailer},
     password::Hasher,
@@ -51,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) mailer: Option<Mailer>,
     /// How its streams behave.
     pub(crate) streams: StreamOptions,
+    /// Which paths its listener shows.
+    pub(crate) face: Face,
 }
 
 impl Default for Options {
@@ -67,6 +69,7 @@ impl Default for Options {
             listens: true,
             mailer: None,
             streams: StreamOptions::default(),
+            face: Face::default(),
         }
     }
 }
@@ -115,7 +118,7 @@ impl TestApp {
         if options.listens {
             tenancy.listen();
         }
-        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().showing(options.face);
         let address = server.address();
         let public_url = options
             .public_url

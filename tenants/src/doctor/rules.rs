@@ -104,7 +104,7 @@ const ROLES: [Rule; 10] = [
     ),
 ];
 
-const GRANTS: [Rule; 9] = [
+const GRANTS: [Rule; 10] = [
     must(
         "others than the catalog's login have rights on the catalog",
         "SELECT c.relname || ': ' || privilege_type || ' for ' || coalesce(rolname, 'PUBLIC')
@@ -175,8 +175,19 @@ const GRANTS: [Rule; 9] = [
         "SELECT schema_name || '.' || c.relname || ' of ' || slug FROM tenant JOIN pg_class c ON c.relnamespace = schema
          WHERE c.relkind IN ('r', 'p') AND c.relname <> 'schema_migrations' AND role IS NOT NULL
          AND (SELECT count(DISTINCT privilege_type) FROM aclexplode(relacl)
-              WHERE grantee = role AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE')) < 4",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON <schema>.<table> TO <tenant's role>",
+              WHERE grantee = role AND privilege_type IN ('SELECT', 'INSERT', 'UPDATE', 'DELETE'))
+             < CASE c.relname WHEN 'audit' THEN 2 ELSE 4 END",
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON <schema>.<table> TO <tenant's role>; on audit only SELECT and INSERT",
+    ),
+    must(
+        "what stands in an audit log can be changed",
+        "SELECT coalesce(slug, 'the catalog') || ': ' || privilege_type || ' for ' || coalesce(rolname, 'PUBLIC')
+         FROM pg_class c LEFT JOIN tenant ON schema = c.relnamespace
+         CROSS JOIN aclexplode(coalesce(relacl, acldefault('r', relowner))) LEFT JOIN pg_roles r ON r.oid = grantee
+         WHERE c.relname = 'audit' AND c.relkind IN ('r', 'p')
+         AND (slug IS NOT NULL OR c.relnamespace = 'tenantry'::regnamespace)
+         AND privilege_type IN ('UPDATE', 'DELETE', 'TRUNCATE')",
+        "REVOKE UPDATE, DELETE, TRUNCATE ON <schema>.audit FROM <role>",
     ),
     must(
         "tenants' roles own something",

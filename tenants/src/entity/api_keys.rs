@@ -25,8 +25,22 @@ pub struct Model {
     pub last_used_at: Option<DateTimeUtc>,
 }
 
-/// None that queries follow.
+/// How keys relate to other tables.
 #[derive(Clone, Copy, Debug, EnumIter, DeriveRelation)]
-pub enum Relation {}
+pub enum Relation {
+    /// Whose it is.
+    #[sea_orm(
+        belongs_to = "super::operators::Entity",
+        from = "Column::OperatorId",
+        to = "super::operators::Column::Id"
+    )]
+    Operators,
+}
+
+impl Related<super::operators::Entity> for Entity {
+    fn to() -> RelationDef {
+        Relation::Operators.def()
+    }
+}
 
 impl ActiveModelBehavior for ActiveModel {}

@@ -1,0 +1,54 @@
+//! Where the rules about tenants meet status codes.
+
+use sea_orm::DbErr;
+use tenants::Slug;
+
+use crate::{error::ServiceError, http::Problem};
+
+/// Why something could not be done with a tenant.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// There is no such tenant.
+    #[error("there is no such tenant")]
+    NotFound,
+    /// It is on its way out.
+    #[error("the tenant is being deleted: restore it first")]
+    Deleting,
+    /// Another tenant has the slug, or had it not long ago.
+    #[error("the slug {0} is taken")]
+    SlugTaken(Slug),
+    /// Its schema is older or newer than what this program reads.
+    #[error(
+        "the tenant's schema is at version {0}, which this program does not read: run `tenantry migrate`"
+    )]
+    NotServed(i32),
+    /// Anything else.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+}
+
+impl From<DbErr> for AdminError {
+    fn from(error: DbErr) -> Self {
+        Self::Service(error.into())
+    }
+}
+
+impl From<tenants::Error> for AdminError {
+    fn from(error: tenants::Error) -> Self {
+        Self::Service(error.into())
+    }
+}
+
+impl From<AdminError> for Problem {
+    fn from(error: AdminError) -> Self {
+        match error {
+            AdminError::NotFound => Self::not_found(),
+            AdminError::Deleting => {
+                Self::conflict("tenant_deleting", "The organization is being deleted: restore it first.")
+            }
+            AdminError::SlugTaken(slug) => Self::conflict("slug_taken", format!("The slug {slug} is taken.")),
+            AdminError::NotServed(_) => Self::unavailable(std::time::Duration::from_secs(30)),
+            AdminError::Service(error) => error.into(),
+        }
+    }
+}

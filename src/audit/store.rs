@@ -1,0 +1,88 @@
+//! The rows of both logs.
+
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, Order as Direction,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+};
+use tenants::entity::audit as installation;
+use uuid::Uuid;
+
+use crate::{
+    entity::{audit, users},
+    http::page::{Order, Window},
+};
+
+pub(super) async fn insert(db: &impl ConnectionTrait, row: installation::Model) -> Result<(), DbErr> {
+    installation::Entity::insert(row.into_active_model()).exec_without_returning(db).await.map(|_| ())
+}
+
+pub(super) async fn insert_own(db: &impl ConnectionTrait, row: audit::Model) -> Result<(), DbErr> {
+    audit::Entity::insert(row.into_active_model()).exec_without_returning(db).await.map(|_| ())
+}
+
+/// The one field there is to order by; ties, as everywhere, in its direction.
+fn direction(order: &[Order]) -> Direction {
+    if order.first().is_some_and(|order| order.descending) { Direction::Desc } else { Direction::Asc }
+}
+
+fn of_tenant(tenant: Option<Uuid>) -> Condition {
+    Condition::all().add_option(tenant.map(|tenant| installation::Column::TenantId.eq(tenant)))
+}
+
+pub(super) async fn count(db: &impl ConnectionTrait, tenant: Option<Uuid>) -> Result<u64, DbErr> {
+    installation::Entity::find().filter(of_tenant(tenant)).count(db).await
+}
+
+pub(super) async fn list(
+    db: &impl ConnectionTrait,
+    tenant: Option<Uuid>,
+    order: &[Order],
+    window: &Window,
+) -> Result<Vec<installation::Model>, DbErr> {
+    installation::Entity::find()
+        .filter(of_tenant(tenant))
+        .order_by(installation::Column::CreatedAt, direction(order))
+        .order_by(installation::Column::Id, direction(order))
+        .offset(window.offset)
+        .limit(window.limit)
+        .all(db)
+        .await
+}
+
+/// The latest entries of the installation's log, or of what it says of one tenant; the newest first.
+///
+/// # Errors
+/// Those of the database.
+pub async fn latest(
+    db: &impl ConnectionTrait,
+    tenant: Option<Uuid>,
+    limit: u64,
+) -> Result<Vec<installation::Model>, DbErr> {
+    installation::Entity::find()
+        .filter(of_tenant(tenant))
+        .order_by_desc(installation::Column::CreatedAt)
+        .order_by_desc(installation::Column::Id)
+        .limit(limit)
+        .all(db)
+        .await
+}
+
+pub(super) async fn count_own(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
+    audit::Entity::find().count(db).await
+}
+
+/// Entries of the tenant's own log, and who did what they tell of.
+pub(super) async fn list_own(
+    db: &impl ConnectionTrait,
+    order: &[Order],
+    window: &Window,
+) -> Result<Vec<(audit::Model, Option<users::Model>)>, DbErr> {
+    audit::Entity::find()
+        .find_also_related(users::Entity)
+        .order_by(audit::Column::CreatedAt, direction(order))
+        .order_by(audit::Column::Id, direction(order))
+        .offset(window.offset)
+        .limit(window.limit)
+        .all(db)
+        .await
+}
