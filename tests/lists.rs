@@ -183,17 +183,20 @@ async fn who_was_there_before_users_were_counted_is_counted() {
     acme.owner.request("POST", "/api/invitations/").json(&json!({"email": "a@b.example"})).expect(201).await;
     // Back to the version before, and up again.
     let sql = format!(
-        r#"SET search_path TO "{}";
+        r#"SET search_path TO "{schema}";
+        DROP TABLE audit;
+        ALTER TABLE invitations DROP COLUMN by_operator;
+        DELETE FROM {versions} WHERE version = 'm0004_audit';
         DROP TABLE lists, list_blocks, comments, activities, notifications, notification_preferences, digests, idempotency_keys;
         DROP INDEX users_first_name, users_last_name, users_comment_count, users_role, users_inactive;
         ALTER TABLE settings DROP COLUMN activity_retention_days;
         ALTER TABLE sign_ups DROP COLUMN is_mailed;
         ALTER TABLE sign_ups ADD CONSTRAINT sign_ups_pkey PRIMARY KEY (email_key);
-        DELETE FROM {} WHERE version = 'm0003_conversations';
+        DELETE FROM {versions} WHERE version = 'm0003_conversations';
         UPDATE tenantry.tenants SET schema_version = 2;
         RESET search_path"#,
-        acme.schema(),
-        migration::VERSION_TABLE,
+        schema = acme.schema(),
+        versions = migration::VERSION_TABLE,
     );
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut app.superuser().await).await.unwrap();
     tenants::Tenancy::migrate(app.settings(), app.clock.now()).await.unwrap();
