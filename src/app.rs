@@ -18,6 +18,7 @@ use crate::{
         routes::RouteError,
         swagger::{self, SwaggerError},
     },
+    impersonation::ImpersonationApi,
     invitations::InvitationsApi,
     mail,
     notifications::{NotificationStreamApi, NotificationsApi},
@@ -73,7 +74,7 @@ type Api = (
         NotificationsApi,
         NotificationStreamApi,
     ),
-    (OperatorsApi, AdminApi, AuditApi),
+    (OperatorsApi, AdminApi, ImpersonationApi, AuditApi),
 );
 
 fn api(app: &App) -> Api {
@@ -94,7 +95,13 @@ fn api(app: &App) -> Api {
         NotificationsApi(app.clone()),
         NotificationStreamApi(app.clone()),
     );
-    (of_tenants, (OperatorsApi(app.clone()), AdminApi(app.clone()), AuditApi(app.clone())))
+    let of_operators = (
+        OperatorsApi(app.clone()),
+        AdminApi(app.clone()),
+        ImpersonationApi(app.clone()),
+        AuditApi(app.clone()),
+    );
+    (of_tenants, of_operators)
 }
 
 const INFO: Info = Info {

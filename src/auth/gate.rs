@@ -10,7 +10,11 @@ use uuid::Uuid;
 use super::{Caller, Claims, sessions};
 use crate::{
     error::ServiceError,
-    http::{Admission, Face, Gate, Host, Origin, Problem, Viewer, bearer::Bearer, routes::is_admin},
+    http::{
+        Admission, ClientAddr, Face, Gate, Host, Origin, Problem, Turn, Viewer, bearer::Bearer,
+        routes::is_admin,
+    },
+    impersonation::{self, Call},
     operators,
     state::{App, Site},
 };
@@ -89,6 +93,18 @@ impl Gate for TenantGate {
                 None => self.claims(&admission.bearer).await?,
             };
             let caller = self.caller(&db, &claims).await?;
+            if claims.act.is_some() && admission.turn != Turn::Afterwards {
+                let call = Call {
+                    tenant: tenant.id,
+                    session: claims.sid,
+                    method: request.method(),
+                    route: &admission.route,
+                    path: request.uri().path(),
+                    ip: ClientAddr::of(request).0,
+                };
+                // Rare, and its future is large.
+                Box::pin(impersonation::admit(&self.app, &call)).await?;
+            }
             viewer.user = Some(caller.account.pk);
             request.extensions_mut().insert(caller);
         }

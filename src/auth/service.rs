@@ -6,9 +6,9 @@ use tenants::{DataKey, TenantDb};
 use uuid::Uuid;
 
 use super::{
-    Device, Subject, devices,
+    Act, Device, Subject, devices,
     refresh::{Chain, RefreshToken, Standing},
-    sessions::{self, NewSession},
+    sessions::{self, NewSession, REFRESH_LIFETIME},
 };
 use crate::{
     error::ServiceError,
@@ -94,9 +94,45 @@ pub(super) async fn open_session(
     let refresh_hash = Chain { key: app.tenancy.key(DataKey::Refresh), tenant }.hash(&refresh);
     let subject = Subject { user: account.pk, tenant, session, role: account.role };
     let (token, token_expiration) = app.tokens.issue(&subject).await?;
-    let new = NewSession { id: session, user: account.pk, refresh_hash, device, now };
-    let refresh_expiration = sessions::create(db, new).await?;
+    let refresh_expiration = now + REFRESH_LIFETIME;
+    let new = NewSession {
+        id: session,
+        user: account.pk,
+        refresh_hash,
+        ip: device.ip(),
+        user_agent: device.user_agent(),
+        now,
+        expires_at: refresh_expiration,
+    };
+    sessions::create(db, new).await?;
     Ok((session, TokensOut { token, token_expiration, refresh: refresh.encode(), refresh_expiration }))
+}
+
+/// Makes a session for somebody who acts in a user's name, and its one token. It ends with the token; no refresh token
+/// leads to it. `shown` is what the user finds in the list of his sessions.
+///
+/// # Errors
+/// Those of the database; or the token could not be signed.
+pub async fn open_impersonated(
+    app: &App,
+    db: &impl ConnectionTrait,
+    subject: &Subject,
+    act: Act,
+    shown: &str,
+) -> Result<(String, DateTime<Utc>), ServiceError> {
+    let (token, expires_at) = app.tokens.issue_to_impersonator(subject, act).await?;
+    let new = NewSession {
+        id: subject.session,
+        user: subject.user,
+        // The hash of nothing that anybody has.
+        refresh_hash: rand::random(),
+        ip: "",
+        user_agent: shown,
+        now: app.clock.now(),
+        expires_at,
+    };
+    sessions::create(db, new).await?;
+    Ok((token, expires_at))
 }
 
 /// Draws new tokens for the session of a refresh token; `None` if that is not valid.

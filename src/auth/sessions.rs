@@ -1,5 +1,7 @@
 //! The rows of sessions.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use ipnet::IpNet;
 use poem::{FromRequest, Request, RequestBody, http::header::USER_AGENT};
@@ -21,7 +23,7 @@ use crate::{
 };
 
 /// How long a refresh token is valid, and a session that nobody uses. The contract's.
-const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(30);
+pub(super) const REFRESH_LIFETIME: TimeDelta = TimeDelta::days(30);
 /// How long a session lasts however much it is used: then the password is asked for again. OWASP ASVS 5.0 (7.3.2) wants
 /// such an end and leaves its length to the risk; a quarter of a year is three times what an unused session lasts.
 const SESSION_LIFETIME: TimeDelta = TimeDelta::days(90);
@@ -79,27 +81,40 @@ pub(super) struct NewSession<'a> {
     pub(super) id: Uuid,
     pub(super) user: Uuid,
     pub(super) refresh_hash: [u8; 32],
-    pub(super) device: &'a Device,
+    pub(super) ip: &'a str,
+    pub(super) user_agent: &'a str,
     pub(super) now: DateTime<Utc>,
+    pub(super) expires_at: DateTime<Utc>,
 }
 
-/// Writes a session, and says when it ends unless it is used before.
-pub(super) async fn create(db: &impl ConnectionTrait, new: NewSession<'_>) -> Result<DateTime<Utc>, DbErr> {
-    let expires_at = new.now + REFRESH_LIFETIME;
+/// Writes a session.
+pub(super) async fn create(db: &impl ConnectionTrait, new: NewSession<'_>) -> Result<(), DbErr> {
     let row = sessions::ActiveModel {
         id: Set(new.id),
         user_pk: Set(new.user),
         refresh_hash: Set(new.refresh_hash.to_vec()),
         generation: Set(0),
         rotated_at: Set(new.now),
-        ip: Set(new.device.ip.clone()),
-        user_agent: Set(new.device.user_agent.clone()),
+        ip: Set(new.ip.to_owned()),
+        user_agent: Set(new.user_agent.to_owned()),
         created_at: Set(new.now),
         last_used_at: Set(new.now),
-        expires_at: Set(expires_at),
+        expires_at: Set(new.expires_at),
     };
-    sessions::Entity::insert(row).exec_without_returning(db).await?;
-    Ok(expires_at)
+    sessions::Entity::insert(row).exec_without_returning(db).await.map(|_| ())
+}
+
+/// Those of these sessions that are there.
+///
+/// # Errors
+/// Those of the database.
+pub async fn sessions_among(
+    db: &impl ConnectionTrait,
+    ids: impl IntoIterator<Item = Uuid>,
+) -> Result<HashSet<Uuid>, DbErr> {
+    let there = sessions::Entity::find().select_only().column(sessions::Column::Id);
+    let there = there.filter(sessions::Column::Id.is_in(ids)).into_tuple::<Uuid>();
+    Ok(there.all(db).await?.into_iter().collect())
 }
 
 /// Deletes the user's sessions that have ended by themselves and, so that one more is not too many, those that were not
@@ -266,7 +281,10 @@ fn of_session(session: Uuid, user: Uuid, now: DateTime<Utc>) -> Select<users::En
 }
 
 /// Ends a session of this user. Whether there was one.
-pub(super) async fn end_own(
+///
+/// # Errors
+/// Those of the database.
+pub async fn end_own(
     db: &(impl ConnectionTrait + Wake),
     session: Uuid,
     user: Uuid,

@@ -50,6 +50,9 @@ pub struct Claims {
     pub sid: Uuid,
     /// The user's role when the token was made. What counts is the one in the database.
     pub role: Role,
+    /// Who acts in the user's name (RFC 8693, 4.1); of the user's own tokens nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act: Option<Act>,
     /// Always `access`.
     pub typ: String,
     /// When it was made, in seconds since 1970.
@@ -58,6 +61,13 @@ pub struct Claims {
     pub exp: i64,
     /// The token's own id.
     pub jti: Uuid,
+}
+
+/// Who acts in somebody else's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Act {
+    /// The operator's id, or what else it is.
+    pub sub: String,
 }
 
 /// Why there is no token, or no key.
@@ -174,6 +184,28 @@ impl Tokens {
     /// # Errors
     /// The keys may have changed and the catalog could not be asked for them, or the token cannot be signed.
     pub async fn issue(&self, subject: &Subject) -> Result<(String, DateTime<Utc>), TokenError> {
+        self.issue_for(subject, None, ACCESS_LIFETIME).await
+    }
+
+    /// A new access token for somebody who acts in a user's name, and when it ends. It is good for as long as that may go
+    /// on: nothing draws another one.
+    ///
+    /// # Errors
+    /// As [`issue`](Self::issue).
+    pub async fn issue_to_impersonator(
+        &self,
+        subject: &Subject,
+        act: Act,
+    ) -> Result<(String, DateTime<Utc>), TokenError> {
+        self.issue_for(subject, Some(act), LONGEST_LIFETIME).await
+    }
+
+    async fn issue_for(
+        &self,
+        subject: &Subject,
+        act: Option<Act>,
+        lifetime: TimeDelta,
+    ) -> Result<(String, DateTime<Utc>), TokenError> {
         let now = self.clock.now();
         let claims = Claims {
             iss: self.issuer.clone(),
@@ -182,9 +214,10 @@ impl Tokens {
             tenant: subject.tenant,
             sid: subject.session,
             role: subject.role,
+            act,
             typ: ACCESS.into(),
             iat: now.timestamp(),
-            exp: (now + ACCESS_LIFETIME).timestamp(),
+            exp: (now + lifetime).timestamp(),
             jti: self.clock.uuid_v7(),
         };
         let keyring = self.keyring().await?;

@@ -5,6 +5,7 @@ mod api_key;
 mod arguments;
 mod audit;
 mod doctor;
+mod impersonation;
 mod jobs;
 mod keys;
 mod migrate;
@@ -31,6 +32,7 @@ use uuid::Uuid;
 pub use self::{
     api_key::{ApiKey, ApiKeyCreate, ApiKeyDelete},
     audit::Audit,
+    impersonation::{TenantEndImpersonation, TenantImpersonate},
     operator::{Operator, OperatorCreate, OperatorDelete},
     tenant_changes::{TenantDelete, TenantRename},
 };
@@ -170,6 +172,12 @@ Examples:
     Delete(TenantDelete),
     /// Open a tenant again that was deleted, or that its owner closed
     Restore(TenantName),
+    /// Get a token that works in a user's name for 15 minutes
+    Impersonate(TenantImpersonate),
+    /// List who works in the names of a tenant's users
+    Impersonations(TenantName),
+    /// End a session in a user's name
+    EndImpersonation(TenantEndImpersonation),
 }
 
 /// The arguments of `tenant create`.

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::{
     Tenant, TenantCreate, TenantList, TenantStatus,
     arguments::WrongArguments,
+    impersonation,
     output::{Exit, Table},
     run::{Context, Failure},
     seed, tenant_changes as changes,
@@ -39,6 +40,9 @@ pub(super) async fn tenant(context: &Context, command: Tenant) -> Result<Exit, F
         Tenant::Rename(arguments) => changes::rename(context, arguments).await,
         Tenant::Delete(arguments) => changes::delete(context, &arguments).await,
         Tenant::Restore(tenant) => changes::change(context, &tenant.slug, Change::Restore).await,
+        Tenant::Impersonate(arguments) => impersonation::begin(context, arguments).await,
+        Tenant::Impersonations(tenant) => impersonation::list(context, &tenant).await,
+        Tenant::EndImpersonation(arguments) => impersonation::end(context, arguments).await,
     }
 }
 

@@ -48,7 +48,7 @@ pub struct TenantDelete {
 }
 
 /// Why not, with the name that was typed in it.
-fn told(slug: &Slug, error: AdminError) -> Failure {
+pub(super) fn told(slug: &Slug, error: AdminError) -> Failure {
     match error {
         AdminError::NotFound => tenants::Error::NoSuchTenant(slug.to_string()).into(),
         AdminError::Deleting => {

@@ -58,8 +58,8 @@ pub trait Gate: Send + Sync + 'static {
     /// Puts what the endpoint's extractors take (the tenant's database, the caller, [`Viewer`], [`Origin`]) into the
     /// request's extensions, or says why not.
     ///
-    /// It is asked a second time, with [`Admission::again`], when it, or the endpoint, found that the tenant changed. After
-    /// the endpoint, the request is an empty one, and only the refusal counts.
+    /// It is asked a second time, in another [`Turn`], when it, or the endpoint, found that the tenant changed. After the
+    /// endpoint, the request is an empty one.
     fn admit(
         &self,
         request: &mut Request,
@@ -84,8 +84,19 @@ pub struct Admission {
     pub x_tenant: Option<String>,
     /// The token, where the operation needs one.
     pub bearer: Bearer,
-    /// The database just refused what the last look-up said: don't believe a cache.
-    pub again: bool,
+    /// Why the gate is asked.
+    pub turn: Turn,
+}
+
+/// Why the gate is asked about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It has just come in.
+    First,
+    /// Looking for its session, the database refused what the first look-up said: don't believe a cache. Nothing was done.
+    Again,
+    /// The endpoint found out that the tenant changed: only the refusal counts.
+    Afterwards,
 }
 
 /// Whose view of things an answer shows; part of its `ETag`.
@@ -190,7 +201,7 @@ impl<G: Gate> Edge<G> {
             port: authority.port,
             x_tenant: if access.tenant { x_tenant(request.headers())? } else { None },
             bearer: if access.credentials { Bearer::of(request.headers()) } else { Bearer::Absent },
-            again: false,
+            turn: Turn::First,
         };
         self.admitted(request, route, admission).await
     }
@@ -201,12 +212,15 @@ impl<G: Gate> Edge<G> {
         route: &Route,
         mut admission: Admission,
     ) -> Result<Response, Problem> {
+        if !self.policy.proxies.is_empty() {
+            request.extensions_mut().insert(self.policy.proxies.clone());
+        }
         if let Err(problem) = self.gate.admit(&mut request, &admission).await {
             if !problem.is_tenant_changed() {
                 return Err(problem);
             }
             // Found out while looking for the session. Nothing has been done yet, so a tenant that is still open goes on.
-            admission.again = true;
+            admission.turn = Turn::Again;
             self.gate.admit(&mut request, &admission).await?;
         }
         self.prepare(&mut request)?;
@@ -224,7 +238,7 @@ impl<G: Gate> Edge<G> {
                 Ok(response)
             }
             Err(problem) if problem.is_tenant_changed() => {
-                admission.again = true;
+                admission.turn = Turn::Afterwards;
                 self.gate.admit(&mut Request::default(), &admission).await?;
                 Err(problem)
             }
@@ -242,9 +256,6 @@ impl<G: Gate> Edge<G> {
         }
         if self.limits != Limits::default() {
             request.extensions_mut().insert(self.limits);
-        }
-        if !self.policy.proxies.is_empty() {
-            request.extensions_mut().insert(self.policy.proxies.clone());
         }
         Ok(())
     }

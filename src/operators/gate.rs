@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use data_encoding::BASE64URL_NOPAD;
+use sea_orm::DbErr;
 use tenants::DataKey;
+use uuid::Uuid;
 
 use super::{Identity, KeyInUse, service, store};
 use crate::{
@@ -61,6 +63,19 @@ async fn by_key(app: &App, key: &str) -> Result<Option<Identity>, ServiceError> 
         expires_at: key.expires_at,
     };
     Ok(Some(Identity { operator: operator.id, email: operator.email, key: Some(Arc::new(in_use)) }))
+}
+
+/// Whether an operator is still there, and the API key he used, if he used one. Who types commands has neither.
+///
+/// # Errors
+/// Those of the catalog.
+pub async fn is_there(app: &App, operator: Option<Uuid>, key: Option<Uuid>) -> Result<bool, DbErr> {
+    let catalog = app.tenancy.catalog();
+    let Some(operator) = operator else { return Ok(true) };
+    let Some(key) = key else { return Ok(store::operator(catalog, operator).await?.is_some()) };
+    let now = app.clock.now();
+    let found = store::api_key(catalog, key).await?;
+    Ok(found.is_some_and(|found| found.expires_at.is_none_or(|end| end > now)))
 }
 
 /// What a token says of the password it was made for: it ends with that, and tells nothing of it.

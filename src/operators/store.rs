@@ -25,6 +25,10 @@ pub(super) async fn operator(db: &impl ConnectionTrait, id: Uuid) -> Result<Opti
     operators::Entity::find_by_id(id).one(db).await
 }
 
+pub(super) async fn api_key(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<api_keys::Model>, DbErr> {
+    api_keys::Entity::find_by_id(id).one(db).await
+}
+
 /// By the address as it is compared.
 pub(super) async fn operator_by_email(
     db: &impl ConnectionTrait,

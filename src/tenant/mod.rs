@@ -7,4 +7,7 @@ mod store;
 
 pub use api::{TenantApi, TenantOut};
 pub use service::{SignUpRules, count_invitation, sign_up_rules};
-pub use store::{activity_retention, create_settings, hold_settings, name, set_activity_retention, set_name};
+pub use store::{
+    activity_retention, allows_impersonation, create_settings, hold_settings, name, set_activity_retention,
+    set_name,
+};

@@ -39,6 +39,14 @@ pub async fn name(db: &impl ConnectionTrait) -> Result<String, DbErr> {
     Ok(settings(db).await?.map(|settings| settings.name).unwrap_or_default())
 }
 
+/// Whether operators may work in the names of the organization's people.
+///
+/// # Errors
+/// Those of the database.
+pub async fn allows_impersonation(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
+    Ok(settings(db).await?.is_some_and(|settings| settings.allow_impersonation))
+}
+
 /// For how many days what happened is kept.
 ///
 /// # Errors

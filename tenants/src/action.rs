@@ -5,6 +5,8 @@
 //! A tenant's own transactions lock rows of its schema first and its row of the catalog afterwards; so does this: whoever
 //! wants both reaches the tenant, locks there, and takes the tenant's row last.
 
+use std::sync::{Mutex, PoisonError};
+
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{
@@ -13,7 +15,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
-    Error, Fault, SchemaName, Slug, Tenancy, TenantSummary, db::CatalogTx, fault, listener::Change,
+    Error, Fault, SchemaName, Slug, Tenancy, TenantSummary, Wake, db::CatalogTx, fault, listener::Change,
     resolution::Status,
 };
 
@@ -57,6 +59,8 @@ pub struct Reached {
     tenant: TenantSummary,
     schema: SchemaName,
     limits: serde_json::Value,
+    /// Who is to be woken once this is committed.
+    wakes: Mutex<Vec<Uuid>>,
 }
 
 /// A tenant that nobody else changes as a whole before this is [committed](Self::commit). Dropped, nothing was done.
@@ -85,6 +89,7 @@ impl Tenancy {
             limits: row.try_get("", "limits")?,
             transaction,
             schema,
+            wakes: Mutex::default(),
         }))
     }
 
@@ -187,7 +192,16 @@ impl Reached {
     /// # Errors
     /// Those of the database.
     pub async fn commit(self) -> Result<(), Error> {
-        Ok(self.transaction.commit().await?)
+        self.transaction.commit().await?;
+        let wakes = self.wakes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        self.tenancy.live().wake(self.tenant.id, wakes);
+        Ok(())
+    }
+}
+
+impl Wake for Reached {
+    fn wake(&self, user: Uuid) {
+        self.wakes.lock().unwrap_or_else(PoisonError::into_inner).push(user);
     }
 }
 
@@ -303,11 +317,12 @@ impl TenantAction {
     /// # Errors
     /// Those of the database.
     pub async fn commit(self) -> Result<TenantSummary, Error> {
-        let Reached { tenancy, transaction, tenant, .. } = self.reached;
+        let Reached { tenancy, transaction, tenant, wakes, .. } = self.reached;
         transaction.batch(&Change::Tenant(tenant.id).announcement()).await?;
         transaction.commit().await?;
         // The announcement comes here too, but a moment later.
         tenancy.resolver().changed(tenant.id);
+        tenancy.live().wake(tenant.id, wakes.into_inner().unwrap_or_else(PoisonError::into_inner));
         Ok(tenant)
     }
 

@@ -22,7 +22,7 @@ use crate::{
     http::{
         Access, Admission, Body, ClientAddr, Created, Document, Edge, Gate, Host, IfMatch, Info, Json,
         Limits, Listing, NoContent, OptionalBody, Origin, Origins, Page, PageQuery, Policy, Problem, Routes,
-        Text, TrustedProxies, Viewer,
+        Text, TrustedProxies, Turn, Viewer,
         bearer::Bearer,
         docs,
         health::{HealthApi, Readiness},
@@ -86,7 +86,7 @@ impl Gate for Directory {
             }
             let slug = by_host.or(by_header).ok_or_else(Problem::tenant_required)?;
             match slug {
-                "acme" if admission.again => return Err(Problem::tenant_suspended()),
+                "acme" if admission.turn != Turn::First => return Err(Problem::tenant_suspended()),
                 "acme" | "beta" => viewer.tenant = Some(id(slug)),
                 "frozen" => return Err(Problem::tenant_suspended()),
                 _ => return Err(Problem::tenant_not_found()),

@@ -2,5 +2,6 @@
 
 pub mod api_keys;
 pub mod audit;
+pub mod impersonations;
 pub mod operators;
 pub mod signing_keys;
