@@ -1,16 +1,17 @@
 //! The database behind a command: the embedded one or somebody's own, and the keys that open it.
 
-use std::{fs, io, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::path::Path;
 
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tenants::{LANES, MigrationReport, Pending, PoolOptions, ResolverOptions, SecretKey, Settings, Tenancy};
 
 use crate::{
     auth::{TokenError, Tokens},
     clock::Clock,
-    config::{Config, Database, MasterKey, TenantSignUp},
+    config::{Config, Database, TenantSignUp},
     embedded::{self, Cluster},
     mail::{Mailer, MailerError},
+    master_key::{self, MasterKeyFileError},
     password::{Hasher, HasherError},
     state::{App, Parts, Site},
     streams::{StreamOptions, Streams},
@@ -21,8 +22,6 @@ use crate::{
 const DATABASE: &str = "tenantry";
 /// The login that owns it.
 const OWNER: &str = "tenantry_owner";
-/// The master key of an embedded database, in the data directory.
-const MASTER_KEY_FILE: &str = "master.key";
 
 /// Why there is no database to work with.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +33,8 @@ pub enum BackendError {
     #[error(transparent)]
     Tenancy(#[from] tenants::Error),
     /// The file with the master key.
-    #[error("cannot read or write {0}: {1}")]
-    MasterKey(String, io::Error),
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyFileError),
     /// The database was set up with a key that is not there any more.
     #[error(
         "{0} is missing, and the database beside it opens with that key only: put it back, or choose another data directory"
@@ -96,12 +95,16 @@ impl Backend {
                 let key = if let Some(key) = &config.master_key {
                     key.key().clone()
                 } else {
-                    let file = data_dir.join(MASTER_KEY_FILE);
+                    // One that another process has started may be in the middle of it.
+                    if !cluster.is_attached() {
+                        settle_next_key(data_dir, &cluster).await?;
+                    }
+                    let file = master_key::file_in(data_dir);
                     // The login's password comes from the key: where there is one, there was the other.
                     if !file.exists() && tenants::has_login(&superuser, OWNER).await? {
                         return Err(BackendError::MasterKeyLost(file.display().to_string()));
                     }
-                    master_key_in(data_dir)?
+                    master_key::read_or_make(&file)?
                 };
                 let password = owner_password(&key);
                 if usage != Use::AsItIs {
@@ -215,36 +218,22 @@ impl Backend {
 }
 
 /// The password of the embedded database's owner: derived, so that there is one secret less to keep.
-fn owner_password(key: &SecretKey) -> SecretString {
+#[must_use]
+pub fn owner_password(key: &SecretKey) -> SecretString {
     data_encoding::HEXLOWER.encode(&key.mac(b"tenantry embedded owner")).into()
 }
 
-/// The master key in the data directory, made if there is none. Two processes that make it at once get the same one.
-fn master_key_in(data_dir: &Path) -> Result<SecretKey, BackendError> {
-    let path = data_dir.join(MASTER_KEY_FILE);
-    let failed = |error| BackendError::MasterKey(path.display().to_string(), error);
-    if !path.exists() {
-        // Written under another name first: a file that is there is whole.
-        let draft = data_dir.join(format!("{MASTER_KEY_FILE}.{}", std::process::id()));
-        let mut file = fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)
-            .map_err(failed)?;
-        let text = data_encoding::HEXLOWER.encode(SecretKey::generate().expose());
-        io::Write::write_all(&mut file, text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-        let linked = fs::hard_link(&draft, &path);
-        fs::remove_file(&draft).map_err(failed)?;
-        match linked {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
-            _ => {}
-        }
+/// Ends a change of the master key that was cut off, as the catalog says it came out.
+async fn settle_next_key(data_dir: &Path, cluster: &Cluster) -> Result<(), BackendError> {
+    let next = master_key::next_in(data_dir);
+    if !next.exists() {
+        return Ok(());
     }
-    let text = SecretString::from(fs::read_to_string(&path).map_err(failed)?);
-    let key = MasterKey::parse(text.expose_secret().trim());
-    let key =
-        key.map_err(|wrong| failed(io::Error::new(io::ErrorKind::InvalidData, format!("it {}", wrong.is))))?;
-    Ok(key.key().clone())
+    let key = master_key::read_or_make(&next)?;
+    if tenants::is_master_key(&cluster.superuser_url(DATABASE), &key).await? {
+        master_key::take_next(data_dir)?;
+    } else {
+        master_key::drop_next(data_dir)?;
+    }
+    Ok(())
 }

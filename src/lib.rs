@@ -41,6 +41,7 @@ pub mod impersonation;
 pub mod invitations;
 pub mod jobs;
 pub mod mail;
+pub mod master_key;
 pub mod notifications;
 pub mod operators;
 pub mod pages;

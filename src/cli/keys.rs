@@ -5,7 +5,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Keys, KeysRotate,
+    Keys, KeysRotate, master_key,
     output::{Exit, Table},
     run::{Context, Failure},
 };
@@ -19,6 +19,7 @@ pub(super) async fn keys(context: &Context, command: Keys) -> Result<Exit, Failu
     match command {
         Keys::Rotate(arguments) => rotate(context, arguments).await,
         Keys::List => list(context).await,
+        Keys::RotateMaster(arguments) => master_key::rotate(context, arguments).await,
     }
 }
 

@@ -4,10 +4,12 @@ mod api;
 mod api_key;
 mod arguments;
 mod audit;
+mod completions;
 mod doctor;
 mod impersonation;
 mod jobs;
 mod keys;
+mod master_key;
 mod migrate;
 mod operator;
 pub mod output;
@@ -32,7 +34,9 @@ use uuid::Uuid;
 pub use self::{
     api_key::{ApiKey, ApiKeyCreate, ApiKeyDelete},
     audit::Audit,
+    completions::Completions,
     impersonation::{TenantEndImpersonation, TenantImpersonate},
+    master_key::KeysRotateMaster,
     operator::{Operator, OperatorCreate, OperatorDelete},
     tenant_changes::{TenantDelete, TenantRename},
 };
@@ -123,7 +127,7 @@ pub enum Command {
     ApiKey(ApiKey),
     /// Show what operators did
     Audit(Audit),
-    /// Rotate and list the keys that sign access tokens
+    /// Rotate the keys that sign access tokens, and the one that wraps all others
     #[command(subcommand)]
     Keys(Keys),
     /// List jobs, mails among them, and retry what failed for good
@@ -133,6 +137,8 @@ pub enum Command {
     Openapi,
     /// List every route with its methods
     Routes,
+    /// Print what makes a shell complete these commands
+    Completions(Completions),
     /// Check settings, database and tenants, and say what to do
     Doctor,
 }
@@ -256,13 +262,15 @@ pub struct TenantName {
     pub slug: Slug,
 }
 
-/// What can be done with the signing keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+/// What can be done with the keys.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Keys {
     /// Make a new signing key; the old one verifies until its tokens have expired
     Rotate(KeysRotate),
     /// List the signing keys
     List,
+    /// Wrap the keys in the catalog with another master key
+    RotateMaster(KeysRotateMaster),
 }
 
 /// The arguments of `keys rotate`.

@@ -2,12 +2,12 @@
 
 use std::{error::Error, process::ExitCode};
 
-use tenants::Tenancy;
+use tenants::{SecretKey, Tenancy};
 
 use super::{
     Cli, Command, Global, api, api_key,
     arguments::WrongArguments,
-    audit, doctor, jobs, keys, migrate, operator,
+    audit, completions, doctor, jobs, keys, migrate, operator,
     output::{Exit, Output},
     serve, tenant,
 };
@@ -47,9 +47,15 @@ impl Context {
 
     /// The service on it, as `serve` has it.
     pub(super) async fn open_app(&self) -> Result<Opened<App>, Failure> {
-        let backend = self.open_backend(Use::Shared).await?;
+        self.open_app_for(Use::Shared).await.map(|(app, _)| app)
+    }
+
+    /// As [`open_app`](Self::open_app), with the master key that opened it.
+    pub(super) async fn open_app_for(&self, usage: Use) -> Result<(Opened<App>, SecretKey), Failure> {
+        let backend = self.open_backend(usage).await?;
+        let key = backend.settings.master_key.clone();
         match backend.app(&self.config, self.clock.clone()).await {
-            Ok(app) => Ok(Opened { tenancy: app.tenancy.clone(), inner: app, backend }),
+            Ok(app) => Ok((Opened { tenancy: app.tenancy.clone(), inner: app, backend }, key)),
             Err(error) => finish(backend, Err(error)).await,
         }
     }
@@ -131,6 +137,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Jobs(command) => jobs::jobs(context, command).await,
         Command::Openapi => api::openapi(context),
         Command::Routes => api::routes(context),
+        Command::Completions(arguments) => completions::completions(arguments),
         Command::Doctor => doctor::doctor(context).await,
     }
 }

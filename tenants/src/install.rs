@@ -400,7 +400,7 @@ pub(crate) const SESSION_SETTINGS: [(&str, &str); 4] = [
     ("idle_in_transaction_session_timeout", "30s"),
 ];
 
-fn check_message(id: &InstallationId) -> Vec<u8> {
+pub(crate) fn check_message(id: &InstallationId) -> Vec<u8> {
     format!("tenantry master key check {id}").into_bytes()
 }
 

@@ -136,8 +136,13 @@ impl DataKey {
 
     /// What its wrapping is bound to.
     pub(crate) fn context(self) -> String {
-        format!("tenantry data key {}", self.name())
+        data_key_context(self.name())
     }
+}
+
+/// What the wrapping of the data key of this name is bound to.
+pub(crate) fn data_key_context(name: &str) -> String {
+    format!("tenantry data key {name}")
 }
 
 /// The unwrapped data keys of an installation.

@@ -5,6 +5,8 @@ mod doctor;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]
+mod master_key;
+#[cfg(test)]
 mod operators;
 #[cfg(test)]
 mod support;
