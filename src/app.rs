@@ -22,9 +22,11 @@ use crate::{
     invitations::InvitationsApi,
     mail,
     notifications::{NotificationStreamApi, NotificationsApi},
+    operations::{OperationStreamApi, OperationsApi},
     operators::OperatorsApi,
     pages,
     password::PasswordApi,
+    purge::PurgeApi,
     registration::RegistrationApi,
     sign_up::SignUpApi,
     state::App,
@@ -74,7 +76,7 @@ type Api = (
         NotificationsApi,
         NotificationStreamApi,
     ),
-    (OperatorsApi, AdminApi, ImpersonationApi, AuditApi),
+    (OperatorsApi, AdminApi, ImpersonationApi, AuditApi, OperationsApi, OperationStreamApi, PurgeApi),
 );
 
 fn api(app: &App) -> Api {
@@ -100,6 +102,9 @@ fn api(app: &App) -> Api {
         AdminApi(app.clone()),
         ImpersonationApi(app.clone()),
         AuditApi(app.clone()),
+        OperationsApi(app.clone()),
+        OperationStreamApi(app.clone()),
+        PurgeApi(app.clone()),
     );
     (of_tenants, of_operators)
 }

@@ -11,9 +11,11 @@ mod jobs;
 mod keys;
 mod master_key;
 mod migrate;
+mod operation;
 mod operator;
 pub mod output;
 pub mod password;
+mod purge;
 mod run;
 mod seed;
 mod serve;
@@ -37,7 +39,9 @@ pub use self::{
     completions::Completions,
     impersonation::{TenantEndImpersonation, TenantImpersonate},
     master_key::KeysRotateMaster,
+    operation::{OperationList, OperationName, OperationStatus, Operations},
     operator::{Operator, OperatorCreate, OperatorDelete},
+    purge::{TenantCertificate, TenantPurge},
     tenant_changes::{TenantDelete, TenantRename},
 };
 use crate::config::settings_help;
@@ -133,6 +137,9 @@ pub enum Command {
     /// List jobs, mails among them, and retry what failed for good
     #[command(subcommand)]
     Jobs(Jobs),
+    /// List what outlasts a request, and take it up again
+    #[command(subcommand)]
+    Operation(Operations),
     /// Print the OpenAPI document
     Openapi,
     /// List every route with its methods
@@ -184,6 +191,10 @@ Examples:
     Impersonations(TenantName),
     /// End a session in a user's name
     EndImpersonation(TenantEndImpersonation),
+    /// Drop everything of a tenant that was deleted
+    Purge(TenantPurge),
+    /// Show and check the certificate of a tenant that was purged
+    Certificate(TenantCertificate),
 }
 
 /// The arguments of `tenant create`.
@@ -230,6 +241,8 @@ pub enum TenantStatus {
     Suspended,
     /// On its way out; can still be restored.
     Deleting,
+    /// Being dropped.
+    Purging,
 }
 
 /// The arguments of `tenant seed`.

@@ -7,7 +7,7 @@ use tenants::{SecretKey, Tenancy};
 use super::{
     Cli, Command, Global, api, api_key,
     arguments::WrongArguments,
-    audit, completions, doctor, jobs, keys, migrate, operator,
+    audit, completions, doctor, jobs, keys, migrate, operation, operator,
     output::{Exit, Output},
     serve, tenant,
 };
@@ -135,6 +135,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Audit(arguments) => audit::audit(context, arguments).await,
         Command::Keys(command) => keys::keys(context, command).await,
         Command::Jobs(command) => jobs::jobs(context, command).await,
+        Command::Operation(command) => operation::operation(context, command).await,
         Command::Openapi => api::openapi(context),
         Command::Routes => api::routes(context),
         Command::Completions(arguments) => completions::completions(arguments),

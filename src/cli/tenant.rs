@@ -12,6 +12,7 @@ use super::{
     arguments::WrongArguments,
     impersonation,
     output::{Exit, Table},
+    purge,
     run::{Context, Failure},
     seed, tenant_changes as changes,
 };
@@ -43,6 +44,8 @@ pub(super) async fn tenant(context: &Context, command: Tenant) -> Result<Exit, F
         Tenant::Impersonate(arguments) => impersonation::begin(context, arguments).await,
         Tenant::Impersonations(tenant) => impersonation::list(context, &tenant).await,
         Tenant::EndImpersonation(arguments) => impersonation::end(context, arguments).await,
+        Tenant::Purge(arguments) => purge::purge(context, arguments).await,
+        Tenant::Certificate(arguments) => purge::certificate(context, arguments).await,
     }
 }
 
@@ -147,6 +150,7 @@ async fn list(context: &Context, arguments: TenantList) -> Result<Exit, Failure>
         TenantStatus::Active => Status::Active,
         TenantStatus::Suspended => Status::Suspended,
         TenantStatus::Deleting => Status::Deleting,
+        TenantStatus::Purging => Status::Purging,
     });
     let tenancy = context.open_tenancy().await?;
     let search = arguments.search.map(|words| words.trim().to_owned());

@@ -9,7 +9,7 @@ use sea_orm::DbErr;
 use tenants::DataKey;
 use uuid::Uuid;
 
-use super::{Identity, KeyInUse, service, store};
+use super::{Identity, KeyInUse, OperatorCaller, service, store};
 use crate::{
     error::ServiceError,
     http::{Problem, bearer::Bearer},
@@ -35,6 +35,15 @@ pub async fn identify(app: &App, bearer: &Bearer) -> Result<Identity, Problem> {
         by_token(app, token).await?
     };
     found.ok_or_else(Problem::token_not_valid)
+}
+
+/// Whether who was let in would be let in still, by what the catalog has: for answers that go on. That a password was changed
+/// ends the tokens that were made before at the next request, and an answer after 15 minutes.
+///
+/// # Errors
+/// Those of the catalog.
+pub async fn goes_on(app: &App, caller: &OperatorCaller) -> Result<bool, ServiceError> {
+    Ok(is_there(app, Some(caller.operator), caller.key.as_ref().map(|key| key.id)).await?)
 }
 
 async fn by_token(app: &App, token: &str) -> Result<Option<Identity>, ServiceError> {

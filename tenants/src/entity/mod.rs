@@ -3,5 +3,6 @@
 pub mod api_keys;
 pub mod audit;
 pub mod impersonations;
+pub mod operations;
 pub mod operators;
 pub mod signing_keys;
