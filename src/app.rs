@@ -12,6 +12,7 @@ use crate::{
     comments::CommentsApi,
     error::ServiceError,
     find::FindApi,
+    fleet::{FleetApi, FleetStreamApi},
     http::{
         Document, Edge, Face, Info, Policy, Problem, Routes,
         health::{HealthApi, Readiness},
@@ -19,6 +20,7 @@ use crate::{
         swagger::{self, SwaggerError},
     },
     invitations::InvitationsApi,
+    jobs::JobsApi,
     mail,
     notifications::{NotificationStreamApi, NotificationsApi},
     operators::OperatorsApi,
@@ -73,7 +75,7 @@ type Api = (
         NotificationsApi,
         NotificationStreamApi,
     ),
-    (OperatorsApi, AdminApi, AuditApi),
+    (OperatorsApi, AdminApi, AuditApi, FleetApi, FleetStreamApi, JobsApi),
 );
 
 fn api(app: &App) -> Api {
@@ -94,7 +96,15 @@ fn api(app: &App) -> Api {
         NotificationsApi(app.clone()),
         NotificationStreamApi(app.clone()),
     );
-    (of_tenants, (OperatorsApi(app.clone()), AdminApi(app.clone()), AuditApi(app.clone())))
+    let of_operators = (
+        OperatorsApi(app.clone()),
+        AdminApi(app.clone()),
+        AuditApi(app.clone()),
+        FleetApi(app.clone()),
+        FleetStreamApi(app.clone()),
+        JobsApi(app.clone()),
+    );
+    (of_tenants, of_operators)
 }
 
 const INFO: Info = Info {

@@ -6,7 +6,7 @@
 //! 2. [`auth`] is the gate: it finds the tenant and the user, and hands the endpoint a [`tenants::TenantDb`] and an
 //!    [`auth::Caller`]. There is no other way to a tenant's rows.
 //! 3. A slice answers: [`sign_up`], [`registration`], [`auth`], [`password`], [`users`], [`account`], [`invitations`],
-//!    [`tenant`], [`find`], [`activity`], [`comments`], [`notifications`]; for operators, [`operators`], [`admin`] and
+//!    [`tenant`], [`find`], [`activity`], [`comments`], [`notifications`]; for operators, [`operators`], [`admin`], [`fleet`] and
 //!    [`audit`]. In each, `api` knows HTTP, `service` the rules, `store` the queries; one that needs less has less. What
 //!    happens too often, [`throttle`] refuses; answers that go on are counted by [`streams`].
 //! 4. [`error`] turns what went wrong below into an answer.
@@ -35,6 +35,7 @@ pub mod embedded;
 pub mod entity;
 pub mod error;
 pub mod find;
+pub mod fleet;
 pub mod http;
 pub mod idempotency;
 pub mod invitations;

@@ -8,7 +8,7 @@ use tenants::{TenantTx, entity::audit as installation};
 use uuid::Uuid;
 
 use super::store;
-use crate::{auth::Caller, entity::audit, state::App};
+use crate::{auth::Caller, clock::Clock, entity::audit, state::App};
 
 /// The first schema version with a log of its own.
 const FIRST_WITH_LOG: i32 = 4;
@@ -24,6 +24,10 @@ pub enum Action {
     ApiKeyCreated,
     ApiKeyDeleted,
     KeysRotated,
+    MigrationStarted,
+    MigrationResumed,
+    MigrationRetried,
+    JobRetried,
     TenantProvisioned,
     TenantRenamed,
     TenantSuspended,
@@ -52,6 +56,10 @@ impl Action {
             Self::ApiKeyCreated => "api_key.created",
             Self::ApiKeyDeleted => "api_key.deleted",
             Self::KeysRotated => "keys.rotated",
+            Self::MigrationStarted => "migration.started",
+            Self::MigrationResumed => "migration.resumed",
+            Self::MigrationRetried => "migration.retried",
+            Self::JobRetried => "job.retried",
             Self::TenantProvisioned => "tenant.provisioned",
             Self::TenantRenamed => "tenant.renamed",
             Self::TenantSuspended => "tenant.suspended",
@@ -90,6 +98,12 @@ impl Actor {
         Self { operator: None, name: "command line".to_owned(), api_key: None, ip: None }
     }
 
+    /// The service itself, at its start.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { operator: None, name: "start of the service".to_owned(), api_key: None, ip: None }
+    }
+
     /// Somebody who has not proven who he is.
     #[must_use]
     pub fn nobody(ip: IpAddr) -> Self {
@@ -116,6 +130,20 @@ pub async fn record(
     detail: Value,
 ) -> Result<(), DbErr> {
     store::insert(db, entry(app, by, action, None, detail)).await
+}
+
+/// As [`record`], before there is a service: while its database is brought up to date.
+///
+/// # Errors
+/// Those of the database.
+pub async fn record_at(
+    clock: &Clock,
+    db: &impl ConnectionTrait,
+    by: &Actor,
+    action: Action,
+    detail: Value,
+) -> Result<(), DbErr> {
+    store::insert(db, entry_at(clock, by, action, None, detail)).await
 }
 
 /// Records what somebody did to a tenant, in the installation's log and in the tenant's own. The connection is one that
@@ -155,9 +183,19 @@ fn entry(
     tenant: Option<Named<'_>>,
     detail: Value,
 ) -> installation::Model {
+    entry_at(&app.clock, by, action, tenant, detail)
+}
+
+fn entry_at(
+    clock: &Clock,
+    by: &Actor,
+    action: Action,
+    tenant: Option<Named<'_>>,
+    detail: Value,
+) -> installation::Model {
     let (api_key_id, api_key_name) = by.api_key.clone().unzip();
     installation::Model {
-        id: app.clock.uuid_v7(),
+        id: clock.uuid_v7(),
         operator_id: by.operator,
         actor: by.name.clone(),
         api_key_id,
@@ -167,7 +205,7 @@ fn entry(
         tenant_slug: tenant.map(|tenant| tenant.slug.to_owned()),
         detail,
         ip: by.ip.map(|ip| ip.to_string()),
-        created_at: app.clock.now(),
+        created_at: clock.now(),
     }
 }
 
