@@ -2,8 +2,10 @@
 
 mod access;
 mod accounts;
+mod jobs;
 mod listener;
 mod logs;
+mod migrations;
 mod slugs;
 mod support;
 mod tenants;
