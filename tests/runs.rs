@@ -1,9 +1,7 @@
 //! Migrations of all tenants: canaries, waves, failures, and what goes on meanwhile.
 
 use migration::sea_orm_migration::{
-    self, MigrationTrait, SchemaManager, async_trait,
-    sea_orm::DbErr,
-    sea_query,
+    self, MigrationTrait, SchemaManager, async_trait, sea_orm::DbErr, sea_query,
 };
 use sea_query::{Alias, ColumnDef, Table};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
@@ -201,10 +199,8 @@ async fn one_run_goes_on_at_a_time_and_the_second_is_told_whose() {
     // Its end is noticed without anybody waiting for a lease.
     drop(under_way);
     eventually("it is interrupted", async || status().await == "interrupted").await;
-    let (one, other) = tokio::join!(
-        fleet::start(&beside.app.tenancy, &beside.clock, &plan, &by),
-        fleet.start(&plan)
-    );
+    let (one, other) =
+        tokio::join!(fleet::start(&beside.app.tenancy, &beside.clock, &plan, &by), fleet.start(&plan));
     assert!(one.is_ok() != other.is_ok(), "{one:?} {other:?}");
     assert_eq!(status().await, "abandoned", "who is behind is in the new one");
     let run = work(one.or(other).unwrap()).await;

@@ -41,7 +41,10 @@ async fn an_operator_sees_what_keeps_failing_and_has_it_tried_again() {
     let id = list["results"][0]["id"].as_str().unwrap();
     let retry = format!("{JOBS}{id}/retry/");
     let job = ops.request(&app, "POST", &retry).expect(200).await;
-    assert_eq!((&job["id"], &job["status"], &job["finished_at"]), (&json!(id), &json!("queued"), &Value::Null));
+    assert_eq!(
+        (&job["id"], &job["status"], &job["finished_at"]),
+        (&json!(id), &json!("queued"), &Value::Null)
+    );
     assert_eq!(job["run_at"], "2026-01-02T03:04:05.678901Z");
     let log = ops.log(&app).await;
     assert_eq!(
@@ -56,8 +59,7 @@ async fn an_operator_sees_what_keeps_failing_and_has_it_tried_again() {
     let unknown = format!("{JOBS}{}/retry/", uuid::Uuid::nil());
     assert_eq!(ops.request(&app, "POST", &unknown).send().await.said(), (404, "not_found".to_owned()));
 
-    let (reads, provisions) =
-        (ops.key_with(&app, &["read"]).await, ops.key_with(&app, &["provision"]).await);
+    let (reads, provisions) = (ops.key_with(&app, &["read"]).await, ops.key_with(&app, &["provision"]).await);
     for (method, path, right, wrong) in
         [("GET", JOBS, &reads, &provisions), ("POST", retry.as_str(), &provisions, &reads)]
     {

@@ -29,14 +29,16 @@ async fn an_operator_starts_a_run_looks_at_it_and_tries_again_what_failed() {
     assert_eq!(json!(said), json!(["running", 4, 5, 1, 3, "100%", 1]));
 
     let detail = ended(&fleet, &ops, &run).await;
-    let numbers = |run: &Value| {
-        ["done", "failed", "skipped", "pending"].map(|member| run[member].as_i64().unwrap())
-    };
+    let numbers =
+        |run: &Value| ["done", "failed", "skipped", "pending"].map(|member| run[member].as_i64().unwrap());
     assert_eq!((&detail["run"]["status"], numbers(&detail["run"])), (&json!("failed"), [3, 2, 0, 0]));
     assert_eq!(detail["run"]["finished_at"], "2026-01-02T03:04:05.678901Z");
     assert_eq!(detail["tenants"]["count"], 5);
     let first = &detail["tenants"]["results"][0];
-    assert_eq!((&first["slug"], &first["wave"], &first["status"]), (&json!("t-0"), &json!(0), &json!("done")));
+    assert_eq!(
+        (&first["slug"], &first["wave"], &first["status"]),
+        (&json!("t-0"), &json!(0), &json!("done"))
+    );
 
     let id = run["id"].as_str().unwrap();
     let page = ops.get(&fleet.app, &format!("{RUNS}{id}/?status=failed&page_size=1&page=2")).await;
@@ -79,7 +81,11 @@ async fn what_makes_no_sense_now_is_refused_with_the_reason() {
     let ops = Operator::create(&fleet.app, "ops@example.com").await;
     let post = async |path: &str| ops.request(&fleet.app, "POST", path).send().await;
     for (body, field, sentence) in [
-        (json!({"canaries": ""}), "canaries", "A number of tenants, or their slugs with commas between them, is required."),
+        (
+            json!({"canaries": ""}),
+            "canaries",
+            "A number of tenants, or their slugs with commas between them, is required.",
+        ),
         (json!({"canaries": "nobody"}), "canaries", "There is no organization nobody."),
         (
             json!({"stop_after": 0}),
@@ -101,7 +107,10 @@ async fn what_makes_no_sense_now_is_refused_with_the_reason() {
         let answer = post(&path).await;
         assert_eq!(answer.said(), (409, "migration_running".to_owned()), "{path}");
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
-        assert!(detail.starts_with(&format!("The migration run {id} of command line goes on since ")), "{detail}");
+        assert!(
+            detail.starts_with(&format!("The migration run {id} of command line goes on since ")),
+            "{detail}"
+        );
     }
     drop(under_way);
     let path = format!("{RUNS}{id}/");
@@ -113,7 +122,9 @@ async fn what_makes_no_sense_now_is_refused_with_the_reason() {
     assert_eq!(ended(&fleet, &ops, &run).await["run"]["status"], "succeeded");
     assert_eq!(ops.log(&fleet.app).await[0]["action"], "migration.resumed");
 
-    for (path, code) in [(RUNS.to_owned(), "up_to_date"), (format!("{RUNS}{id}/resume/"), "nothing_to_resume")] {
+    for (path, code) in
+        [(RUNS.to_owned(), "up_to_date"), (format!("{RUNS}{id}/resume/"), "nothing_to_resume")]
+    {
         let answer = ops.request(&fleet.app, "POST", &path).send().await;
         assert_eq!(answer.said(), (409, code.to_owned()));
     }

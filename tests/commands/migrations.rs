@@ -32,7 +32,10 @@ async fn a_run_that_is_killed_is_resumed() {
     let run = async || fleet.app.app.tenancy.run(None).await.unwrap();
     eventually("the second wave waits for one", async || run().await.is_some_and(|run| run.done == 8)).await;
     let second = place.run("migrate").failure(1);
-    assert!(second.starts_with("error: the migration run ") && second.contains(" goes on since "), "{second}");
+    assert!(
+        second.starts_with("error: the migration run ") && second.contains(" goes on since "),
+        "{second}"
+    );
     assert!(second.contains(&format!(" in process {}: ", child.id())), "{second}");
     // SIGKILL.
     child.kill().unwrap();
@@ -75,7 +78,10 @@ async fn what_failed_is_shown_with_its_reason_and_retried() {
         )
     );
     let shown = place.run(&format!("migrations show {id} --failed")).ok();
-    assert!(shown.starts_with(&format!("Migration run {id}\n\n  Status   stopped (the canary t-1 failed)\n")), "{shown}");
+    assert!(
+        shown.starts_with(&format!("Migration run {id}\n\n  Status   stopped (the canary t-1 failed)\n")),
+        "{shown}"
+    );
     let line = shown.lines().last().unwrap();
     assert!(line.starts_with("t-1     failed  canary  1         "), "{shown}");
     assert!(line.ends_with("PostgreSQL refused: relation \"audit\" already exists"), "{shown}");
@@ -85,8 +91,14 @@ async fn what_failed_is_shown_with_its_reason_and_retried() {
     assert_eq!(retried.code, 1, "three are pending still: {retried:?}");
     assert!(retried.stdout.starts_with("Brought 1 tenant up to date.\n"), "{retried:?}");
     assert_eq!(place.run("migrate --resume").ok(), "Brought 3 tenants up to date.\n");
-    let actions: Vec<_> = place.run("audit --json").json().as_array().unwrap().iter()
-        .map(|entry| (entry["action"].as_str().unwrap().to_owned(), entry["actor"]["name"].clone())).collect();
+    let actions: Vec<_> = place
+        .run("audit --json")
+        .json()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| (entry["action"].as_str().unwrap().to_owned(), entry["actor"]["name"].clone()))
+        .collect();
     let by = json!("command line");
     let expected = ["migration.resumed", "migration.retried", "migration.started"];
     assert_eq!(actions, expected.map(|action| (action.to_owned(), by.clone())));

@@ -13,7 +13,8 @@ use std::{
 };
 
 use migration::sea_orm_migration::{
-    MigrationName, MigrationTrait, SchemaManager, async_trait, sea_orm::DbErr,
+    MigrationName, MigrationTrait, SchemaManager, async_trait,
+    sea_orm::DbErr,
     sea_query::{Alias, ColumnDef, Table},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -95,7 +96,12 @@ async fn measure_on(cluster: &Cluster, tenants: u32, rounds: u32) -> Result<(), 
         for parallel in PARALLEL {
             names.push(format!("column_{round}_{parallel}"));
             let took = run(&settings, &clock, &names, parallel).await?;
-            write!(line, "; a run, {parallel} at once {:.2} ({:.2})", took / f64::from(tenants), took / bare)?;
+            write!(
+                line,
+                "; a run, {parallel} at once {:.2} ({:.2})",
+                took / f64::from(tenants),
+                took / bare
+            )?;
         }
         report::say(&line);
     }

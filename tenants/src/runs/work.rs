@@ -34,6 +34,9 @@ const CONNECTION_USES: u32 = 200;
 /// After this long, whoever waits for a tenant's next attempt looks whether the run was stopped.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
+/// How often the numbers of a run are written, where nothing else is to be.
+const NOTED_EVERY: Duration = Duration::from_millis(500);
+
 /// Which items of a run are worked on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
@@ -153,6 +156,8 @@ struct Desk {
     /// How many failed in this pass.
     failures: u64,
     figures: Figures,
+    /// Those that the run's row has, and since when.
+    noted: (Figures, Instant),
     stopped: Option<String>,
 }
 
@@ -204,6 +209,7 @@ impl HeldFleet {
             planned: 0,
             failures: 0,
             figures,
+            noted: (figures, Instant::now()),
             stopped: None,
         };
         let work = Work {
@@ -280,6 +286,9 @@ impl Work<'_> {
                 return Ok(Next::Migrate(task));
             }
             if desk.is_taken {
+                if !desk.later.is_empty() {
+                    self.note_figures(&mut desk).await?;
+                }
                 let due = desk.later.keys().next().map(|(due, _)| (*due).min(Instant::now() + LOOK_AGAIN));
                 return Ok(due.map_or(Next::End, Next::Wait));
             }
@@ -287,10 +296,9 @@ impl Work<'_> {
         }
     }
 
-    /// Takes some more of the wave, and notes how far the run is.
+    /// Takes some more of the wave.
     async fn take(&self, desk: &mut Desk) -> Result<(), Error> {
-        let number = |number: u64| Value::from(i64::try_from(number).unwrap_or(i64::MAX));
-        let Figures { total, done, failed, skipped } = desk.figures;
+        self.note_figures(desk).await?;
         let take = statement(
             TAKE,
             [
@@ -299,10 +307,6 @@ impl Work<'_> {
                 self.pass.status().into(),
                 desk.taken.into(),
                 self.take.into(),
-                number(done),
-                number(failed),
-                number(skipped),
-                number(total),
             ],
         );
         let rows = desk.rows(&take).await?;
@@ -338,6 +342,21 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Writes down how far the run is, for whoever looks at it from elsewhere.
+    async fn note_figures(&self, desk: &mut Desk) -> Result<(), Error> {
+        let figures = desk.figures;
+        if desk.noted.0 != figures {
+            let Figures { total, done, failed, skipped } = figures;
+            let numbers =
+                [total, done, failed, skipped].map(|number| i64::try_from(number).unwrap_or(i64::MAX));
+            let values = std::iter::once(self.run.into()).chain(numbers.map(Value::from));
+            let note = "UPDATE tenantry.migration_runs SET total = $2, done = $3, failed = $4, skipped = $5 WHERE id = $1";
+            desk.rows(&statement(note, values)).await?;
+        }
+        desk.noted = (figures, Instant::now());
+        Ok(())
+    }
+
     async fn migrate(&self, worker: &mut Worker, mut task: Task) -> Result<(), Error> {
         task.attempts += 1;
         task.tries += 1;
@@ -348,7 +367,7 @@ impl Work<'_> {
                 let mut desk = self.desk.lock().await;
                 desk.figures.done += 1;
                 self.progress.send_replace(desk.figures);
-                Ok(())
+                if desk.noted.1.elapsed() > NOTED_EVERY { self.note_figures(&mut desk).await } else { Ok(()) }
             }
             Err(error) => self.note(task, error, started.elapsed()).await,
         }
@@ -397,7 +416,7 @@ impl Work<'_> {
         match status.as_deref() {
             Some("done") => desk.figures.done += 1,
             Some("failed") => {
-                tracing::warn!(tenant = %task.tenant, error = text, "a tenant could not be migrated");
+                tracing::info!(tenant = %task.tenant, error = text, "a tenant could not be migrated");
                 desk.figures.failed += 1;
                 desk.failures += 1;
                 desk.stopped = desk.stopped.take().or_else(|| self.reason_to_stop(&desk, &task));
@@ -480,8 +499,7 @@ const TAKE: &str = "WITH taken AS (\
          UPDATE tenantry.migration_items SET status = 'running' WHERE run_id = $1 AND position IN (\
              SELECT position FROM tenantry.migration_items \
              WHERE run_id = $1 AND wave = $2 AND status = $3 AND position > $4 ORDER BY position LIMIT $5) \
-         RETURNING position, tenant_id, tenant_slug, attempts), \
-     counted AS (UPDATE tenantry.migration_runs SET done = $6, failed = $7, skipped = $8, total = $9 WHERE id = $1) \
+         RETURNING position, tenant_id, tenant_slug, attempts) \
      SELECT taken.position, taken.tenant_id, taken.tenant_slug, taken.attempts, t.schema_name, t.schema_version \
      FROM taken LEFT JOIN tenantry.tenants t ON t.id = taken.tenant_id ORDER BY taken.position";
 
