@@ -12,6 +12,7 @@ use crate::{
     comments::CommentsApi,
     error::ServiceError,
     find::FindApi,
+    fleet::{FleetApi, FleetStreamApi},
     http::{
         Document, Edge, Face, Info, Policy, Problem, Routes,
         health::{HealthApi, Readiness},
@@ -20,6 +21,7 @@ use crate::{
     },
     impersonation::ImpersonationApi,
     invitations::InvitationsApi,
+    jobs::JobsApi,
     mail,
     notifications::{NotificationStreamApi, NotificationsApi},
     operations::{OperationStreamApi, OperationsApi},
@@ -76,7 +78,18 @@ type Api = (
         NotificationsApi,
         NotificationStreamApi,
     ),
-    (OperatorsApi, AdminApi, ImpersonationApi, AuditApi, OperationsApi, OperationStreamApi, PurgeApi),
+    (
+        OperatorsApi,
+        AdminApi,
+        ImpersonationApi,
+        AuditApi,
+        OperationsApi,
+        OperationStreamApi,
+        PurgeApi,
+        FleetApi,
+        FleetStreamApi,
+        JobsApi,
+    ),
 );
 
 fn api(app: &App) -> Api {
@@ -105,6 +118,9 @@ fn api(app: &App) -> Api {
         OperationsApi(app.clone()),
         OperationStreamApi(app.clone()),
         PurgeApi(app.clone()),
+        FleetApi(app.clone()),
+        FleetStreamApi(app.clone()),
+        JobsApi(app.clone()),
     );
     (of_tenants, of_operators)
 }

@@ -3,13 +3,16 @@
 use std::path::Path;
 
 use secrecy::SecretString;
-use tenants::{LANES, MigrationReport, Pending, PoolOptions, ResolverOptions, SecretKey, Settings, Tenancy};
+use tenants::{Figures, LANES, Pace, Pending, PoolOptions, ResolverOptions, SecretKey, Settings, Tenancy};
+use tokio::sync::watch;
 
 use crate::{
+    audit::Actor,
     auth::{TokenError, Tokens},
     clock::Clock,
     config::{Config, Database, TenantSignUp},
     embedded::{self, Cluster},
+    fleet::{self, FleetError, Migrated, Order},
     mail::{Mailer, MailerError},
     master_key::{self, MasterKeyFileError},
     password::{Hasher, HasherError},
@@ -32,6 +35,9 @@ pub enum BackendError {
     /// The installation in the database.
     #[error(transparent)]
     Tenancy(#[from] tenants::Error),
+    /// The tenants who are behind.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
     /// The file with the master key.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyFileError),
@@ -144,12 +150,18 @@ impl Backend {
         self.cluster.as_ref()
     }
 
-    /// Brings the database up to date.
+    /// Brings the database up to date, catalog and tenants.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn migrate(&self, clock: &Clock) -> Result<MigrationReport, BackendError> {
-        Ok(Tenancy::migrate(&self.settings, clock.now()).await?)
+    /// As [`fleet::migrate`].
+    pub async fn migrate(
+        &self,
+        clock: &Clock,
+        order: Order,
+        progress: &watch::Sender<Figures>,
+    ) -> Result<Migrated, FleetError> {
+        let what = (order, Pace::default());
+        fleet::migrate(&self.settings, clock, what, &Actor::command_line(), progress).await
     }
 
     /// What [`migrate`](Self::migrate) would do. Changes nothing.
@@ -166,10 +178,13 @@ impl Backend {
     /// # Errors
     /// It is not set up, behind or ahead, or not there.
     pub async fn tenancy(&self, clock: &Clock) -> Result<Tenancy, BackendError> {
-        if self.cluster.is_some() {
-            self.migrate(clock).await?;
+        if self.cluster.is_none() {
+            return Ok(Tenancy::open(&self.settings).await?);
         }
-        Ok(Tenancy::open(&self.settings).await?)
+        Tenancy::migrate_catalog(&self.settings, clock.now()).await?;
+        let tenancy = Tenancy::open(&self.settings).await?;
+        fleet::start_if_untried(&tenancy, clock).await?;
+        Ok(tenancy)
     }
 
     /// The service on this database.

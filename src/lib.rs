@@ -7,7 +7,7 @@
 //!    [`auth::Caller`]. There is no other way to a tenant's rows.
 //! 3. A slice answers. For the people of a tenant: [`sign_up`], [`registration`], [`auth`], [`password`], [`users`],
 //!    [`account`], [`invitations`], [`tenant`], [`find`], [`activity`], [`comments`], [`notifications`]; for operators:
-//!    [`operators`], [`admin`], [`purge`], [`impersonation`], [`audit`]. In each, `api` knows HTTP, `service` the rules,
+//!    [`operators`], [`admin`], [`purge`], [`impersonation`], [`fleet`], [`audit`]. In each, `api` knows HTTP, `service` the rules,
 //!    `store` the queries; one that needs less has less. What happens too often, [`throttle`] refuses; answers that go on
 //!    are counted by [`streams`].
 //! 4. [`error`] turns what went wrong below into an answer.
@@ -37,6 +37,7 @@ pub mod embedded;
 pub mod entity;
 pub mod error;
 pub mod find;
+pub mod fleet;
 pub mod http;
 pub mod idempotency;
 pub mod impersonation;

@@ -66,6 +66,8 @@ mod resolution;
 #[cfg(test)]
 mod roles;
 #[cfg(test)]
+mod runs;
+#[cfg(test)]
 mod session_list;
 #[cfg(test)]
 mod sessions;

@@ -6,13 +6,21 @@ use migration::{
 };
 use secrecy::ExposeSecret as _;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _, postgres::PgPoolOptions};
-use tenantry::clock::Clock;
-use tenants::{Error, MigrationReport, SecretKey, Settings, Tenancy};
+use tenantry::{
+    audit::Actor,
+    clock::Clock,
+    error::ServiceError,
+    fleet::{self, FleetError, Migrated, Order},
+};
+use tenants::{Error, Pace, Plan, SecretKey, Settings, Tenancy};
+use tokio::sync::watch;
 
 use crate::support::{Database, TestApp, superuser_of};
 
-async fn migrate(settings: &Settings) -> Result<MigrationReport, Error> {
-    Tenancy::migrate(settings, Clock::system().now()).await
+/// Catalog and tenants, as a deployment does it.
+pub(crate) async fn migrate(settings: &Settings) -> Result<Migrated, FleetError> {
+    let what = (Order::Start(Plan::default()), Pace::default());
+    fleet::migrate(settings, &Clock::system(), what, &Actor::command_line(), &watch::Sender::default()).await
 }
 
 /// What the catalogs say of a schema, one line an object, without the schema's own name.
@@ -133,7 +141,10 @@ async fn another_master_key_is_refused() {
     let sentence = "the master key is not the one this database was set up with";
     assert_eq!(refusal(&database.settings).await, sentence);
     let migrated = migrate(&database.settings).await;
-    assert!(matches!(migrated, Err(Error::WrongMasterKey)), "{migrated:?}");
+    assert!(
+        matches!(migrated, Err(FleetError::Service(ServiceError::Tenancy(Error::WrongMasterKey)))),
+        "{migrated:?}"
+    );
     assert_eq!(state(&mut superuser_of(&database.superuser).await).await, before);
 }
 

@@ -8,7 +8,7 @@ use tenants::{TenantTx, entity::audit as installation};
 use uuid::Uuid;
 
 use super::store;
-use crate::{auth::Caller, entity::audit, state::App};
+use crate::{auth::Caller, clock::Clock, entity::audit, state::App};
 
 /// The first schema version with a log of its own.
 const FIRST_WITH_LOG: i32 = 4;
@@ -25,6 +25,10 @@ pub enum Action {
     ApiKeyDeleted,
     KeysRotated,
     MasterKeyRotated,
+    MigrationStarted,
+    MigrationResumed,
+    MigrationRetried,
+    JobRetried,
     TenantProvisioned,
     TenantRenamed,
     TenantSuspended,
@@ -59,6 +63,10 @@ impl Action {
             Self::ApiKeyDeleted => "api_key.deleted",
             Self::KeysRotated => "keys.rotated",
             Self::MasterKeyRotated => "keys.master_rotated",
+            Self::MigrationStarted => "migration.started",
+            Self::MigrationResumed => "migration.resumed",
+            Self::MigrationRetried => "migration.retried",
+            Self::JobRetried => "job.retried",
             Self::TenantProvisioned => "tenant.provisioned",
             Self::TenantRenamed => "tenant.renamed",
             Self::TenantSuspended => "tenant.suspended",
@@ -108,6 +116,12 @@ impl Actor {
         Self { operator: None, name: "clean-up".to_owned(), api_key: None, ip: None }
     }
 
+    /// The service itself, at its start.
+    #[must_use]
+    pub fn start() -> Self {
+        Self { operator: None, name: "start of the service".to_owned(), api_key: None, ip: None }
+    }
+
     /// Somebody who has not proven who he is.
     #[must_use]
     pub fn nobody(ip: IpAddr) -> Self {
@@ -151,6 +165,20 @@ pub async fn record_about(
     store::insert(db, entry(app, by, action, Some(Named { id, slug }), detail)).await
 }
 
+/// As [`record`], before there is a service: while its database is brought up to date.
+///
+/// # Errors
+/// Those of the database.
+pub async fn record_at(
+    clock: &Clock,
+    db: &impl ConnectionTrait,
+    by: &Actor,
+    action: Action,
+    detail: Value,
+) -> Result<(), DbErr> {
+    store::insert(db, entry_at(clock, by, action, None, detail)).await
+}
+
 /// Records what somebody did to a tenant, in the installation's log and in the tenant's own. The connection is one that
 /// runs in the tenant's schema and may write to the catalog.
 ///
@@ -188,9 +216,19 @@ fn entry(
     tenant: Option<Named<'_>>,
     detail: Value,
 ) -> installation::Model {
+    entry_at(&app.clock, by, action, tenant, detail)
+}
+
+fn entry_at(
+    clock: &Clock,
+    by: &Actor,
+    action: Action,
+    tenant: Option<Named<'_>>,
+    detail: Value,
+) -> installation::Model {
     let (api_key_id, api_key_name) = by.api_key.clone().unzip();
     installation::Model {
-        id: app.clock.uuid_v7(),
+        id: clock.uuid_v7(),
         operator_id: by.operator,
         actor: by.name.clone(),
         api_key_id,
@@ -200,7 +238,7 @@ fn entry(
         tenant_slug: tenant.map(|tenant| tenant.slug.to_owned()),
         detail,
         ip: by.ip.map(|ip| ip.to_string()),
-        created_at: app.clock.now(),
+        created_at: clock.now(),
     }
 }
 

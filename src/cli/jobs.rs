@@ -9,6 +9,7 @@ use super::{
     output::{Exit, Table},
     run::{Context, Failure},
 };
+use crate::{audit::Actor, jobs};
 
 pub(super) async fn jobs(context: &Context, command: Jobs) -> Result<Exit, Failure> {
     match command {
@@ -54,9 +55,9 @@ async fn retry(context: &Context, arguments: JobsRetry) -> Result<Exit, Failure>
     struct Retried {
         retried: u64,
     }
-    let tenancy = context.open_tenancy().await?;
-    let retried = tenancy.retry_failed(arguments.id, context.clock.now()).await;
-    let retried = tenancy.finish(retried).await?;
+    let app = context.open_app().await?;
+    let retried = jobs::retry_failed(&app, arguments.id, &Actor::command_line()).await;
+    let retried = app.finish(retried).await?;
     if let (0, Some(id)) = (retried, arguments.id) {
         return Err(format!("no job {id} that failed; `tenantry jobs list` shows which there are").into());
     }

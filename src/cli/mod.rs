@@ -39,6 +39,7 @@ pub use self::{
     completions::Completions,
     impersonation::{TenantEndImpersonation, TenantImpersonate},
     master_key::KeysRotateMaster,
+    migrate::{Migrate, Migrations, MigrationsList, MigrationsShow},
     operation::{OperationList, OperationName, OperationStatus, Operations},
     operator::{Operator, OperatorCreate, OperatorDelete},
     purge::{TenantCertificate, TenantPurge},
@@ -120,6 +121,9 @@ pub enum Command {
     Serve,
     /// Bring the database's catalog and all tenants to this version
     Migrate(Migrate),
+    /// Show the migrations of all tenants, and what became of each tenant in them
+    #[command(subcommand)]
+    Migrations(Migrations),
     /// Create, list and manage tenants
     #[command(subcommand)]
     Tenant(Tenant),
@@ -148,14 +152,6 @@ pub enum Command {
     Completions(Completions),
     /// Check settings, database and tenants, and say what to do
     Doctor,
-}
-
-/// The arguments of `migrate`.
-#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Migrate {
-    /// Change nothing: tell what is behind, and fail if anything is
-    #[arg(long)]
-    pub check: bool,
 }
 
 /// What can be done with tenants.
@@ -351,6 +347,7 @@ pub struct JobsRetry {
 mod tests {
     use clap::CommandFactory;
     use clap::error::ErrorKind;
+    use tenants::StopAfter;
 
     use super::*;
 
@@ -408,7 +405,18 @@ mod tests {
         assert_eq!(command, Command::Jobs(Jobs::Retry(JobsRetry { id: None, all_failed: true })));
 
         let (_, command) = parse("tenantry migrate --check").unwrap();
-        assert_eq!(command, Command::Migrate(Migrate { check: true }));
+        assert_eq!(command, Command::Migrate(Migrate { check: true, ..Migrate::default() }));
+
+        let line = "tenantry migrate --canaries acme,beta --wave 50 --stop-after 5% --parallel 4";
+        let (_, command) = parse(line).unwrap();
+        let expected = Migrate {
+            canaries: Some("acme,beta".parse().unwrap()),
+            wave: Some(50),
+            stop_after: Some(StopAfter::Percent(5)),
+            parallel: Some(4),
+            ..Migrate::default()
+        };
+        assert_eq!(command, Command::Migrate(expected));
     }
 
     #[test]
@@ -422,6 +430,11 @@ mod tests {
         assert_eq!(parse("tenantry jobs retry 7"), Err(ErrorKind::ValueValidation));
         let both = "tenantry jobs retry --all-failed 0192f3a1-7c1e-7b7a-9f0e-3c5d8f2b6a41";
         assert_eq!(parse(both), Err(ErrorKind::ArgumentConflict));
+        assert_eq!(parse("tenantry migrate --resume --retry"), Err(ErrorKind::ArgumentConflict));
+        assert_eq!(parse("tenantry migrate --check --canaries 1"), Err(ErrorKind::ArgumentConflict));
+        assert_eq!(parse("tenantry migrate --retry --wave 1"), Err(ErrorKind::ArgumentConflict));
+        assert_eq!(parse("tenantry migrate --stop-after 0"), Err(ErrorKind::ValueValidation));
+        assert_eq!(parse("tenantry migrate --parallel 17"), Err(ErrorKind::ValueValidation));
         assert_eq!(parse("tenantry srve"), Err(ErrorKind::InvalidSubcommand));
     }
 

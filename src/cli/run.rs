@@ -129,6 +129,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
     match command {
         Command::Serve => serve::serve(context).await,
         Command::Migrate(arguments) => migrate::migrate(context, arguments).await,
+        Command::Migrations(command) => migrate::migrations(context, command).await,
         Command::Tenant(command) => tenant::tenant(context, command).await,
         Command::Operator(command) => operator::operator(context, command).await,
         Command::ApiKey(command) => api_key::api_key(context, command).await,

@@ -4,6 +4,7 @@
 //! A task may be done twice, by two workers even: one that died may have been done already. Each has to be safe to do
 //! again.
 
+pub mod api;
 mod retry;
 mod room;
 mod worker;
@@ -19,6 +20,7 @@ use tenants::{DataKey, Job, Kinds, LeasedJob, Outbox, Outcome, TenantDb, TenantN
 use uuid::Uuid;
 
 pub use self::{
+    api::{JobsApi, retry_failed},
     room::{mail_room, put_off},
     worker::Workers,
 };

@@ -35,9 +35,6 @@ pub enum Error {
     /// The catalog is newer than this program.
     #[error("the catalog was migrated by a newer version of tenantry: install that version")]
     CatalogAhead,
-    /// Tenants whose schema is older than what this program serves.
-    #[error("{0} tenants are behind: run `tenantry migrate`")]
-    TenantsBehind(u64),
     /// The slug belongs to a tenant already.
     #[error("the slug is taken")]
     SlugTaken,
@@ -50,6 +47,9 @@ pub enum Error {
     /// No tenant has this slug.
     #[error("there is no tenant `{0}`")]
     NoSuchTenant(String),
+    /// A run over all tenants cannot be started or gone on with.
+    #[error(transparent)]
+    Run(#[from] crate::runs::RunRefused),
     /// The server is too old.
     #[error("PostgreSQL {0} is too old: version 14 or newer is needed")]
     ServerTooOld(u32),

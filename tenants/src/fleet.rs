@@ -1,13 +1,10 @@
-//! What is done to tenants as a whole: listing them, suspending and resuming, bringing their schemas up to date.
+//! What is done to tenants as a whole: listing them, suspending and resuming, and who of them is behind.
 
 use chrono::{DateTime, Utc};
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value};
+use sea_orm::{ConnectionTrait, DbBackend, FromQueryResult, Statement, Value};
 use uuid::Uuid;
 
-use crate::{
-    Error, SchemaName, Slug, Tenancy, Which, db::CatalogTx, listener::Change, render::current_version,
-    resolution::Status,
-};
+use crate::{Error, Slug, Tenancy, Which, resolution::Status};
 
 /// A tenant as operators see it in a list.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, FromQueryResult)]
@@ -138,7 +135,7 @@ impl Tenancy {
         let statement = Statement::from_sql_and_values(
             DbBackend::Postgres,
             "SELECT count(*) AS behind FROM tenants WHERE schema_version < $1 AND status <> 'purging'",
-            [current_version().into()],
+            [self.migrations().version().into()],
         );
         let behind: i64 = match self.catalog().query_one_raw(statement).await? {
             Some(row) => row.try_get("", "behind")?,
@@ -147,50 +144,24 @@ impl Tenancy {
         Ok(u64::try_from(behind).unwrap_or(0))
     }
 
-    /// Brings every tenant that is behind to the current schema version, one transaction each. Killed half-way, the
-    /// next run goes on where this one stopped.
+    /// As [`behind`](Self::behind), without those with whom the latest run to the same version has ended already: they wait
+    /// for an operator.
     ///
     /// # Errors
-    /// Those of the database; the tenants before the one that failed stay migrated.
-    pub async fn migrate_tenants(&self) -> Result<u64, Error> {
-        let mut migrated = 0;
-        while self.migrate_next().await? {
-            migrated += 1;
-        }
-        Ok(migrated)
-    }
-
-    async fn migrate_next(&self) -> Result<bool, Error> {
-        let transaction = self.owner().begin().await?;
-        let Some((id, schema, version)) = next_behind(&transaction).await? else { return Ok(false) };
-        let batch = self.migrations().batch(&schema, version);
-        let announcement = Change::Tenant(id).announcement();
-        transaction
-            .batch(&format!(r#"SET LOCAL search_path TO "{schema}", pg_temp; {batch}; {announcement}"#))
-            .await?;
+    /// Those of the database.
+    pub async fn behind_and_untried(&self) -> Result<u64, Error> {
         let statement = Statement::from_sql_and_values(
             DbBackend::Postgres,
-            "UPDATE tenantry.tenants SET schema_version = $2 WHERE id = $1",
-            [id.into(), current_version().into()],
+            "SELECT count(*) AS behind FROM tenants t WHERE schema_version < $1 AND status <> 'purging' AND NOT EXISTS (\
+                 SELECT FROM migration_items i WHERE i.tenant_id = t.id AND i.run_id = (\
+                     SELECT id FROM migration_runs WHERE target = $1 AND status IN ('failed', 'stopped') \
+                     ORDER BY started_at DESC, id DESC LIMIT 1))",
+            [self.migrations().version().into()],
         );
-        transaction.execute_raw(statement).await?;
-        transaction.commit().await?;
-        self.resolver().changed(id);
-        Ok(true)
+        let behind: i64 = match self.catalog().query_one_raw(statement).await? {
+            Some(row) => row.try_get("", "behind")?,
+            None => 0,
+        };
+        Ok(u64::try_from(behind).unwrap_or(0))
     }
-}
-
-/// The next tenant that is behind and that no other process is migrating, locked.
-async fn next_behind(transaction: &CatalogTx) -> Result<Option<(Uuid, SchemaName, i32)>, DbErr> {
-    let statement = Statement::from_sql_and_values(
-        DbBackend::Postgres,
-        "SELECT id, schema_name, schema_version FROM tenants WHERE schema_version < $1 AND status <> 'purging' \
-         ORDER BY schema_version, id LIMIT 1 FOR UPDATE SKIP LOCKED",
-        [current_version().into()],
-    );
-    let Some(row) = transaction.query_one_raw(statement).await? else { return Ok(None) };
-    let schema: String = row.try_get("", "schema_name")?;
-    let schema =
-        schema.parse().map_err(|error: crate::names::SchemaNameError| DbErr::Type(error.to_string()))?;
-    Ok(Some((row.try_get("", "id")?, schema, row.try_get("", "schema_version")?)))
 }

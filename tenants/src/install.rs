@@ -122,13 +122,11 @@ pub(crate) async fn exposed(connection: &mut PgConnection) -> Result<Vec<String>
     connection.fetch_all(EXPOSED).await?.iter().map(|row| row.try_get(0)).collect()
 }
 
-/// What [`Tenancy::migrate`](crate::Tenancy::migrate) did.
+/// What [`Tenancy::migrate_catalog`](crate::Tenancy::migrate_catalog) did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MigrationReport {
     /// The catalog migrations that were applied now.
     pub catalog: Vec<String>,
-    /// The number of tenants that were brought to the current version now.
-    pub tenants: u64,
     /// Hardening statements that this login has no right to: a superuser should run them once.
     pub not_hardened: Vec<String>,
 }
@@ -163,7 +161,7 @@ pub(crate) async fn migrate_catalog(
     installation.create_roles(&mut connection, &login).await?;
     let not_hardened = harden(&mut connection).await?;
     connection.close().await?;
-    Ok(MigrationReport { catalog, tenants: 0, not_hardened })
+    Ok(MigrationReport { catalog, not_hardened })
 }
 
 /// The catalog migrations that this program knows, in their order.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::{Error, Tenancy};
+use crate::{CatalogTx, Error, Tenancy};
 
 /// Work to be left for later.
 #[derive(Clone, Debug)]
@@ -195,15 +195,75 @@ impl Tenancy {
     /// # Errors
     /// Those of the database.
     pub async fn jobs(&self, status: Option<JobStatus>, limit: u32) -> Result<Vec<JobSummary>, Error> {
+        let order = "j.finished_at DESC NULLS LAST, j.run_at, j.id";
+        self.some_jobs(status, order, (0, u64::from(limit))).await
+    }
+
+    /// Some of them, by when they were left: `limit` after the first `offset`.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn jobs_by_age(
+        &self,
+        status: Option<JobStatus>,
+        newest_first: bool,
+        window: (u64, u64),
+    ) -> Result<Vec<JobSummary>, Error> {
+        let order = if newest_first { "j.created_at DESC, j.id DESC" } else { "j.created_at, j.id" };
+        self.some_jobs(status, order, window).await
+    }
+
+    async fn some_jobs(
+        &self,
+        status: Option<JobStatus>,
+        order: &'static str,
+        (offset, limit): (u64, u64),
+    ) -> Result<Vec<JobSummary>, Error> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let statement = Statement::from_sql_and_values(
             DbBackend::Postgres,
-            "SELECT j.id, j.kind, t.slug AS tenant, j.status, j.attempts, j.error, j.run_at, j.created_at, j.finished_at \
-             FROM jobs j LEFT JOIN tenants t ON t.id = j.tenant_id \
-             WHERE CASE WHEN $1 = '' THEN j.status <> 'done' ELSE j.status = $1 END \
-             ORDER BY j.finished_at DESC NULLS LAST, j.run_at, j.id LIMIT $2",
-            [status.map_or("", JobStatus::as_str).into(), i64::from(limit).into()],
+            format!("{SUMMARY} WHERE {OF_STATUS} ORDER BY {order} OFFSET $2 LIMIT $3"),
+            [status.map_or("", JobStatus::as_str).into(), number(offset).into(), number(limit).into()],
         );
         Ok(JobSummary::find_by_statement(statement).all(self.catalog()).await?)
+    }
+
+    /// How many jobs have this status, or are not done.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn count_jobs(&self, status: Option<JobStatus>) -> Result<u64, Error> {
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            format!("SELECT count(*) AS jobs FROM jobs j WHERE {OF_STATUS}"),
+            [status.map_or("", JobStatus::as_str).into()],
+        );
+        let jobs: i64 = match self.catalog().query_one_raw(statement).await? {
+            Some(row) => row.try_get("", "jobs")?,
+            None => 0,
+        };
+        Ok(u64::try_from(jobs).unwrap_or(0))
+    }
+}
+
+/// A job, as operators see it.
+const SUMMARY: &str = "SELECT j.id, j.kind, t.slug AS tenant, j.status, j.attempts, j.error, j.run_at, j.created_at, j.finished_at \
+     FROM jobs j LEFT JOIN tenants t ON t.id = j.tenant_id";
+/// Whether it has this status, `$1`, or is not done.
+const OF_STATUS: &str = "CASE WHEN $1 = '' THEN j.status <> 'done' ELSE j.status = $1 END";
+
+impl CatalogTx {
+    /// A job; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn job(&self, id: Uuid) -> Result<Option<JobSummary>, DbErr> {
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            format!("{SUMMARY} WHERE j.id = $1"),
+            [id.into()],
+        );
+        JobSummary::find_by_statement(statement).one(self).await
     }
 
     /// Has a job that failed, or all of them, tried again now, for as long as a new one: those that are parked, and those
@@ -211,7 +271,7 @@ impl Tenancy {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn retry_failed(&self, id: Option<Uuid>, now: DateTime<Utc>) -> Result<u64, Error> {
+    pub async fn retry_failed(&self, id: Option<Uuid>, now: DateTime<Utc>) -> Result<u64, DbErr> {
         // The number of attempts stays: it tells one holder of a lease from the next.
         let statement = Statement::from_sql_and_values(
             DbBackend::Postgres,
@@ -220,7 +280,7 @@ impl Tenancy {
              AND ($1::uuid IS NULL OR id = $1)",
             [id.into(), now.into()],
         );
-        Ok(self.catalog().execute_raw(statement).await?.rows_affected())
+        Ok(self.execute_raw(statement).await?.rows_affected())
     }
 }
 

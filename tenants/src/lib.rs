@@ -9,6 +9,7 @@
 //! | find the tenant that a request names | [`Resolver`], [`TenantName`] |
 //! | read or write one tenant's rows | [`TenantDb`], [`TenantTx`] |
 //! | change a tenant as a whole, or look into it for an operator | [`Tenancy::act_on`], [`TenantAction`] |
+//! | bring all tenants to the program's version | [`Tenancy::hold_fleet`], [`HeldFleet`], [`Run`] |
 //! | make a tenant | [`Tenancy::provision`], [`Provisioning`] |
 //! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
 //! | find the tenants of a person | [`Tenancy::tenants_with_email`] |
@@ -52,6 +53,7 @@ mod purge;
 mod render;
 mod resolution;
 mod resolver;
+mod runs;
 mod tenancy;
 mod throttle;
 mod wakes;
@@ -73,5 +75,9 @@ pub use provisioning::{NewTenant, Provisioning, SlugChoice};
 pub use purge::{Absent, Dropped, LastStep, Purged, Purging};
 pub use resolution::{Status, Tenant, TenantName, served_versions};
 pub use resolver::{Resolver, ResolverFigures, ResolverOptions};
+pub use runs::{
+    Canaries, Figures, HeldFleet, Item, ItemFilter, ItemStatus, MOST_PARALLEL, NoCanaries, NoThreshold,
+    PARALLEL, Pace, Pass, Plan, Run, RunRefused, StopAfter,
+};
 pub use tenancy::{LANES, Settings, Tenancy};
 pub use throttle::{Counted, ThrottleKey, attempts, forget_attempts, record_attempt, withdraw_attempt};

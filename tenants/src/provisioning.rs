@@ -13,7 +13,6 @@ use crate::{
     db::CatalogTx,
     jobs,
     listener::Change,
-    render::current_version,
     resolution::{Tenant, TenantName},
 };
 
@@ -71,7 +70,7 @@ impl Tenancy {
         let transaction = self.owner().begin().await?;
         let schema = SchemaName::of(new.id);
         let lane = self.lane_of(new.id);
-        let slug = insert_row(&transaction, &new, &schema, lane).await?;
+        let slug = insert_row(&transaction, &new, (&schema, self.migrations().version()), lane).await?;
         let lane_role = self.roles().lane(lane);
         let group = self.roles().tenants();
         let migrations = self.migrations().batch(&schema, 0);
@@ -103,7 +102,7 @@ impl Tenancy {
 async fn insert_row(
     transaction: &CatalogTx,
     new: &NewTenant,
-    schema: &SchemaName,
+    (schema, version): (&SchemaName, i32),
     lane: u16,
 ) -> Result<Slug, Error> {
     let insert = async |slug: &Slug| {
@@ -117,7 +116,7 @@ async fn insert_row(
                 new.name.as_str().into(),
                 schema.as_str().into(),
                 i16::try_from(lane).unwrap_or(i16::MAX).into(),
-                current_version().into(),
+                version.into(),
                 new.now.into(),
             ],
         );

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use migration::{
     VERSION_TABLE,
-    sea_orm_migration::{MigratorTrait, SchemaManager},
+    sea_orm_migration::{MigrationTrait, MigratorTrait, SchemaManager},
 };
 use sea_orm::{Database, DbBackend, DbErr, ProxyDatabaseTrait, ProxyExecResult, ProxyRow, Statement};
 
@@ -38,21 +38,26 @@ pub(crate) fn current_version() -> i32 {
 
 impl TenantMigrations {
     /// Renders the migrations by running each against a connection that writes down what it is asked to execute.
-    pub(crate) async fn render() -> Result<Self, DbErr> {
+    pub(crate) async fn render(migrations: Vec<Box<dyn MigrationTrait>>) -> Result<Self, DbErr> {
         let recorder = Recorder::default();
         let connection =
             Database::connect_proxy(DbBackend::Postgres, Arc::new(Box::new(recorder.clone()))).await?;
         migration::Tenant::install(&connection).await?;
         let version_table = recorder.take();
         let manager = SchemaManager::new(&connection);
-        let mut migrations = Vec::new();
-        for migration in migration::Tenant::migrations() {
+        let mut rendered = Vec::new();
+        for migration in migrations {
             migration.up(&manager).await?;
             let sql = recorder.take();
             let tables = tables_in(&sql);
-            migrations.push(Rendered { name: migration.name().to_owned(), sql, tables });
+            rendered.push(Rendered { name: migration.name().to_owned(), sql, tables });
         }
-        Ok(Self { version_table, migrations })
+        Ok(Self { version_table, migrations: rendered })
+    }
+
+    /// The schema version they lead to.
+    pub(crate) fn version(&self) -> i32 {
+        i32::try_from(self.migrations.len()).unwrap_or(i32::MAX)
     }
 
     /// The batch that brings a schema from this version to the current one: the migrations, the version rows, and the
@@ -130,7 +135,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_starts_after_the_version_that_the_schema_has() {
-        let migrations = TenantMigrations::render().await.unwrap();
+        let migrations = TenantMigrations::render(migration::Tenant::migrations()).await.unwrap();
         let schema = SchemaName::of(uuid::Uuid::from_u128(7));
         let whole = migrations.batch(&schema, 0);
         assert!(whole.starts_with(r#"CREATE TABLE IF NOT EXISTS "schema_migrations""#), "{whole}");
@@ -141,7 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_only_added_to_cannot_be_changed() {
-        let migrations = TenantMigrations::render().await.unwrap();
+        let migrations = TenantMigrations::render(migration::Tenant::migrations()).await.unwrap();
         let whole = migrations.batch(&SchemaName::of(uuid::Uuid::from_u128(7)), 0);
         let grants: Vec<_> = whole.lines().filter(|line| line.starts_with("GRANT ")).collect();
         let [written, appended] = grants.as_slice() else { panic!("{grants:?}") };
@@ -155,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_migrations_keep_the_rules_for_citus() {
-        let migrations = TenantMigrations::render().await.unwrap();
+        let migrations = TenantMigrations::render(migration::Tenant::migrations()).await.unwrap();
         for Rendered { name, sql, tables } in &migrations.migrations {
             assert_eq!(
                 tables.len(),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use migration::sea_orm_migration::{MigrationTrait, MigratorTrait as _};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use secrecy::SecretString;
 
@@ -71,6 +72,8 @@ struct Inner {
     resolver: Resolver,
     signals: Signals,
     live: Live,
+    /// How the owner connects, never through a pooler.
+    direct: Login,
     /// Whose connections listen and announce.
     listener_login: Login,
     listening: Mutex<Option<(Listening, Announcing)>>,
@@ -81,21 +84,16 @@ struct Inner {
 }
 
 impl Tenancy {
-    /// Brings a database up to date: the catalog first, then every tenant that is behind.
+    /// Brings the catalog up to date, with the roles, keys and grants of the installation. The tenants are brought up to
+    /// date by a [run](Self::hold_fleet).
     ///
     /// # Errors
     /// [`Error::WrongMasterKey`], or those of the database.
-    pub async fn migrate(settings: &Settings, now: DateTime<Utc>) -> Result<MigrationReport, Error> {
-        let settings = Settings { owner: settings.direct.clone(), ..settings.clone() };
-        let mut report =
-            install::migrate_catalog(&settings.owner, &settings.master_key, settings.lanes, now).await?;
-        let tenancy = Self::open(&settings).await?;
-        report.tenants = tenancy.migrate_tenants().await?;
-        tenancy.close();
-        Ok(report)
+    pub async fn migrate_catalog(settings: &Settings, now: DateTime<Utc>) -> Result<MigrationReport, Error> {
+        install::migrate_catalog(&settings.direct, &settings.master_key, settings.lanes, now).await
     }
 
-    /// What [`migrate`](Self::migrate) would do. Changes nothing.
+    /// What is behind. Changes nothing.
     ///
     /// # Errors
     /// [`Error::CatalogAhead`], or those of the database.
@@ -108,6 +106,18 @@ impl Tenancy {
     /// # Errors
     /// The database is not there, not set up, behind or ahead, or the master key is another.
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
+        Self::open_ahead(settings, Vec::new()).await
+    }
+
+    /// Opens an installation as a later program would that has these tenant migrations more: to try out what they cost and
+    /// do on a copy of it before they land.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_ahead(
+        settings: &Settings,
+        further: Vec<Box<dyn MigrationTrait>>,
+    ) -> Result<Self, Error> {
         let login = install::connect_options(&settings.owner)?;
         let installation = Installation::load(&login, &settings.master_key).await?;
         let with_size = |size| PoolOptions { size, ..settings.lane_pool.clone() };
@@ -124,6 +134,8 @@ impl Tenancy {
         let catalog_db = CatalogDb::new(catalog.clone());
         let direct = install::connect_options(&settings.direct)?;
         let signals = Signals::default();
+        let mut migrations = migration::Tenant::migrations();
+        migrations.extend(further);
         Ok(Self {
             inner: Arc::new(Inner {
                 owner: CatalogDb::new(owner.clone()),
@@ -142,7 +154,8 @@ impl Tenancy {
                 lane_count: installation.lanes,
                 keys: installation.keys,
                 roles: installation.roles,
-                migrations: TenantMigrations::render().await?,
+                migrations: TenantMigrations::render(migrations).await?,
+                direct,
                 pools: [owner, catalog],
             }),
         })
@@ -224,6 +237,10 @@ impl Tenancy {
 
     pub(crate) fn owner(&self) -> &CatalogDb {
         &self.inner.owner
+    }
+
+    pub(crate) fn direct(&self) -> &Login {
+        &self.inner.direct
     }
 
     pub(crate) fn lanes(&self) -> u16 {

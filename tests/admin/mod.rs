@@ -3,8 +3,10 @@
 mod access;
 mod accounts;
 mod impersonation;
+mod jobs;
 mod listener;
 mod logs;
+mod migrations;
 mod slugs;
 mod support;
 mod tenants;

@@ -7,6 +7,8 @@ mod jobs;
 #[cfg(test)]
 mod master_key;
 #[cfg(test)]
+mod migrations;
+#[cfg(test)]
 mod operators;
 #[cfg(test)]
 mod support;

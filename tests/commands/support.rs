@@ -70,6 +70,13 @@ impl Workplace {
         }
     }
 
+    /// Starts a command, and nobody takes what it says.
+    pub(super) fn start(&self, line: &str) -> Child {
+        let mut command = self.command(line);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
     /// Starts `serve` and waits until it is ready.
     pub(super) fn serve(&self) -> Serve {
         let mut child = self.command("serve --json").spawn().unwrap();

@@ -37,6 +37,7 @@
 //! | `database` | the statements behind a request, and the backends
 //! | `floor` | pgbench |
 //! | `processes` | CPU and memory from `/proc` |
+//! | `fleet` | what a migration of all tenants costs, with `--fleet 1000` |
 //! | `measure`, `sign_ups`, `storm`, `streams` | the run |
 //! | `report` | what is printed |
 
@@ -48,6 +49,7 @@ use tokio::signal::unix::{SignalKind, signal};
 mod cases;
 mod client;
 mod database;
+mod fleet;
 mod floor;
 mod measure;
 mod options;
@@ -93,6 +95,13 @@ async fn run(options: &Options) -> Result<(), Failure> {
         _ = interrupt.recv() => Err("interrupted".into()),
         _ = terminate.recv() => Err("told to stop".into()),
         _ = hangup.recv() => Err("the terminal is gone".into()),
-        measured = measure::everything(options) => report::print(&measured?, options.json),
+        measured = measured(options) => measured,
+    }
+}
+
+async fn measured(options: &Options) -> Result<(), Failure> {
+    match options.fleet {
+        Some(tenants) => fleet::measure(tenants, options.rounds).await,
+        None => report::print(&measure::everything(options).await?, options.json),
     }
 }

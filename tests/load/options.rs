@@ -32,6 +32,9 @@ pub(crate) struct Options {
     /// How many streams of notifications are open at once, of the users of the most tenants; none for 0.
     #[arg(long, value_name = "N", default_value = "0", value_parser = value_parser!(u32).range(0..=10_000))]
     pub(crate) streams: u32,
+    /// Measures instead what a migration of so many tenants costs, which adds a column.
+    #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=10_000))]
+    pub(crate) fleet: Option<u32>,
     /// Measures only these.
     #[arg(long, value_name = "CASE,…", value_delimiter = ',')]
     only: Vec<Case>,

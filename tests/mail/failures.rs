@@ -3,7 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use chrono::TimeDelta;
-use tenantry::jobs;
+use tenantry::{
+    audit::Actor,
+    jobs::{self, retry_failed},
+};
 use tenants::{JobStatus, Kinds, Outcome};
 
 use super::support::{SECRET, app_with, jobs_with, letter, mailer, payloads, post, rows, run_due};
@@ -66,7 +69,8 @@ async fn after_two_days_of_failures_a_mail_is_parked_and_an_operator_can_retry_i
     assert_eq!(job.attempts, attempts);
     assert!(job.error.unwrap().starts_with("given up after 2 days: the connection: "));
 
-    let retry = |id| app.app.tenancy.retry_failed(id, app.clock.now());
+    let by = Actor::command_line();
+    let retry = |id| retry_failed(&app.app, id, &by);
     assert_eq!(retry(Some(app.clock.uuid_v7())).await.unwrap(), 0);
     assert_eq!(retry(Some(job.id)).await.unwrap(), 1);
     assert_eq!(run_due(&app).await, 1);
@@ -97,7 +101,7 @@ async fn a_refused_address_is_parked_and_keeps_nobody_waiting() {
     assert_eq!(job.error.as_deref(), Some(said));
     app.clock.advance(Duration::from_hours(100));
     assert_eq!(run_due(&app).await, 0);
-    assert_eq!(app.app.tenancy.retry_failed(None, app.clock.now()).await.unwrap(), 1);
+    assert_eq!(retry_failed(&app.app, None, &Actor::command_line()).await.unwrap(), 1);
     assert_eq!(run_due(&app).await, 1);
     assert_eq!(jobs_with(&app, JobStatus::Parked).await[0].attempts, 2);
 }

@@ -76,7 +76,7 @@ async fn start() -> Shared {
     .await
     .unwrap();
     let settings = shared.settings(TEMPLATE);
-    Tenancy::migrate(&settings, Clock::system().now()).await.unwrap();
+    Tenancy::migrate_catalog(&settings, Clock::system().now()).await.unwrap();
     shared
 }
 

@@ -71,8 +71,8 @@ impl Statements {
         fs::read(&self.log).unwrap().len()
     }
 
-    /// The queries since then, with their values in them.
-    fn since(&self, mark: usize) -> Vec<String> {
+    /// The statements since then, with their values in them.
+    pub(crate) fn executed_since(&self, mark: usize) -> Vec<String> {
         let log = fs::read(&self.log).unwrap();
         let log = String::from_utf8_lossy(&log[mark..]).into_owned();
         let ours = format!("@{} ", self.database);
@@ -85,14 +85,13 @@ impl Statements {
                 *query = with_values(query, &line[line.len() - values.len()..]);
             }
         }
-        queries.retain(|query| query.starts_with("SELECT"));
         queries
     }
 
     /// How many rows of each table the queries since then read, asked once more, and how PostgreSQL goes about it.
     pub(crate) async fn read_since(&mut self, mark: usize) -> (BTreeMap<String, u64>, String) {
         let (mut rows, mut plans) = (BTreeMap::new(), String::new());
-        for query in self.since(mark) {
+        for query in self.executed_since(mark).into_iter().filter(|query| query.starts_with("SELECT")) {
             let explain = format!("EXPLAIN (ANALYZE, FORMAT JSON) {query}");
             let row = self.superuser.fetch_one(AssertSqlSafe(explain)).await.unwrap();
             let plan: Value = row.get(0);
