@@ -92,13 +92,15 @@ impl HeldFleet {
         plan: &Plan,
         actor: &str,
     ) -> Result<Option<Run>, Error> {
-        let (count, named) = match &plan.canaries {
-            Canaries::Count(count) => (i64::from(*count), String::new()),
-            Canaries::Named(slugs) => {
-                check_exist(tx, slugs).await?;
-                (0, plan.canaries.to_string())
-            }
-        };
+        if let Canaries::Named(slugs) = &plan.canaries {
+            check_exist(tx, slugs).await?;
+        }
+        tx.execute_raw(statement(
+            "UPDATE migration_items SET status = CASE WHEN failures > 0 THEN 'failed' ELSE 'pending' END \
+             WHERE status = 'running' AND run_id IN (SELECT id FROM migration_runs WHERE status = 'running')",
+            [],
+        ))
+        .await?;
         tx.execute_raw(statement(
             "UPDATE migration_runs SET status = 'abandoned', finished_at = $1 WHERE status = 'running'",
             [now.into()],
@@ -119,31 +121,7 @@ impl HeldFleet {
             ],
         ))
         .await?;
-        // The youngest are the canaries, if no others are named; the others follow in their age.
-        tx.execute_raw(statement(
-            "INSERT INTO migration_items (run_id, position, wave, tenant_id, tenant_slug, from_version, to_version, status) \
-             SELECT $1, place, CASE WHEN is_canary THEN 0 \
-                 ELSE 1 + (place - count(*) FILTER (WHERE is_canary) OVER ()) / coalesce($5, 9223372036854775807) END, \
-                 id, slug, schema_version, $2, 'pending' \
-             FROM (SELECT b.*, row_number() OVER (ORDER BY NOT is_canary, id) - 1 AS place FROM (\
-                 SELECT id, slug, schema_version, \
-                     row_number() OVER (ORDER BY id DESC) <= $3 OR slug IN (SELECT string_to_table($4, ',')) AS is_canary \
-                 FROM tenants WHERE schema_version < $2 AND status <> 'purging') AS b) AS placed",
-            [
-                id.into(),
-                self.target().into(),
-                count.into(),
-                named.into(),
-                plan.wave.map(i64::from).into(),
-            ],
-        ))
-        .await?;
-        tx.execute_raw(statement(
-            "UPDATE migration_runs r SET (total, canaries) = (\
-                 SELECT count(*), count(*) FILTER (WHERE wave = 0) FROM migration_items WHERE run_id = r.id) WHERE id = $1",
-            [id.into()],
-        ))
-        .await?;
+        self.plan_items(tx, id, plan).await?;
         tx.execute_raw(statement(
             "DELETE FROM migration_runs WHERE id IN (\
                  SELECT id FROM migration_runs ORDER BY started_at DESC, id DESC OFFSET $1)",
@@ -151,6 +129,24 @@ impl HeldFleet {
         ))
         .await?;
         Ok(find(tx, Some(id)).await?.filter(|run| run.total > 0))
+    }
+
+    /// Who is behind, in the order of their turns.
+    async fn plan_items(&self, tx: &CatalogTx, run: Uuid, plan: &Plan) -> Result<(), Error> {
+        let (count, named) = match &plan.canaries {
+            Canaries::Count(count) => (i64::from(*count), String::new()),
+            Canaries::Named(_) => (0, plan.canaries.to_string()),
+        };
+        let wave = plan.wave.map(i64::from);
+        let values = [run.into(), self.target().into(), count.into(), named.into(), wave.into()];
+        tx.execute_raw(statement(PLAN, values)).await?;
+        tx.execute_raw(statement(
+            "UPDATE migration_runs r SET (total, canaries) = (\
+                 SELECT count(*), count(*) FILTER (WHERE wave = 0) FROM migration_items WHERE run_id = r.id) WHERE id = $1",
+            [run.into()],
+        ))
+        .await?;
+        Ok(())
     }
 
     /// Takes up a run, or the latest, for what is pending of it. That counts when the transaction is committed.
@@ -204,6 +200,17 @@ impl HeldFleet {
         self.tenancy.migrations().version()
     }
 }
+
+/// The youngest are the canaries, if no others are named; the others follow in their age.
+const PLAN: &str = "INSERT INTO migration_items \
+         (run_id, position, wave, tenant_id, tenant_slug, from_version, to_version, status) \
+     SELECT $1, place, CASE WHEN is_canary THEN 0 \
+             ELSE 1 + (place - count(*) FILTER (WHERE is_canary) OVER ()) / coalesce($5, 9223372036854775807) END, \
+         id, slug, schema_version, $2, 'pending' \
+     FROM (SELECT b.*, row_number() OVER (ORDER BY NOT is_canary, id) - 1 AS place FROM (\
+         SELECT id, slug, schema_version, \
+             row_number() OVER (ORDER BY id DESC) <= $3 OR slug IN (SELECT string_to_table($4, ',')) AS is_canary \
+         FROM tenants WHERE schema_version < $2 AND status <> 'purging') AS b) AS placed";
 
 /// Gives back what was taken and not done.
 pub(super) const GIVE_BACK: &str = "UPDATE tenantry.migration_items \

@@ -14,19 +14,22 @@
 //! have to be what the program expects. Those made while a run goes on are at its program's version by themselves; those
 //! that an older program made meanwhile are appended before the run ends.
 
+mod desk;
 mod hold;
+mod pace;
 mod plan;
 mod store;
 mod work;
+mod worker;
 
 use chrono::{DateTime, Utc};
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 pub use hold::HeldFleet;
+pub use pace::{Figures, Pace, Pass};
 pub use plan::{Canaries, MOST_PARALLEL, NoCanaries, NoThreshold, PARALLEL, Plan, StopAfter};
 pub use store::ItemFilter;
-pub use work::{Figures, Pace, Pass};
 
 /// A run as operators see it.
 #[derive(Clone, Debug, PartialEq, FromQueryResult, serde::Serialize)]

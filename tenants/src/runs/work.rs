@@ -1,9 +1,6 @@
 //! Working on a run.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::try_join_all;
@@ -15,121 +12,21 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    HeldFleet, Run, RunRefused, StopAfter,
+    Figures, HeldFleet, Pace, Pass, Run, RunRefused, StopAfter,
+    desk::{APPEND, Desk, END, FINISH, TAKE, Task},
     hold::{COUNT_AGAIN, GIVE_BACK},
     store::{FLEET, find, statement},
+    worker::{Worker, is_passing},
 };
-use crate::{
-    Error, SchemaName, Tenancy,
-    connection::{Connection, Login},
-    error::{is_answer, query_error},
-    listener::Change,
-};
+use crate::{Error, Tenancy, connection::Login, error::query_error, listener::Change};
 
 /// How many items are taken at once for each connection: taking them is one round trip, which each of them shares.
 const TAKEN_AT_ONCE: i64 = 16;
-/// How many tenants a connection migrates before there is a new one. Its backend remembers what it has made, and looks
-/// through that at every change of the catalogs.
-const CONNECTION_USES: u32 = 200;
 /// After this long, whoever waits for a tenant's next attempt looks whether the run was stopped.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// How often the numbers of a run are written, where nothing else is to be.
 const NOTED_EVERY: Duration = Duration::from_millis(500);
-
-/// Which items of a run are worked on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pass {
-    /// Those it has not come to yet.
-    Pending,
-    /// Those that failed.
-    Failed,
-}
-
-impl Pass {
-    fn status(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// How patient a run is with a tenant whose tables are in use, or which meets another transaction.
-#[derive(Clone, Copy, Debug)]
-pub struct Pace {
-    /// How long a statement waits for a lock. Whoever comes to the table meanwhile waits behind it.
-    pub lock_timeout: Duration,
-    /// How often a tenant is tried.
-    pub attempts: u32,
-    /// How long it is left alone after the first attempt; each further one doubles it.
-    pub first_pause: Duration,
-    /// The longest that it is.
-    pub longest_pause: Duration,
-}
-
-impl Default for Pace {
-    /// Some 40 seconds in all: longer than a statement of a tenant may take.
-    fn default() -> Self {
-        Self {
-            lock_timeout: Duration::from_millis(300),
-            attempts: 10,
-            first_pause: Duration::from_millis(250),
-            longest_pause: Duration::from_secs(8),
-        }
-    }
-}
-
-impl Pace {
-    /// Different ones for those that failed together: what they met is often each other.
-    fn pause(&self, tries: u32) -> Duration {
-        let doubled = self.first_pause.saturating_mul(1 << (tries.saturating_sub(1)).min(16));
-        doubled.min(self.longest_pause).mul_f64(rand::random_range(0.5..=1.0))
-    }
-}
-
-/// How far a run is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Figures {
-    /// How many tenants it is for.
-    pub total: u64,
-    /// How many are migrated.
-    pub done: u64,
-    /// How many failed.
-    pub failed: u64,
-    /// How many had nothing left to do, or are gone.
-    pub skipped: u64,
-}
-
-impl Figures {
-    /// Those of a run.
-    #[must_use]
-    pub fn of(run: &Run) -> Self {
-        let [total, done, failed, skipped] =
-            [run.total, run.done, run.failed, run.skipped].map(|number| u64::try_from(number).unwrap_or(0));
-        Self { total, done, failed, skipped }
-    }
-
-    /// How many it has come to.
-    #[must_use]
-    pub fn tried(&self) -> u64 {
-        self.done + self.failed + self.skipped
-    }
-}
-
-/// A tenant that was taken.
-#[derive(Debug)]
-struct Task {
-    position: i64,
-    tenant: Uuid,
-    slug: String,
-    schema: SchemaName,
-    version: i32,
-    /// How often it was tried, in all passes.
-    attempts: i32,
-    /// How often in this one.
-    tries: u32,
-}
 
 /// What a worker does next.
 enum Next {
@@ -138,34 +35,6 @@ enum Next {
     Wait(Instant),
     /// The wave has ended for him.
     End,
-}
-
-/// What the workers share. What is noted here goes out on the connection that holds the fleet.
-struct Desk {
-    connection: Connection,
-    ready: VecDeque<Task>,
-    /// Those that are to be tried again, by when, and by their positions.
-    later: BTreeMap<(Instant, i64), Task>,
-    /// The last position that was taken.
-    taken: i64,
-    wave: i64,
-    /// Whether all of the wave was taken.
-    is_taken: bool,
-    /// How many are planned up to the end of the wave.
-    planned: u64,
-    /// How many failed in this pass.
-    failures: u64,
-    figures: Figures,
-    /// Those that the run's row has, and since when.
-    noted: (Figures, Instant),
-    stopped: Option<String>,
-}
-
-/// A connection that migrates, and how often it did.
-#[derive(Default)]
-struct Worker {
-    connection: Option<Connection>,
-    uses: u32,
 }
 
 struct Work<'a> {
@@ -199,19 +68,6 @@ impl HeldFleet {
         let lock_timeout = format!("{}ms", pace.lock_timeout.as_millis());
         let figures = Figures::of(run);
         progress.send_replace(figures);
-        let desk = Desk {
-            connection,
-            ready: VecDeque::new(),
-            later: BTreeMap::new(),
-            taken: -1,
-            wave: 0,
-            is_taken: true,
-            planned: 0,
-            failures: 0,
-            figures,
-            noted: (figures, Instant::now()),
-            stopped: None,
-        };
         let work = Work {
             run: run.id,
             target: tenancy.migrations().version(),
@@ -220,7 +76,7 @@ impl HeldFleet {
             take: TAKEN_AT_ONCE * i64::from(run.parallel),
             pace,
             login: Login(options.options([("lock_timeout", lock_timeout)])),
-            desk: Mutex::new(desk),
+            desk: Mutex::new(Desk::new(connection, figures)),
             tenancy,
             progress,
         };
@@ -450,82 +306,3 @@ impl Work<'_> {
         Ok(run)
     }
 }
-
-impl Desk {
-    async fn rows(&mut self, statement: &sea_orm::Statement) -> Result<Vec<sea_orm::QueryResult>, Error> {
-        let rows = self.connection.fetch(statement).await.map_err(query_error)?;
-        Ok(rows.into_iter().map(Into::into).collect())
-    }
-
-    /// Where a tenant is by now: nobody knows what became of a batch whose connection broke.
-    async fn version_of(&mut self, tenant: Uuid) -> Result<Option<i32>, Error> {
-        let version = "SELECT schema_version FROM tenantry.tenants WHERE id = $1";
-        let rows = self.rows(&statement(version, [tenant.into()])).await?;
-        Ok(rows.first().map(|row| row.try_get("", "schema_version")).transpose()?)
-    }
-}
-
-impl Worker {
-    async fn run(&mut self, login: &Login, sql: &str) -> Result<(), sqlx::Error> {
-        if self.uses >= CONNECTION_USES || self.connection.as_ref().is_some_and(|open| !open.is_usable()) {
-            self.connection = None;
-        }
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => {
-                self.uses = 0;
-                none.insert(Connection::open(login).await?)
-            }
-        };
-        self.uses += 1;
-        connection.batch(sql).await
-    }
-}
-
-/// Whether the same may go well a moment later: a lock was not to be had in time (also one of the catalogs' own rows,
-/// which have no error of their own), transactions met, or the connection broke.
-fn is_passing(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(answer) => match answer.code().as_deref() {
-            Some("55P03" | "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "53300") => true,
-            Some("XX000") => answer.message() == "tuple concurrently updated",
-            _ => false,
-        },
-        error => !is_answer(error),
-    }
-}
-
-const TAKE: &str = "WITH taken AS (\
-         UPDATE tenantry.migration_items SET status = 'running' WHERE run_id = $1 AND position IN (\
-             SELECT position FROM tenantry.migration_items \
-             WHERE run_id = $1 AND wave = $2 AND status = $3 AND position > $4 ORDER BY position LIMIT $5) \
-         RETURNING position, tenant_id, tenant_slug, attempts) \
-     SELECT taken.position, taken.tenant_id, taken.tenant_slug, taken.attempts, t.schema_name, t.schema_version \
-     FROM taken LEFT JOIN tenantry.tenants t ON t.id = taken.tenant_id AND t.status <> 'purging' \
-     ORDER BY taken.position";
-
-const APPEND: &str = "INSERT INTO tenantry.migration_items \
-         (run_id, position, wave, tenant_id, tenant_slug, from_version, to_version, status) \
-     SELECT $1, last.position + row_number() OVER (ORDER BY t.id), last.wave + 1, t.id, t.slug, t.schema_version, $2, 'pending' \
-     FROM tenantry.tenants t, (SELECT max(position) AS position, max(wave) AS wave \
-         FROM tenantry.migration_items WHERE run_id = $1) AS last \
-     WHERE t.schema_version < $2 AND t.status <> 'purging' AND NOT EXISTS (\
-         SELECT FROM tenantry.migration_items i WHERE i.run_id = $1 AND i.tenant_id = t.id) \
-     RETURNING position";
-
-/// What a tenant that was not migrated is now: that somebody else did it, or that it is gone or going, is no failure.
-const END: &str = "UPDATE tenantry.migration_items i SET attempts = $3, duration_ms = round($5::numeric, 3)::float8, \
-         status = found.status, error = CASE WHEN found.status = 'failed' THEN $4 END, \
-         failures = failures + CASE WHEN found.status = 'failed' THEN 1 ELSE 0 END \
-     FROM (SELECT CASE WHEN s.status = 'done' THEN 'done' \
-             WHEN t.id IS NULL OR t.schema_version >= s.to_version THEN 'skipped' ELSE 'failed' END AS status \
-         FROM tenantry.migration_items s LEFT JOIN tenantry.tenants t ON t.id = s.tenant_id AND t.status <> 'purging' \
-         WHERE s.run_id = $1 AND s.position = $2) AS found \
-     WHERE i.run_id = $1 AND i.position = $2 RETURNING i.status";
-
-const FINISH: &str = "UPDATE tenantry.migration_runs SET finished_at = $3, \
-         status = CASE WHEN $2::text IS NOT NULL OR done + failed + skipped < total THEN 'stopped' \
-             WHEN failed > 0 THEN 'failed' ELSE 'succeeded' END, \
-         reason = CASE WHEN $2::text IS NOT NULL THEN $2 \
-             WHEN done + failed + skipped < total THEN 'only those that had failed were to be tried again' END \
-     WHERE id = $1 RETURNING id";
