@@ -4,9 +4,11 @@ mod api;
 mod api_key;
 mod arguments;
 mod audit;
+mod disk;
 mod doctor;
 mod jobs;
 mod keys;
+mod mend;
 mod migrate;
 mod operation;
 mod operator;
@@ -33,6 +35,7 @@ use uuid::Uuid;
 pub use self::{
     api_key::{ApiKey, ApiKeyCreate, ApiKeyDelete},
     audit::Audit,
+    doctor::Doctor,
     operation::{OperationList, OperationName, OperationStatus, Operations},
     operator::{Operator, OperatorCreate, OperatorDelete},
     purge::{TenantCertificate, TenantPurge},
@@ -139,7 +142,7 @@ pub enum Command {
     /// List every route with its methods
     Routes,
     /// Check settings, database and tenants, and say what to do
-    Doctor,
+    Doctor(Doctor),
 }
 
 /// The arguments of `migrate`.

@@ -132,6 +132,6 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Operation(command) => operation::operation(context, command).await,
         Command::Openapi => api::openapi(context),
         Command::Routes => api::routes(context),
-        Command::Doctor => doctor::doctor(context).await,
+        Command::Doctor(arguments) => doctor::doctor(context, arguments).await,
     }
 }

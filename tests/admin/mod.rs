@@ -4,6 +4,8 @@ mod access;
 mod accounts;
 mod listener;
 mod logs;
+mod operations;
+mod purge;
 mod slugs;
 mod support;
 mod tenants;

@@ -5,6 +5,10 @@ mod doctor;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]
+mod mending;
+#[cfg(test)]
+mod operations;
+#[cfg(test)]
 mod operators;
 #[cfg(test)]
 mod support;
