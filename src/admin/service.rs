@@ -218,7 +218,7 @@ async fn record(
     detail: Value,
 ) -> Result<(), AdminError> {
     let tenant = action.tenant();
-    let tenant = (tenant.id, slug, tenant.schema_version);
+    let tenant = (tenant.id, slug, action.reached().log_version());
     Ok(audit::record_of_tenant(app, action.reached(), tenant, by, what, detail).await?)
 }
 

@@ -2,10 +2,16 @@
 
 use std::fmt;
 
+use clap::Args;
 use serde::Serialize;
-use tenants::doctor::{Finding, Level, examine};
+use tenants::{
+    SchemaName,
+    doctor::{Finding, Level, Mended, examine},
+};
 
 use super::{
+    arguments::WrongArguments,
+    disk, mend,
     output::Exit,
     run::{Context, Failure},
 };
@@ -15,11 +21,36 @@ use crate::{
     printable::Printable,
 };
 
-pub(super) async fn doctor(context: &Context) -> Result<Exit, Failure> {
+/// The arguments of `doctor`.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(after_help = "\
+Examples:
+  tenantry doctor --fix
+  tenantry doctor --drop-orphan t_06dnpacf5pq2hemnokkcp809oo --yes")]
+pub struct Doctor {
+    /// Make roles, memberships and rights anew from the catalog, and drop what belongs to no tenant and is empty
+    #[arg(long)]
+    pub fix: bool,
+    /// Drop this schema, which belongs to no tenant, with all its rows
+    #[arg(long, value_name = "SCHEMA", conflicts_with = "fix")]
+    pub drop_orphan: Option<SchemaName>,
+    /// Do it
+    #[arg(long, requires = "drop_orphan")]
+    pub yes: bool,
+}
+
+pub(super) async fn doctor(context: &Context, arguments: Doctor) -> Result<Exit, Failure> {
+    let Doctor { fix, drop_orphan, yes } = arguments;
+    if let Some(orphan) = drop_orphan {
+        WrongArguments::confirm(yes, &format!("this drops {orphan} with all its rows"))?;
+        return mend::drop_orphan(context, &orphan).await;
+    }
+    let mended = if fix { Some(mend::mend(context).await?) } else { None };
     let mut findings = settings(&context.config);
     findings.extend(database(context).await);
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    let report = Report { problems: count(Level::Problem), warnings: count(Level::Warning), findings };
+    let report =
+        Report { problems: count(Level::Problem), warnings: count(Level::Warning), mended, findings };
     context.output.answer(&report, Report::to_string)?;
     Ok(if report.problems == 0 { Exit::Ok } else { Exit::Failed })
 }
@@ -69,7 +100,9 @@ async fn database(context: &Context) -> Vec<Finding> {
             format!("embedded PostgreSQL {} in {}, {run_by}", cluster.version(), config.data_dir.display()),
         ));
     }
-    findings.extend(examine(&backend.settings, || context.clock.now()).await);
+    let is_ours = backend.cluster().is_some();
+    findings.extend(examine(&backend.settings, is_ours, || context.clock.now()).await);
+    findings.extend(disk::check(config));
     if let Err(error) = backend.close().await {
         findings.push(Finding::problem("database", error.to_string(), "look at PostgreSQL's log"));
     }
@@ -80,11 +113,26 @@ async fn database(context: &Context) -> Vec<Finding> {
 struct Report {
     problems: usize,
     warnings: usize,
+    /// What `--fix` did before it was looked at everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mended: Option<Mended>,
     findings: Vec<Finding>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(Mended { done, refused }) = &self.mended {
+            for statement in done {
+                writeln!(f, "done     {}", Printable(statement))?;
+            }
+            for refused in refused {
+                writeln!(f, "refused  {}: {}", Printable(&refused.statement), Printable(&refused.reason))?;
+            }
+            if done.is_empty() && refused.is_empty() {
+                writeln!(f, "There was nothing to fix.")?;
+            }
+            writeln!(f)?;
+        }
         let width = self.findings.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
         for Finding { level, check, found, advice } in &self.findings {
             let level = match level {

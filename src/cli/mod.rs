@@ -5,11 +5,13 @@ mod api_key;
 mod arguments;
 mod audit;
 mod completions;
+mod disk;
 mod doctor;
 mod impersonation;
 mod jobs;
 mod keys;
 mod master_key;
+mod mend;
 mod migrate;
 mod operation;
 mod operator;
@@ -37,6 +39,7 @@ pub use self::{
     api_key::{ApiKey, ApiKeyCreate, ApiKeyDelete},
     audit::Audit,
     completions::Completions,
+    doctor::Doctor,
     impersonation::{TenantEndImpersonation, TenantImpersonate},
     master_key::KeysRotateMaster,
     migrate::{Migrate, Migrations, MigrationsList, MigrationsShow},
@@ -151,7 +154,7 @@ pub enum Command {
     /// Print what makes a shell complete these commands
     Completions(Completions),
     /// Check settings, database and tenants, and say what to do
-    Doctor,
+    Doctor(Doctor),
 }
 
 /// What can be done with tenants.

@@ -140,6 +140,6 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Openapi => api::openapi(context),
         Command::Routes => api::routes(context),
         Command::Completions(arguments) => completions::completions(arguments),
-        Command::Doctor => doctor::doctor(context).await,
+        Command::Doctor(arguments) => doctor::doctor(context, arguments).await,
     }
 }

@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tenants::{Status, TenantAction, Which};
+use tenants::{Purging, Status, TenantAction, Which};
 
-use super::{PurgeError, certificate};
+use super::{Certificate, PurgeError, certificate};
 use crate::{
     admin::AdminError,
     audit::{self, Action, Actor},
@@ -67,9 +67,7 @@ async fn leave(app: &App, action: TenantAction, wanted: Wanted, by: &Actor) -> R
         operations::leave(app, action.reached(), new).await?
     };
     let detail = json!({"operation": operation.id, "now": wanted.now});
-    // Of one that is half gone, its own log may be gone, too.
-    let version = if status == Status::Purging { 0 } else { tenant.schema_version };
-    let named = (tenant.id, tenant.slug.as_str(), version);
+    let named = (tenant.id, tenant.slug.as_str(), action.reached().log_version());
     audit::record_of_tenant(app, action.reached(), named, by, Action::TenantPurgeRequested, detail).await?;
     action.commit().await?;
     app.wake_workers();
@@ -99,17 +97,30 @@ pub async fn leave_due(app: &App) -> Result<u64, ServiceError> {
 /// # Errors
 /// See [`Failure`].
 pub async fn run(app: &App, progress: &Progress, params: Value) -> Result<Value, Failure> {
-    let damaged =
-        |error: &dyn std::fmt::Display| Failure::GiveUp(format!("its parameters make no sense: {error}"));
     let Params { closed_at } = serde_json::from_value(params).map_err(|error| damaged(&error))?;
     let id = progress.operation().tenant_id.ok_or_else(|| damaged(&"no tenant"))?;
-    let Some(purging) = app.tenancy.purge(id, closed_at).await? else {
-        // The attempt before this one came to the end, and could not say so.
-        return match certificate::find(app, Some(id), None).await? {
-            Some(signed) => Ok(json!(signed)),
-            None => Err(Failure::GiveUp("there is no such tenant".to_owned())),
-        };
+    let done = match app.tenancy.purge(id, closed_at).await? {
+        Some(purging) => finish(app, progress, &purging).await,
+        None => Err(ServiceError::from(tenants::Error::NoSuchTenant(id.to_string()))),
     };
+    match done {
+        // The attempt before this one came to the end and could not say so, or another process has come to it.
+        Err(ServiceError::Tenancy(tenants::Error::NoSuchTenant(_))) => {
+            let signed = certificate::find(app, Some(id), None).await?;
+            signed
+                .map(|signed| json!(signed))
+                .ok_or_else(|| Failure::GiveUp("there is no such tenant".to_owned()))
+        }
+        done => Ok(done?),
+    }
+}
+
+fn damaged(error: &dyn std::fmt::Display) -> Failure {
+    Failure::GiveUp(format!("its parameters make no sense: {error}"))
+}
+
+/// Drops what is left, and leaves the certificate.
+async fn finish(app: &App, progress: &Progress, purging: &Purging) -> Result<Value, ServiceError> {
     let all = purging.left().await?;
     // One more is what comes after the tables.
     progress.set_total(purging.purged.tables + as_count(all.len()) + 1);
@@ -122,31 +133,23 @@ pub async fn run(app: &App, progress: &Progress, params: Value) -> Result<Value,
         left = rest;
     }
     while purging.delete_some_rows().await? {}
-    let now = app.clock.now();
+    let (now, operation) = (app.clock.now(), progress.operation());
     let last = purging.last_step(now).await?;
-    let certificate = super::Certificate {
-        operation: progress.operation().id,
-        tenant: id,
+    let certificate = Certificate {
+        operation: operation.id,
+        tenant: purging.id,
         slug: purging.slug.clone(),
         name: purging.name.clone(),
         schema: purging.schema.to_string(),
         purged: last.purged,
         absent: last.absent,
-        by: progress.operation().actor.clone(),
+        by: operation.actor.clone(),
         closed_at: purging.closed_at,
         purged_at: now,
     };
-    let signed = certificate.sign(app).map_err(|error| damaged(&error))?;
-    let (by, detail) = (progress.actor(), json!(signed));
-    audit::record_about(
-        app,
-        last.transaction(),
-        (id, &purging.slug),
-        &by,
-        Action::TenantPurged,
-        detail.clone(),
-    )
-    .await?;
+    let signed = certificate.sign(app).map_err(|error| tenants::Error::Damaged(error.to_string()))?;
+    let (by, detail, named) = (progress.actor(), json!(signed), (purging.id, purging.slug.as_str()));
+    audit::record_about(app, last.transaction(), named, &by, Action::TenantPurged, detail.clone()).await?;
     last.commit().await?;
     progress.advance(1);
     Ok(detail)

@@ -61,6 +61,8 @@ pub struct Reached {
     limits: serde_json::Value,
     /// Who is to be woken once this is committed.
     wakes: Mutex<Vec<Uuid>>,
+    has_schema: bool,
+    has_log: bool,
 }
 
 /// A tenant that nobody else changes as a whole before this is [committed](Self::commit). Dropped, nothing was done.
@@ -88,6 +90,8 @@ impl Tenancy {
             tenancy: self.clone(),
             tenant: TenantSummary::from_query_result(&row, "")?,
             limits: row.try_get("", "limits")?,
+            has_schema: row.try_get("", "has_schema")?,
+            has_log: row.try_get("", "has_log")?,
             transaction,
             schema,
             wakes: Mutex::default(),
@@ -124,7 +128,9 @@ impl Tenancy {
 async fn read(transaction: &CatalogTx, which: Which<'_>, lock: &str) -> Result<Option<QueryResult>, DbErr> {
     let (condition, value) = which.condition();
     let sql = format!(
-        "SELECT id, slug, name, status, schema_version, created_at, schema_name, limits, status_before, closed_at \
+        "SELECT id, slug, name, status, schema_version, created_at, schema_name, limits, status_before, closed_at, \
+         to_regnamespace(schema_name) IS NOT NULL AS has_schema, \
+         to_regclass(schema_name || '.audit') IS NOT NULL AS has_log \
          FROM tenantry.tenants WHERE {condition} {lock}"
     );
     transaction.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [value])).await
@@ -157,6 +163,12 @@ impl Reached {
     #[must_use]
     pub fn limits(&self) -> &serde_json::Value {
         &self.limits
+    }
+
+    /// The schema version, as far as the tenant's own log goes: 0 where it has none, because the schema is gone or half gone.
+    #[must_use]
+    pub fn log_version(&self) -> i32 {
+        if self.has_log { self.tenant.schema_version } else { 0 }
     }
 
     /// How much it has.
@@ -276,7 +288,10 @@ impl TenantAction {
         } else {
             format!(r#"REVOKE USAGE ON SCHEMA "{schema}" FROM "{schema}""#)
         };
-        self.reached.transaction.batch(&right).await?;
+        // One whose schema is lost can be closed and purged all the same.
+        if self.reached.has_schema {
+            self.reached.transaction.batch(&right).await?;
+        }
         to.as_str().clone_into(&mut self.reached.tenant.status);
         (self.status_before, self.closed_at) = (before, closes.then_some(now));
         Ok(true)

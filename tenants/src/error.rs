@@ -44,6 +44,9 @@ pub enum Error {
     /// Something of the tenant is gone already.
     #[error("the tenant is being purged: nothing brings it back")]
     BeingPurged,
+    /// It belongs to a tenant, or there is nothing of this name.
+    #[error("{0} is no orphan: a tenant has it, or it is not there")]
+    NoOrphan(String),
     /// No tenant has this slug.
     #[error("there is no tenant `{0}`")]
     NoSuchTenant(String),

@@ -105,7 +105,7 @@ pub async fn has_login(superuser: &SecretString, login: &str) -> Result<bool, Er
 /// Takes from PUBLIC what tenants' roles must not have. Returns what this login has no right to take.
 ///
 /// What is left over is looked up afterwards: a REVOKE by somebody who did not grant is a mere warning to PostgreSQL.
-async fn harden(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
+pub(crate) async fn harden(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
     run(connection, "SET client_min_messages TO error".to_owned()).await?;
     for statement in exposed(connection).await? {
         match run(connection, statement).await {
@@ -323,14 +323,24 @@ impl Installation {
         Self::read_catalog(connection, master).await
     }
 
-    /// The roles and what they may do. Derived state: it can be made again from the catalog at any time.
-    async fn create_roles(&self, connection: &mut PgConnection, owner: &Login) -> Result<(), Error> {
+    /// The roles and what they may do. Derived state: it can be made again from the catalog at any time. Returns those that
+    /// were made now, or got another password.
+    pub(crate) async fn create_roles(
+        &self,
+        connection: &mut PgConnection,
+        owner: &Login,
+    ) -> Result<Vec<String>, Error> {
         let (group, catalog) = (self.roles.tenants(), self.roles.catalog());
-        self.create_role(connection, &group, || "NOLOGIN".to_owned()).await?;
-        self.create_login(connection, owner, &catalog, "INHERIT").await?;
-        for lane in 0..self.lanes {
-            // NOINHERIT: or an unbound connection could read every tenant of the lane.
-            self.create_login(connection, owner, &self.roles.lane(lane), "NOINHERIT").await?;
+        let mut made = Vec::new();
+        if self.create_role(connection, &group, || "NOLOGIN".to_owned()).await? {
+            made.push(group.clone());
+        }
+        // NOINHERIT: or an unbound connection could read every tenant of the lane.
+        let lanes = (0..self.lanes).map(|lane| (self.roles.lane(lane), "NOINHERIT"));
+        for (login, inherits) in std::iter::once((catalog.clone(), "INHERIT")).chain(lanes) {
+            if self.create_login(connection, owner, &login, inherits).await? {
+                made.push(login);
+            }
         }
         // To the audit log everybody adds and nobody changes anything: the owner, too, would have to grant it to himself.
         run(
@@ -344,30 +354,35 @@ impl Installation {
             ),
         )
         .await?;
-        Ok(())
+        Ok(made)
     }
 
+    /// Makes a login, or gives it the password that it is to have. Returns whether it did.
     async fn create_login(
         &self,
         connection: &mut PgConnection,
         owner: &Login,
         role: &str,
         attributes: &str,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let password = self.keys.login_password(role);
         let attributes = || format!("LOGIN {attributes} PASSWORD '{}'", scram_verifier(&password));
         if self.create_role(connection, role, attributes).await? {
-            return Ok(());
+            return Ok(true);
         }
         // It was there before, perhaps with another password: after a restore onto another cluster, say.
         match PgConnection::connect_with(&self.login(owner, role).0).await {
             Ok(login) => login.close().await?,
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("28P01") => {
+            // Another password, or no right to log in.
+            Err(sqlx::Error::Database(error))
+                if matches!(error.code().as_deref(), Some("28P01" | "28000")) =>
+            {
                 run(connection, format!(r#"ALTER ROLE "{role}" {}"#, attributes())).await?;
+                return Ok(true);
             }
             Err(error) => return Err(error.into()),
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Creates a role that is not there yet. Returns whether it did.

@@ -98,6 +98,69 @@ impl Dropped {
     pub fn locks(&self) -> i64 {
         self.locks
     }
+
+    /// Drops it, and counts it. What is gone already does not count.
+    pub(crate) async fn drop_from(
+        &self,
+        transaction: &CatalogTx,
+        schema: &SchemaName,
+        purged: &mut Purged,
+    ) -> Result<(), DbErr> {
+        let (name, kind) = (quoted(schema, &self.name), &self.kind);
+        transaction.batch(STATEMENT_TIMEOUT).await?;
+        let select = "SELECT has_table_privilege(oid, 'SELECT') AS readable, \
+             pg_stat_get_live_tuples(oid) AS rows FROM pg_class WHERE oid = to_regclass($1)";
+        let found = transaction.query_one_raw(statement(select, [name.clone().into()])).await?;
+        let Some(found) = found else { return Ok(()) };
+        if kind == "TABLE" && found.try_get("", "readable")? {
+            let count = format!("SELECT count(*) AS rows FROM {name}");
+            purged.rows += counted(transaction.query_one_raw(statement(count, [])).await?, "rows")?;
+        } else if kind == "TABLE" {
+            // Somebody else's, put there by hand: the owner of the schema may drop it, and not look into it.
+            purged.rows += counted(Some(found), "rows")?;
+        }
+        transaction.batch(&format!("DROP {kind} {name} CASCADE")).await?;
+        purged.tables += 1;
+        Ok(())
+    }
+}
+
+/// What is in a schema, each thing with the locks that dropping it takes: as many as there are objects that depend on it,
+/// itself among them.
+pub(crate) async fn left_in(tenancy: &Tenancy, schema: &SchemaName) -> Result<Vec<Dropped>, Error> {
+    let select = "WITH RECURSIVE part (root, class, object) AS ( \
+             SELECT c.oid, 'pg_class'::regclass::oid, c.oid FROM pg_class c \
+             WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') \
+             UNION \
+             SELECT part.root, d.classid, d.objid FROM part JOIN pg_depend d \
+             ON d.refclassid = part.class AND d.refobjid = part.object) \
+         SELECT c.relname::text AS name, CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' \
+             WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, count(*) AS locks \
+         FROM part JOIN pg_class c ON c.oid = part.root GROUP BY c.oid, c.relname, c.relkind \
+         ORDER BY c.relkind IN ('v', 'm') DESC, c.relname";
+    let select = statement(select, [schema.as_str().into()]);
+    Ok(Dropped::find_by_statement(select).all(tenancy.owner()).await?)
+}
+
+/// The first few of these, as many as there are locks for now, one at least; and the others.
+pub(crate) async fn next_of<'a>(
+    tenancy: &Tenancy,
+    left: &'a [Dropped],
+) -> Result<(&'a [Dropped], &'a [Dropped]), Error> {
+    let select = "SELECT current_setting('max_locks_per_transaction')::bigint \
+             * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint) \
+             AS capacity, (SELECT count(*) FROM pg_locks WHERE NOT fastpath) AS taken";
+    let row = tenancy.owner().query_one_raw(statement(select, [])).await?;
+    let budget = match row {
+        Some(row) => budget(row.try_get("", "capacity")?, row.try_get("", "taken")?),
+        None => 0,
+    };
+    Ok(left.split_at(within(left, budget)))
+}
+
+/// The name of something in a schema, as it stands in a statement.
+pub(crate) fn quoted(schema: &SchemaName, name: &str) -> String {
+    format!(r#""{schema}"."{}""#, name.replace('"', r#""""#))
 }
 
 fn statement(sql: impl Into<String>, values: impl IntoIterator<Item = Value>) -> Statement {
@@ -176,40 +239,20 @@ impl Tenancy {
 }
 
 impl Purging {
-    /// What is left in the schema, each thing with the locks that dropping it takes: as many as there are objects that
-    /// depend on it, itself among them.
+    /// What is left in the schema.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn left(&self) -> Result<Vec<Dropped>, Error> {
-        let select = "WITH RECURSIVE part (root, class, object) AS ( \
-                 SELECT c.oid, 'pg_class'::regclass::oid, c.oid FROM pg_class c \
-                 WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') \
-                 UNION \
-                 SELECT part.root, d.classid, d.objid FROM part JOIN pg_depend d \
-                 ON d.refclassid = part.class AND d.refobjid = part.object) \
-             SELECT c.relname::text AS name, CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' \
-                 WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, count(*) AS locks \
-             FROM part JOIN pg_class c ON c.oid = part.root GROUP BY c.oid, c.relname, c.relkind \
-             ORDER BY c.relkind IN ('v', 'm') DESC, c.relname";
-        let select = statement(select, [self.schema.as_str().into()]);
-        Ok(Dropped::find_by_statement(select).all(self.tenancy.owner()).await?)
+        left_in(&self.tenancy, &self.schema).await
     }
 
-    /// The first few of these, as many as there are locks for now; one at least.
+    /// The first few of these, as many as there are locks for now, one at least; and the others.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn next_of<'a>(&self, left: &'a [Dropped]) -> Result<(&'a [Dropped], &'a [Dropped]), Error> {
-        let select = "SELECT current_setting('max_locks_per_transaction')::bigint \
-                 * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint) \
-                 AS capacity, (SELECT count(*) FROM pg_locks WHERE NOT fastpath) AS taken";
-        let row = self.tenancy.owner().query_one_raw(statement(select, [])).await?;
-        let budget = match row {
-            Some(row) => budget(row.try_get("", "capacity")?, row.try_get("", "taken")?),
-            None => 0,
-        };
-        Ok(left.split_at(within(left, budget)))
+        next_of(&self.tenancy, left).await
     }
 
     /// Drops these, and notes that in the same transaction. What was gone already does not count.
@@ -218,23 +261,8 @@ impl Purging {
     /// Those of the database.
     pub async fn drop_these(&self, these: &[Dropped]) -> Result<(), Error> {
         let (transaction, mut purged) = self.hold().await?;
-        transaction.batch(STATEMENT_TIMEOUT).await?;
-        for Dropped { name, kind, .. } in these {
-            let name = self.quoted(name);
-            let select = "SELECT has_table_privilege(oid, 'SELECT') AS readable, \
-                 pg_stat_get_live_tuples(oid) AS rows FROM pg_class WHERE oid = to_regclass($1)";
-            let found = transaction.query_one_raw(statement(select, [name.clone().into()])).await?;
-            let Some(found) = found else { continue };
-            if kind == "TABLE" && found.try_get("", "readable")? {
-                let count = format!("SELECT count(*) AS rows FROM {name}");
-                purged.rows += counted(transaction.query_one_raw(statement(count, [])).await?, "rows")?;
-            } else if kind == "TABLE" {
-                // Somebody else's, put there by hand: the owner of the schema may drop it, and not look into it.
-                purged.rows += counted(Some(found), "rows")?;
-            }
-            // What another of these took along is not there any more.
-            transaction.batch(&format!("DROP {kind} IF EXISTS {name} CASCADE")).await?;
-            purged.tables += 1;
+        for it in these {
+            it.drop_from(&transaction, &self.schema, &mut purged).await?;
         }
         self.note(&transaction, purged).await?;
         Ok(transaction.commit().await?)
@@ -318,7 +346,9 @@ impl Purging {
         let transaction = self.tenancy.owner().begin().await?;
         match self.tenancy.read_purging(&transaction, self.id).await? {
             Some((Status::Purging, now)) => Ok((transaction, now.purged)),
-            _ => Err(Error::NotClosed),
+            Some(_) => Err(Error::NotClosed),
+            // Another process took this for dead and has come to the end.
+            None => Err(Error::NoSuchTenant(self.slug.clone())),
         }
     }
 
@@ -326,10 +356,6 @@ impl Purging {
         let update = "UPDATE tenants SET purged = $2 WHERE id = $1";
         let values = [self.id.into(), serde_json::json!(purged).into()];
         transaction.execute_raw(statement(update, values)).await.map(|_| ())
-    }
-
-    fn quoted(&self, name: &str) -> String {
-        format!(r#""{}"."{}""#, self.schema, name.replace('"', r#""""#))
     }
 }
 

@@ -81,7 +81,7 @@ async fn what_operators_have_opens_nothing_of_a_tenant() {
 }
 
 /// What each operation wants.
-const SCOPES: [(&str, &[&str]); 18] = [
+const SCOPES: &[(&str, &[&str])] = &[
     ("GET /api/admin/operators/", &["read"]),
     ("POST /api/admin/operators/", &["read", "provision", "destroy"]),
     ("DELETE /api/admin/operators/{id}/", &["destroy"]),
@@ -99,6 +99,10 @@ const SCOPES: [(&str, &[&str]); 18] = [
     ("POST /api/admin/tenants/{id}/resume/", &["provision"]),
     ("POST /api/admin/tenants/{id}/restore/", &["provision"]),
     ("GET /api/admin/tenants/{id}/users/", &["read"]),
+    ("POST /api/admin/tenants/{id}/purge/", &["destroy"]),
+    ("GET /api/admin/operations/", &["read"]),
+    ("GET /api/admin/operations/{id}/", &["read"]),
+    ("GET /api/admin/operations/{id}/events/", &["read"]),
     // Needs no credentials at all.
     ("POST /api/admin/login/", &[]),
 ];

@@ -7,6 +7,8 @@ mod jobs;
 mod listener;
 mod logs;
 mod migrations;
+mod operations;
+mod purge;
 mod slugs;
 mod support;
 mod tenants;

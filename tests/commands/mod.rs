@@ -7,7 +7,11 @@ mod jobs;
 #[cfg(test)]
 mod master_key;
 #[cfg(test)]
+mod mending;
+#[cfg(test)]
 mod migrations;
+#[cfg(test)]
+mod operations;
 #[cfg(test)]
 mod operators;
 #[cfg(test)]

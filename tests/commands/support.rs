@@ -161,6 +161,12 @@ impl Serve {
         Request::new(&self.client, self.address, method, path)
     }
 
+    /// Ends it without a chance to tidy up.
+    pub(super) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Stops it as an operating system does, and waits until it has. Returns its exit code.
     pub(super) fn terminate(mut self) -> Option<i32> {
         let pid = self.pid().to_string();

@@ -38,19 +38,16 @@ async fn attempt_all(
     let tenants = sample(connection).await.map_err(|error| unchecked(CHECK, error))?;
     let mut findings = Vec::new();
     let mut refused = 0;
-    for lane in 0..installation.lanes {
-        let role = installation.roles.lane(lane);
+    let lanes = (0..installation.lanes).map(|lane| (Some(lane), installation.roles.lane(lane)));
+    for (lane, role) in lanes.chain([(None, installation.roles.catalog())]) {
         let login = installation.login(owner, &role);
         let mut connection = PgConnection::connect_with(&login.0).await.map_err(|error| {
             let reason = crate::Error::from(error);
-            Finding::problem(
-                CHECK,
-                format!("the login {role} of a lane cannot connect: {reason}"),
-                super::MIGRATE,
-            )
+            Finding::problem(CHECK, format!("the login {role} cannot connect: {reason}"), super::FIX)
         })?;
-        for bound in std::iter::once(None).chain(tenants.iter().filter(|it| it.lane == lane).map(Some)) {
-            match attempts(&mut connection, bound, &tenants).await {
+        let of_lane = tenants.iter().filter(|it| Some(it.lane) == lane).map(Some);
+        for bound in std::iter::once(None).chain(of_lane) {
+            match attempts(&mut connection, (lane, bound), &tenants).await {
                 Ok(attempts) => {
                     refused += attempts.refused;
                     findings.extend(attempts.findings);
@@ -103,14 +100,17 @@ struct Attempts {
     findings: Vec<Finding>,
 }
 
-/// Everything that a connection must not be able to do, as it comes or bound to a tenant.
+/// Everything that a connection must not be able to do, as it comes or bound to a tenant. Without a lane, it is the
+/// catalog's.
 async fn attempts(
     connection: &mut PgConnection,
-    bound: Option<&Sampled>,
+    (lane, bound): (Option<u16>, Option<&Sampled>),
     tenants: &[Sampled],
 ) -> Result<Attempts, sqlx::Error> {
+    let is_catalog = lane.is_none();
     let who = match bound {
         Some(tenant) => format!("a connection bound to {}", tenant.slug),
+        None if is_catalog => "a connection of the catalog".to_owned(),
         None => "an unbound connection of a lane".to_owned(),
     };
     let mut attempts = Attempts::default();
@@ -127,9 +127,26 @@ async fn attempts(
         }
     }
     let others = tenants.iter().filter(|other| bound.is_none_or(|bound| bound.schema != other.schema));
-    let mut tried: Vec<(String, String)> =
-        others.map(|other| (format!("read the users of {}", other.slug), users_of(&other.schema))).collect();
-    tried.push(("read the catalog".into(), "SELECT FROM tenantry.tenants LIMIT 1".into()));
+    let (mut tried, mut become_others): (Vec<(String, String)>, Vec<_>) = (Vec::new(), Vec::new());
+    for Sampled { slug, schema, lane: of } in others {
+        tried.push((format!("read the users of {slug}"), format!(r#"SELECT FROM "{schema}".users LIMIT 1"#)));
+        tried.push((
+            format!("change the users of {slug}"),
+            format!(r#"UPDATE "{schema}".users SET pk = pk WHERE false"#),
+        ));
+        if Some(*of) != lane {
+            become_others.push((format!("act as {slug}"), format!(r#"SET ROLE "{schema}""#)));
+        }
+    }
+    if !is_catalog {
+        tried.push(("read the catalog".into(), "SELECT FROM tenantry.tenants LIMIT 1".into()));
+        tried.push((
+            "change the catalog".into(),
+            "UPDATE tenantry.tenants SET slug = slug WHERE false".into(),
+        ));
+    }
+    // Last, because one that goes well leaves the connection as somebody else's.
+    tried.append(&mut become_others);
     for (what, sql) in tried {
         match connection.execute(AssertSqlSafe(sql)).await {
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => {
@@ -138,14 +155,10 @@ async fn attempts(
             Ok(_) => attempts.findings.push(Finding::problem(
                 CHECK,
                 format!("{who} can {what}"),
-                "stop serving until the rights of its role and its login are put right",
+                "stop serving until `tenantry doctor --fix` has put the rights of its role and its login right",
             )),
             Err(error) => return Err(error),
         }
     }
     Ok(attempts)
-}
-
-fn users_of(schema: &SchemaName) -> String {
-    format!(r#"SELECT FROM "{schema}".users LIMIT 1"#)
 }

@@ -1,12 +1,18 @@
-//! Finds out what is wrong with an installation: reads everything, changes nothing.
+//! Finds out what is wrong with an installation: reads everything, changes nothing. What follows from the catalog, [`mend`]
+//! makes anew.
 //!
 //! What holds for all tenants is asked in sets, one query for any number of them (`rules`). That PostgreSQL really
 //! refuses is tried with a few tenants, on connections of their lanes (`crossing`).
 
 mod crossing;
 mod jobs;
+mod mend;
+mod operations;
+mod pooler;
 mod rules;
 mod server;
+
+pub use mend::{Mended, Refused, mend};
 
 use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
@@ -60,13 +66,15 @@ impl Finding {
 }
 
 const MIGRATE: &str = "run `tenantry migrate`";
+const FIX: &str = "`tenantry doctor --fix` puts it right";
 
-/// Looks at everything. `now` tells the time of this machine, to compare the database's with.
+/// Looks at everything. `is_ours` says whether the server is run by us, so that it can be as we want it; `now` tells the time
+/// of this machine, to compare the database's with.
 ///
 /// A check that cannot be made is a finding too; those that need what it was about are left out.
-pub async fn examine(settings: &Settings, now: impl Fn() -> DateTime<Utc>) -> Vec<Finding> {
+pub async fn examine(settings: &Settings, is_ours: bool, now: impl Fn() -> DateTime<Utc>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    if let Err(stopped) = look(settings, now, &mut findings).await {
+    if let Err(stopped) = look(settings, is_ours, now, &mut findings).await {
         findings.push(stopped);
     }
     findings
@@ -74,6 +82,7 @@ pub async fn examine(settings: &Settings, now: impl Fn() -> DateTime<Utc>) -> Ve
 
 async fn look(
     settings: &Settings,
+    is_ours: bool,
     now: impl Fn() -> DateTime<Utc>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Finding> {
@@ -87,12 +96,18 @@ async fn look(
     let skew = server::clock(&mut connection, &now).await;
     findings.push(skew.unwrap_or_else(|error| unchecked("clock", error)));
 
+    let urls =
+        [("TENANTRY_DATABASE_URL", &settings.owner), ("TENANTRY_DIRECT_DATABASE_URL", &settings.direct)];
+    findings.extend(pooler::check(urls).await);
+
     let installation = installation(&mut connection, settings, findings).await?;
     let limits = server::limits(&mut connection, &installation, settings.lane_pool.size).await;
     findings.extend(limits.unwrap_or_else(|error| vec![unchecked("limits", error)]));
-    findings.extend(rules::check(&mut connection, &installation).await);
+    findings.extend(rules::check(&mut connection, &installation, is_ours).await);
     let stuck = jobs::check(&mut connection, now()).await;
     findings.extend(stuck.unwrap_or_else(|error| vec![unchecked("jobs", error)]));
+    let stuck = operations::check(&mut connection, now()).await;
+    findings.extend(stuck.unwrap_or_else(|error| vec![unchecked("operations", error)]));
     findings.extend(crossing::check(&mut connection, &login, &installation).await);
     // All that was asked is answered; how the connection ends makes no difference.
     connection.close().await.ok();

@@ -54,13 +54,16 @@ pub(super) async fn limits(
     installation: &Installation,
     lane_pool: usize,
 ) -> Result<Vec<Finding>, Error> {
-    let (most, reserved, locks, tables): (i64, i64, i64, i64) = sqlx::query_as(
+    let (most, reserved, locks, tables, open, taken, size): (i64, i64, i64, i64, i64, i64, String) = sqlx::query_as(
         "SELECT current_setting('max_connections')::bigint, \
          current_setting('superuser_reserved_connections')::bigint, \
          current_setting('max_locks_per_transaction')::bigint \
              * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint), \
          (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-             JOIN tenantry.tenants t ON t.schema_name = n.nspname WHERE c.relkind IN ('r', 'p', 'S'))",
+             JOIN tenantry.tenants t ON t.schema_name = n.nspname WHERE c.relkind IN ('r', 'p', 'S')), \
+         (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()), \
+         (SELECT count(*) FROM pg_locks WHERE NOT fastpath), \
+         pg_size_pretty(pg_database_size(current_database()))",
     )
     .fetch_one(&mut *connection)
     .await?;
@@ -75,9 +78,28 @@ pub(super) async fn limits(
             format!("one process may open {needed}, and the server has {free}"),
             format!("raise max_connections to {} or lower TENANTRY_LANE_POOL_SIZE", needed + reserved),
         )
+    } else if needed > free - open {
+        Finding::warning(
+            "connections",
+            format!(
+                "of {free} there are {open} in use: another process, which may open {needed}, might find none"
+            ),
+            format!("raise max_connections to {} before you start another one", open + needed + reserved),
+        )
     } else {
-        Finding::ok("connections", format!("one process may open {needed} of the {free} there are"))
+        Finding::ok(
+            "connections",
+            format!("one process may open {needed} of the {free} there are, {open} are open"),
+        )
     });
+    // What changes the schemas of tenants, purges among it, takes what is free; without, it comes to a halt.
+    if taken > locks / 2 {
+        findings.push(Finding::warning(
+            "locks",
+            format!("{taken} of {locks} are taken: migrations and purges go slowly, or fail"),
+            "look in pg_locks for who takes them, or raise max_locks_per_transaction",
+        ));
+    }
     findings.push(if tables > locks {
         Finding::warning(
             "locks",
@@ -85,7 +107,8 @@ pub(super) async fn limits(
             format!("raise max_locks_per_transaction to {}", tables.div_euclid(most) + 64),
         )
     } else {
-        Finding::ok("locks", format!("{tables} tenant tables, room for {locks} locks"))
+        Finding::ok("locks", format!("{tables} tenant tables, room for {locks} locks, {taken} are taken"))
     });
+    findings.push(Finding::ok("size", format!("the database has {size}")));
     Ok(findings)
 }
