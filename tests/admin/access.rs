@@ -81,7 +81,7 @@ async fn what_operators_have_opens_nothing_of_a_tenant() {
 }
 
 /// What each operation wants.
-const SCOPES: [(&str, &[&str]); 18] = [
+const SCOPES: [(&str, &[&str]); 26] = [
     ("GET /api/admin/operators/", &["read"]),
     ("POST /api/admin/operators/", &["read", "provision", "destroy"]),
     ("DELETE /api/admin/operators/{id}/", &["destroy"]),
@@ -101,6 +101,14 @@ const SCOPES: [(&str, &[&str]); 18] = [
     ("GET /api/admin/tenants/{id}/users/", &["read"]),
     // Needs no credentials at all.
     ("POST /api/admin/login/", &[]),
+    ("GET /api/admin/migrations/", &["read"]),
+    ("POST /api/admin/migrations/", &["provision"]),
+    ("GET /api/admin/migrations/{id}/", &["read"]),
+    ("GET /api/admin/migrations/{id}/events/", &["read"]),
+    ("POST /api/admin/migrations/{id}/resume/", &["provision"]),
+    ("POST /api/admin/migrations/{id}/retry/", &["provision"]),
+    ("GET /api/admin/jobs/", &["read"]),
+    ("POST /api/admin/jobs/{id}/retry/", &["provision"]),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
