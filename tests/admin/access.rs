@@ -100,11 +100,22 @@ const SCOPES: &[(&str, &[&str])] = &[
     ("POST /api/admin/tenants/{id}/restore/", &["provision"]),
     ("GET /api/admin/tenants/{id}/users/", &["read"]),
     ("POST /api/admin/tenants/{id}/purge/", &["destroy"]),
+    ("POST /api/admin/tenants/{id}/impersonate/", &["provision"]),
+    ("GET /api/admin/tenants/{id}/impersonations/", &["read"]),
+    ("DELETE /api/admin/tenants/{id}/impersonations/{session}/", &["provision"]),
     ("GET /api/admin/operations/", &["read"]),
     ("GET /api/admin/operations/{id}/", &["read"]),
     ("GET /api/admin/operations/{id}/events/", &["read"]),
     // Needs no credentials at all.
     ("POST /api/admin/login/", &[]),
+    ("GET /api/admin/migrations/", &["read"]),
+    ("POST /api/admin/migrations/", &["provision"]),
+    ("GET /api/admin/migrations/{id}/", &["read"]),
+    ("GET /api/admin/migrations/{id}/events/", &["read"]),
+    ("POST /api/admin/migrations/{id}/resume/", &["provision"]),
+    ("POST /api/admin/migrations/{id}/retry/", &["provision"]),
+    ("GET /api/admin/jobs/", &["read"]),
+    ("POST /api/admin/jobs/{id}/retry/", &["provision"]),
 ];
 
 #[tokio::test(flavor = "multi_thread")]
