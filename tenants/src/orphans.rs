@@ -38,12 +38,13 @@ impl Tenancy {
     pub async fn orphans(&self) -> Result<Vec<Orphan>, Error> {
         // A role without a schema is ours if it is in our group of tenants; another database of the cluster has others.
         let select = format!(
-            "SELECT name, bool_or(is_schema) AS has_schema, bool_or(NOT is_schema) AS has_role FROM ( \
+            "SELECT found.name, bool_or(is_schema) AS has_schema, bool_or(NOT is_schema) AS has_role FROM ( \
                  SELECT nspname::text AS name, true AS is_schema FROM pg_namespace WHERE nspname ~ {SCHEMA} \
                  UNION ALL SELECT r.rolname::text, false FROM pg_roles r WHERE r.rolname ~ {SCHEMA} AND EXISTS ( \
                      SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid \
                      WHERE m.member = r.oid AND g.rolname = $1)) AS found \
-             WHERE NOT EXISTS (SELECT FROM tenants WHERE schema_name = name) GROUP BY name ORDER BY name"
+             WHERE NOT EXISTS (SELECT FROM tenants t WHERE t.schema_name = found.name) \
+             GROUP BY found.name ORDER BY found.name"
         );
         let rows = self.owner().query_all_raw(statement(select, [self.roles().tenants().into()])).await?;
         let mut orphans = Vec::with_capacity(rows.len());
