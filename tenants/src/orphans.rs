@@ -1,13 +1,13 @@
 //! What belongs to no tenant: schemas and roles whose row is gone. Nothing of ours leaves such behind, because a tenant's
 //! row, schema and role come and go together; a restore of a part of the database does, or somebody's hand.
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
+use sea_orm::{ConnectionTrait, DbErr};
 
 use crate::{
     Error, Fault, Purged, SchemaName, Tenancy,
     db::CatalogTx,
+    dropping::{left_in, next_of, quoted, statement},
     fault,
-    purge::{left_in, next_of, quoted},
 };
 
 /// What a schema of a tenant is called.
@@ -24,10 +24,6 @@ pub struct Orphan {
     pub has_rows: bool,
     /// Whether there is a role of this installation.
     pub has_role: bool,
-}
-
-fn statement(sql: impl Into<String>, values: impl IntoIterator<Item = Value>) -> Statement {
-    Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
 }
 
 impl Tenancy {
