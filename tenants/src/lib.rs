@@ -32,6 +32,7 @@ mod cleanup;
 mod connection;
 mod db;
 pub mod doctor;
+mod dropping;
 mod email_index;
 pub mod entity;
 mod error;
@@ -61,6 +62,7 @@ mod wakes;
 
 pub use action::{Reached, TenantAction, Usage, Which};
 pub use db::{CatalogDb, CatalogTx, TenantDb, TenantTx, Wake};
+pub use dropping::Dropped;
 pub use error::{Error, Fault, fault};
 pub use fleet::{TenantFilter, TenantSummary};
 pub use install::{MigrationReport, Pending, create_database, has_login};
@@ -74,7 +76,7 @@ pub use operations::{Ended, Measure};
 pub use orphans::Orphan;
 pub use pool::{PoolFigures, PoolOptions};
 pub use provisioning::{NewTenant, Provisioning, SlugChoice};
-pub use purge::{Absent, Dropped, LastStep, Purged, Purging};
+pub use purge::{Absent, LastStep, Purged, Purging};
 pub use resolution::{Status, Tenant, TenantName, served_versions};
 pub use resolver::{Resolver, ResolverFigures, ResolverOptions};
 pub use runs::{

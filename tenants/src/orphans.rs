@@ -1,13 +1,13 @@
 //! What belongs to no tenant: schemas and roles whose row is gone. Nothing of ours leaves such behind, because a tenant's
 //! row, schema and role come and go together; a restore of a part of the database does, or somebody's hand.
 
-use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement, Value};
+use sea_orm::{ConnectionTrait, DbErr};
 
 use crate::{
     Error, Fault, Purged, SchemaName, Tenancy,
     db::CatalogTx,
+    dropping::{left_in, next_of, quoted, statement},
     fault,
-    purge::{left_in, next_of, quoted},
 };
 
 /// What a schema of a tenant is called.
@@ -26,10 +26,6 @@ pub struct Orphan {
     pub has_role: bool,
 }
 
-fn statement(sql: impl Into<String>, values: impl IntoIterator<Item = Value>) -> Statement {
-    Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
-}
-
 impl Tenancy {
     /// All of them.
     ///
@@ -38,12 +34,13 @@ impl Tenancy {
     pub async fn orphans(&self) -> Result<Vec<Orphan>, Error> {
         // A role without a schema is ours if it is in our group of tenants; another database of the cluster has others.
         let select = format!(
-            "SELECT name, bool_or(is_schema) AS has_schema, bool_or(NOT is_schema) AS has_role FROM ( \
+            "SELECT found.name, bool_or(is_schema) AS has_schema, bool_or(NOT is_schema) AS has_role FROM ( \
                  SELECT nspname::text AS name, true AS is_schema FROM pg_namespace WHERE nspname ~ {SCHEMA} \
                  UNION ALL SELECT r.rolname::text, false FROM pg_roles r WHERE r.rolname ~ {SCHEMA} AND EXISTS ( \
                      SELECT FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid \
                      WHERE m.member = r.oid AND g.rolname = $1)) AS found \
-             WHERE NOT EXISTS (SELECT FROM tenants WHERE schema_name = name) GROUP BY name ORDER BY name"
+             WHERE NOT EXISTS (SELECT FROM tenants t WHERE t.schema_name = found.name) \
+             GROUP BY found.name ORDER BY found.name"
         );
         let rows = self.owner().query_all_raw(statement(select, [self.roles().tenants().into()])).await?;
         let mut orphans = Vec::with_capacity(rows.len());

@@ -11,10 +11,9 @@ use crate::support::superuser_of;
 const PASSWORD: &str = "correct horse battery";
 const MASTER_KEY: &str = "CqsCSgiGFLRyy3VWTVnIvU51VEUwf5rU5CCK+SmNGbA=";
 
-/// A guard: what takes it out, what puts it back, and what the doctor says in between.
+/// A guard: what takes it out, and what the doctor says then. `--fix` puts it back.
 struct Guard {
     takes_out: &'static str,
-    puts_back: &'static str,
     /// The checks that notice, in the report's order, each once.
     noticed_by: &'static [&'static str],
     says: &'static str,
@@ -24,75 +23,62 @@ struct Guard {
 const GUARDS: [Guard; 12] = [
     Guard {
         takes_out: "GRANT USAGE ON SCHEMA {b} TO {a}; GRANT SELECT ON {b}.users TO {a}",
-        puts_back: "REVOKE USAGE ON SCHEMA {b} FROM {a}; REVOKE SELECT ON {b}.users FROM {a}",
         noticed_by: &["grants", "isolation"],
         says: "a connection bound to alpha can read the users of beta",
     },
     Guard {
         // Since PostgreSQL 16 a membership has an inheritance of its own.
         takes_out: "ALTER ROLE {lane} INHERIT; REVOKE {a} FROM {lane}; GRANT {a} TO {lane}",
-        puts_back: "ALTER ROLE {lane} NOINHERIT; REVOKE {a} FROM {lane}; GRANT {a} TO {lane}",
         noticed_by: &["roles", "isolation"],
         says: "an unbound connection of a lane can read the users of alpha",
     },
     Guard {
         takes_out: "GRANT SELECT ON tenantry.tenants TO {a}",
-        puts_back: "REVOKE SELECT ON tenantry.tenants FROM {a}",
         noticed_by: &["grants", "isolation"],
         says: "a connection bound to alpha can read the catalog",
     },
     Guard {
         takes_out: "GRANT EXECUTE ON FUNCTION set_config(text, text, boolean) TO PUBLIC",
-        puts_back: "REVOKE EXECUTE ON FUNCTION set_config(text, text, boolean) FROM PUBLIC",
         noticed_by: &["grants"],
         says: "PUBLIC has rights with which tenants can get around: EXECUTE ON FUNCTION set_config(text,text,boolean)",
     },
     Guard {
         takes_out: "GRANT CREATE ON SCHEMA public TO PUBLIC",
-        puts_back: "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
         noticed_by: &["grants"],
         says: "CREATE ON SCHEMA public",
     },
     Guard {
         takes_out: "GRANT pg_read_all_data TO {lane}",
-        puts_back: "REVOKE pg_read_all_data FROM {lane}",
         noticed_by: &["roles"],
         says: "of pg_read_all_data",
     },
     Guard {
         takes_out: "GRANT DELETE ON {a}.audit TO {a}",
-        puts_back: "REVOKE DELETE ON {a}.audit FROM {a}",
         noticed_by: &["grants"],
         says: "what stands in an audit log can be changed: alpha: DELETE for t_",
     },
     Guard {
         takes_out: "GRANT USAGE ON SCHEMA {b} TO {b}; UPDATE tenantry.tenants SET status = 'suspended' WHERE slug = 'beta'",
-        puts_back: "UPDATE tenantry.tenants SET status = 'active' WHERE slug = 'beta'",
         noticed_by: &["grants"],
         says: "tenants that are not active can use their schema: beta",
     },
     Guard {
         takes_out: "DROP OWNED BY {a}; DROP ROLE {a}",
-        // Only the catalog knows how.
-        puts_back: "",
         noticed_by: &["roles", "isolation"],
         says: "roles are missing: t_",
     },
     Guard {
         takes_out: "REVOKE {a} FROM {lane}; GRANT {a} TO {other_lane}",
-        puts_back: "",
         noticed_by: &["roles", "isolation"],
         says: "tenants' roles are not granted to their lane: alpha",
     },
     Guard {
         takes_out: "REVOKE INSERT ON tenantry.jobs FROM {catalog}; REVOKE USAGE ON SCHEMA tenantry FROM {group}",
-        puts_back: "",
         noticed_by: &["grants"],
         says: "the catalog's login lacks rights on the catalog: tenantry.jobs",
     },
     Guard {
         takes_out: "GRANT USAGE ON SCHEMA {a} TO {catalog}; GRANT UPDATE (username) ON {a}.users TO {catalog}",
-        puts_back: "",
         noticed_by: &["grants"],
         says: "others have rights on a tenant's tables: ",
     },
@@ -132,18 +118,16 @@ async fn a_guard_that_is_taken_out_is_noticed() {
             "{}: {problems:#?}",
             guard.takes_out
         );
-        if !guard.puts_back.is_empty() {
-            superuser.execute(AssertSqlSafe(names.fill(guard.puts_back))).await.unwrap();
-            assert_eq!(place.run("doctor --json").json()["problems"], 0, "{}", guard.takes_out);
-            superuser.execute(AssertSqlSafe(names.fill(guard.takes_out))).await.unwrap();
-        }
         let fixed = place.run("doctor --fix --json").json();
         assert_eq!(fixed["mended"]["refused"], json!([]), "{}", guard.takes_out);
-        if guard.noticed_by.contains(&"isolation") {
-            assert_ne!(fixed["mended"]["done"], json!([]), "{}", guard.takes_out);
+        assert_eq!(fixed["warnings"], 0, "{}: {fixed:#}", guard.takes_out);
+        let reopened = superuser
+            .execute("UPDATE tenantry.tenants SET status = 'active' WHERE status <> 'active'")
+            .await
+            .unwrap();
+        if reopened.rows_affected() > 0 {
+            place.run("doctor --fix").ok();
         }
-        superuser.execute("UPDATE tenantry.tenants SET status = 'active'").await.unwrap();
-        place.run("doctor --fix").ok();
     }
     let nothing = place.run("doctor --fix").ok();
     assert!(nothing.starts_with("There was nothing to fix.\n"), "{nothing}");
