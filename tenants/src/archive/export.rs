@@ -169,15 +169,20 @@ fn pack<W: Write>(
     meter: &Meter,
 ) -> Result<(W, Manifest), ArchiveError> {
     let mut packer = Packer::begin(out, header)?;
+    let mut complete = false;
     for (table, mut pieces) in (0..).zip(tables) {
         while let Some(piece) = pieces.blocking_recv() {
-            // Nobody waits for it any more.
-            if is_all.try_recv() == Err(TryRecvError::Closed) {
-                return Err(ArchiveError::GivenUp);
+            match is_all.try_recv() {
+                Ok(()) => complete = true,
+                // Nobody waits for it any more.
+                Err(TryRecvError::Closed) if !complete => return Err(ArchiveError::GivenUp),
+                Err(_) => {}
             }
             meter.advance(packer.add(table, &piece)?);
         }
     }
-    is_all.blocking_recv().map_err(|_| ArchiveError::GivenUp)?;
+    if !complete {
+        is_all.blocking_recv().map_err(|_| ArchiveError::GivenUp)?;
+    }
     packer.end(key)
 }
