@@ -21,9 +21,11 @@ use crate::{
     invitations::InvitationsApi,
     mail,
     notifications::{NotificationStreamApi, NotificationsApi},
+    operations::{OperationStreamApi, OperationsApi},
     operators::OperatorsApi,
     pages,
     password::PasswordApi,
+    purge::PurgeApi,
     registration::RegistrationApi,
     sign_up::SignUpApi,
     state::App,
@@ -73,7 +75,7 @@ type Api = (
         NotificationsApi,
         NotificationStreamApi,
     ),
-    (OperatorsApi, AdminApi, AuditApi),
+    (OperatorsApi, AdminApi, AuditApi, OperationsApi, OperationStreamApi, PurgeApi),
 );
 
 fn api(app: &App) -> Api {
@@ -94,7 +96,15 @@ fn api(app: &App) -> Api {
         NotificationsApi(app.clone()),
         NotificationStreamApi(app.clone()),
     );
-    (of_tenants, (OperatorsApi(app.clone()), AdminApi(app.clone()), AuditApi(app.clone())))
+    let of_operators = (
+        OperatorsApi(app.clone()),
+        AdminApi(app.clone()),
+        AuditApi(app.clone()),
+        OperationsApi(app.clone()),
+        OperationStreamApi(app.clone()),
+        PurgeApi(app.clone()),
+    );
+    (of_tenants, of_operators)
 }
 
 const INFO: Info = Info {

@@ -187,6 +187,7 @@ impl Backend {
             throttles: Throttles::new(config.rate_limits),
             streams: Streams::new(StreamOptions::default().within_file_limit()),
             tenant_sign_up: config.tenant_sign_up == TenantSignUp::Open,
+            grace: chrono::TimeDelta::days(config.grace_days.into()),
             tenancy,
             clock,
             tokens,

@@ -6,13 +6,13 @@
 //! 2. [`auth`] is the gate: it finds the tenant and the user, and hands the endpoint a [`tenants::TenantDb`] and an
 //!    [`auth::Caller`]. There is no other way to a tenant's rows.
 //! 3. A slice answers: [`sign_up`], [`registration`], [`auth`], [`password`], [`users`], [`account`], [`invitations`],
-//!    [`tenant`], [`find`], [`activity`], [`comments`], [`notifications`]; for operators, [`operators`], [`admin`] and
+//!    [`tenant`], [`find`], [`activity`], [`comments`], [`notifications`]; for operators, [`operators`], [`admin`], [`purge`] and
 //!    [`audit`]. In each, `api` knows HTTP, `service` the rules, `store` the queries; one that needs less has less. What
 //!    happens too often, [`throttle`] refuses; answers that go on are counted by [`streams`].
 //! 4. [`error`] turns what went wrong below into an answer.
 //!
 //! What can wait is left in the outbox, in the transaction of its cause: [`jobs`] does it after the answer, and [`mail`] is
-//! most of it. What operators and admins did is kept in [`audit`]. [`pages`] are what links in mails lead to. [`cleanup`] deletes what nobody needs any more.
+//! most of it. What takes longer than a request, [`operations`] do. What operators and admins did is kept in [`audit`]. [`pages`] are what links in mails lead to. [`cleanup`] deletes what nobody needs any more.
 //!
 //! Around that: [`app`] is the whole API on one page, [`server`] what runs it, [`state`] what all endpoints have at hand,
 //! [`cli`] the commands, [`config`] their settings, [`backend`] the database they open, [`embedded`] the PostgreSQL that comes along, [`clock`] the only
@@ -41,10 +41,12 @@ pub mod invitations;
 pub mod jobs;
 pub mod mail;
 pub mod notifications;
+pub mod operations;
 pub mod operators;
 pub mod pages;
 pub mod password;
 pub mod printable;
+pub mod purge;
 pub mod references;
 pub mod registration;
 mod search;

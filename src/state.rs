@@ -46,6 +46,8 @@ pub struct Parts {
     pub streams: Streams,
     /// Whether strangers may sign organizations up.
     pub tenant_sign_up: bool,
+    /// For how long an organization that was deleted can be restored.
+    pub grace: chrono::TimeDelta,
 }
 
 impl App {

@@ -84,7 +84,7 @@ async fn what_is_over_goes_and_what_is_not_stays() {
     let acme = app.sign_up("acme").await;
     fill(&app, &acme).await;
     let cleaned = pass(&app).await;
-    assert_eq!(cleaned, Cleaned { tenants: 1, rows: TABLES.len() as u64 + 1, closed: 0 });
+    assert_eq!(cleaned, Cleaned { tenants: 1, rows: TABLES.len() as u64 + 1, closed: 0, purges: 0 });
     assert_eq!(left(&app, &acme).await, STAYS);
     acme.owner.get("/api/current_user/").await;
 }
@@ -163,7 +163,7 @@ async fn a_tenant_that_is_not_in_use_is_left_alone_and_keeps_no_other_from_its_t
     app.app.tenancy.set_suspended(&"suspended".parse().unwrap(), true).await.unwrap();
     app.app.tenancy.close_tenant(all[2].id.parse().unwrap(), app.clock.now()).await.unwrap();
     run(&app, "UPDATE tenantry.tenants SET schema_version = 1000 WHERE slug = 'newer'").await;
-    assert_eq!(pass(&app).await, Cleaned { tenants: 1, rows: 8, closed: 0 });
+    assert_eq!(pass(&app).await, Cleaned { tenants: 1, rows: 8, closed: 0, purges: 0 });
     assert_eq!(left(&app, &all[0]).await, STAYS);
     for organization in &all[1..] {
         assert!(left(&app, organization).await.contains("link-over"), "{}", organization.slug);

@@ -91,7 +91,7 @@ crate::output! {
         pub slug: String,
         /// The organization's name.
         pub name: String,
-        /// `active`, `suspended` or `deleting`.
+        /// `active`, `suspended`, `deleting` or `purging`.
         pub status: String,
         /// How many tenant migrations its schema has had.
         pub schema_version: i32,
@@ -109,7 +109,7 @@ crate::output! {
         pub slug: String,
         /// The organization's name.
         pub name: String,
-        /// `active`, `suspended` or `deleting`.
+        /// `active`, `suspended`, `deleting` or `purging`.
         pub status: String,
         /// How many tenant migrations its schema has had.
         pub schema_version: i32,
@@ -144,6 +144,8 @@ pub enum TenantStatus {
     Suspended,
     /// To be purged when its grace period ends.
     Deleting,
+    /// What it had is being dropped: nothing brings it back.
+    Purging,
 }
 
 impl From<TenantStatus> for Status {
@@ -152,6 +154,7 @@ impl From<TenantStatus> for Status {
             TenantStatus::Active => Self::Active,
             TenantStatus::Suspended => Self::Suspended,
             TenantStatus::Deleting => Self::Deleting,
+            TenantStatus::Purging => Self::Purging,
         }
     }
 }

@@ -14,6 +14,9 @@ pub enum AdminError {
     /// It is on its way out.
     #[error("the tenant is being deleted: restore it first")]
     Deleting,
+    /// Something of it is gone already.
+    #[error("the tenant is being purged: nothing brings it back")]
+    BeingPurged,
     /// Another tenant has the slug, or had it not long ago.
     #[error("the slug {0} is taken")]
     SlugTaken(Slug),
@@ -35,7 +38,10 @@ impl From<DbErr> for AdminError {
 
 impl From<tenants::Error> for AdminError {
     fn from(error: tenants::Error) -> Self {
-        Self::Service(error.into())
+        match error {
+            tenants::Error::BeingPurged => Self::BeingPurged,
+            error => Self::Service(error.into()),
+        }
     }
 }
 
@@ -45,6 +51,9 @@ impl From<AdminError> for Problem {
             AdminError::NotFound => Self::not_found(),
             AdminError::Deleting => {
                 Self::conflict("tenant_deleting", "The organization is being deleted: restore it first.")
+            }
+            AdminError::BeingPurged => {
+                Self::conflict("tenant_purging", "The organization is being purged: nothing brings it back.")
             }
             AdminError::SlugTaken(slug) => Self::conflict("slug_taken", format!("The slug {slug} is taken.")),
             AdminError::NotServed(_) => Self::unavailable(std::time::Duration::from_secs(30)),

@@ -115,7 +115,7 @@ impl Change {
 /// Changes the status of a tenant, up to the commit. What it is already, it stays, and nothing is recorded of that.
 ///
 /// # Errors
-/// [`AdminError::Deleting`], or those of the database.
+/// [`AdminError::Deleting`], [`AdminError::BeingPurged`], or those of the database.
 pub async fn set_status(
     app: &App,
     action: &mut TenantAction,
@@ -123,6 +123,9 @@ pub async fn set_status(
     by: &Actor,
 ) -> Result<(), AdminError> {
     let (before, now) = (action.status()?, app.clock.now());
+    if before == Status::Purging {
+        return Err(AdminError::BeingPurged);
+    }
     let changed = match change {
         Change::Suspend | Change::Resume if before == Status::Deleting => return Err(AdminError::Deleting),
         Change::Suspend => action.set_status(Status::Suspended, now).await?,
@@ -150,8 +153,10 @@ pub async fn rename(
     name: Option<&str>,
     by: &Actor,
 ) -> Result<(), AdminError> {
-    if action.status()? == Status::Deleting {
-        return Err(AdminError::Deleting);
+    match action.status()? {
+        Status::Deleting => return Err(AdminError::Deleting),
+        Status::Purging => return Err(AdminError::BeingPurged),
+        Status::Active | Status::Suspended => {}
     }
     let was = action.tenant().clone();
     let [mut before, mut after] = [Map::new(), Map::new()];

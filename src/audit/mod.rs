@@ -10,5 +10,5 @@ mod store;
 
 pub use api::{AuditApi, AuditOut, TenantAuditApi, entry_out};
 pub(crate) use record::note_in;
-pub use record::{Action, Actor, note, record, record_of_tenant};
-pub use store::latest;
+pub use record::{Action, Actor, note, record, record_about, record_of_tenant};
+pub use store::{last_of, latest};

@@ -31,6 +31,8 @@ pub enum Action {
     TenantDeleted,
     TenantRestored,
     TenantUsersViewed,
+    TenantPurgeRequested,
+    TenantPurged,
     RetentionChanged,
     TenantClosed,
     SettingsChanged,
@@ -59,6 +61,8 @@ impl Action {
             Self::TenantDeleted => "tenant.deleted",
             Self::TenantRestored => "tenant.restored",
             Self::TenantUsersViewed => "tenant.users_viewed",
+            Self::TenantPurgeRequested => "tenant.purge_requested",
+            Self::TenantPurged => "tenant.purged",
             Self::RetentionChanged => "tenant.retention_changed",
             Self::TenantClosed => "tenant.closed",
             Self::SettingsChanged => "settings.changed",
@@ -90,6 +94,12 @@ impl Actor {
         Self { operator: None, name: "command line".to_owned(), api_key: None, ip: None }
     }
 
+    /// What nobody has to ask for.
+    #[must_use]
+    pub fn clean_up() -> Self {
+        Self { operator: None, name: "clean-up".to_owned(), api_key: None, ip: None }
+    }
+
     /// Somebody who has not proven who he is.
     #[must_use]
     pub fn nobody(ip: IpAddr) -> Self {
@@ -116,6 +126,21 @@ pub async fn record(
     detail: Value,
 ) -> Result<(), DbErr> {
     store::insert(db, entry(app, by, action, None, detail)).await
+}
+
+/// Records what somebody did about a tenant, in the installation's log alone: because the tenant has none any more.
+///
+/// # Errors
+/// Those of the database.
+pub async fn record_about(
+    app: &App,
+    db: &impl ConnectionTrait,
+    (id, slug): (Uuid, &str),
+    by: &Actor,
+    action: Action,
+    detail: Value,
+) -> Result<(), DbErr> {
+    store::insert(db, entry(app, by, action, Some(Named { id, slug }), detail)).await
 }
 
 /// Records what somebody did to a tenant, in the installation's log and in the tenant's own. The connection is one that

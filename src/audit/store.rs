@@ -67,6 +67,26 @@ pub async fn latest(
         .await
 }
 
+/// The last entry that tells of this action, of a tenant of this id or slug.
+///
+/// # Errors
+/// Those of the database.
+pub async fn last_of(
+    db: &impl ConnectionTrait,
+    action: super::Action,
+    id: Option<Uuid>,
+    slug: Option<&str>,
+) -> Result<Option<installation::Model>, DbErr> {
+    installation::Entity::find()
+        .filter(of_tenant(id))
+        .filter(Condition::all().add_option(slug.map(|slug| installation::Column::TenantSlug.eq(slug))))
+        .filter(installation::Column::Action.eq(action.as_str()))
+        .order_by_desc(installation::Column::CreatedAt)
+        .order_by_desc(installation::Column::Id)
+        .one(db)
+        .await
+}
+
 pub(super) async fn count_own(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
     audit::Entity::find().count(db).await
 }

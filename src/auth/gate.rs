@@ -231,7 +231,7 @@ pub(crate) async fn admit_again(
 fn check_status(tenant: &Tenant) -> Result<(), Problem> {
     match tenant.status {
         Status::Suspended => Err(Problem::tenant_suspended()),
-        Status::Deleting => Err(Problem::tenant_not_found()),
+        Status::Deleting | Status::Purging => Err(Problem::tenant_not_found()),
         Status::Active if !tenant.is_served() => Err(Problem::unavailable(RETRY_AFTER)),
         Status::Active => Ok(()),
     }

@@ -1,5 +1,6 @@
 //! What nobody needs any more is deleted: expired sessions, links, sign-ups and invitations, devices that were not used
 //! for long, what happened longer ago than a tenant wants it kept, throttles and jobs that are over; and organizations that were signed up and never used are closed.
+//! Those whose grace period is over are purged, by [operations](crate::operations).
 //!
 //! It goes on beside the requests and must not be felt by them: one tenant after the other, one statement at a time and a
 //! bounded number of rows in each, so it never has more than one connection of one lane. Rows that somebody works on are
@@ -14,7 +15,7 @@ use tenants::{JobStatus, Status, Tenant, TenantDb};
 
 pub use store::delete;
 
-use crate::{activity, error::ServiceError, idempotency, invitations, state::App};
+use crate::{activity, error::ServiceError, idempotency, invitations, purge, state::App};
 
 /// How many rows a statement deletes: some milliseconds of work, and few enough locks.
 pub const BATCH: u32 = 1_000;
@@ -49,6 +50,8 @@ pub struct Cleaned {
     pub rows: u64,
     /// The organizations that were closed.
     pub closed: u64,
+    /// The organizations whose purge was left, their grace period being over.
+    pub purges: u64,
 }
 
 /// Cleans until it is dropped. What fails is tried again when its next turn comes.
@@ -56,8 +59,8 @@ pub async fn forever(app: &App) {
     loop {
         match pass(app, app.clock.now() - TURN).await {
             Ok(cleaned) if cleaned != Cleaned::default() => {
-                let Cleaned { tenants, rows, closed } = cleaned;
-                tracing::info!(tenants, rows, closed, "cleaned up");
+                let Cleaned { tenants, rows, closed, purges } = cleaned;
+                tracing::info!(tenants, rows, closed, purges, "cleaned up");
             }
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "the clean-up goes on later"),
@@ -72,7 +75,8 @@ pub async fn forever(app: &App) {
 /// Those of the catalog. What fails in one tenant is logged and keeps no other from its turn.
 pub async fn pass(app: &App, before: DateTime<Utc>) -> Result<Cleaned, ServiceError> {
     let now = app.clock.now();
-    let mut cleaned = Cleaned { rows: clean_catalog(app, now).await?, ..Cleaned::default() };
+    let (rows, purges) = (clean_catalog(app, now).await?, purge::leave_due(app).await?);
+    let mut cleaned = Cleaned { rows, purges, ..Cleaned::default() };
     loop {
         let taken = app.tenancy.take_tenants_to_clean(before, now, TAKEN).await?;
         if taken.is_empty() {
@@ -119,7 +123,7 @@ async fn clean_tenant(app: &App, tenant: Arc<Tenant>, now: DateTime<Utc>) -> Res
     rows += batches(async || store::idempotency_keys(&db, now - idempotency::LIFETIME, BATCH).await).await?;
     rows += batches(async || tenants::forget_attempts(&db, now - THROTTLES, BATCH).await).await?;
     let closed = u64::from(close_if_abandoned(app, &db, now).await?);
-    Ok(Cleaned { tenants: 1, rows, closed })
+    Ok(Cleaned { tenants: 1, rows, closed, purges: 0 })
 }
 
 /// Deletes batch after batch until one is not full.

@@ -8,9 +8,11 @@ mod doctor;
 mod jobs;
 mod keys;
 mod migrate;
+mod operation;
 mod operator;
 pub mod output;
 pub mod password;
+mod purge;
 mod run;
 mod seed;
 mod serve;
@@ -31,7 +33,9 @@ use uuid::Uuid;
 pub use self::{
     api_key::{ApiKey, ApiKeyCreate, ApiKeyDelete},
     audit::Audit,
+    operation::{OperationList, OperationName, OperationStatus, Operations},
     operator::{Operator, OperatorCreate, OperatorDelete},
+    purge::{TenantCertificate, TenantPurge},
     tenant_changes::{TenantDelete, TenantRename},
 };
 use crate::config::settings_help;
@@ -127,6 +131,9 @@ pub enum Command {
     /// List jobs, mails among them, and retry what failed for good
     #[command(subcommand)]
     Jobs(Jobs),
+    /// List what outlasts a request, and take it up again
+    #[command(subcommand)]
+    Operation(Operations),
     /// Print the OpenAPI document
     Openapi,
     /// List every route with its methods
@@ -170,6 +177,10 @@ Examples:
     Delete(TenantDelete),
     /// Open a tenant again that was deleted, or that its owner closed
     Restore(TenantName),
+    /// Drop everything of a tenant that was deleted
+    Purge(TenantPurge),
+    /// Show and check the certificate of a tenant that was purged
+    Certificate(TenantCertificate),
 }
 
 /// The arguments of `tenant create`.
@@ -216,6 +227,8 @@ pub enum TenantStatus {
     Suspended,
     /// On its way out; can still be restored.
     Deleting,
+    /// Being dropped.
+    Purging,
 }
 
 /// The arguments of `tenant seed`.

@@ -7,7 +7,7 @@ use tenants::Tenancy;
 use super::{
     Cli, Command, Global, api, api_key,
     arguments::WrongArguments,
-    audit, doctor, jobs, keys, migrate, operator,
+    audit, doctor, jobs, keys, migrate, operation, operator,
     output::{Exit, Output},
     serve, tenant,
 };
@@ -129,6 +129,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Audit(arguments) => audit::audit(context, arguments).await,
         Command::Keys(command) => keys::keys(context, command).await,
         Command::Jobs(command) => jobs::jobs(context, command).await,
+        Command::Operation(command) => operation::operation(context, command).await,
         Command::Openapi => api::openapi(context),
         Command::Routes => api::routes(context),
         Command::Doctor => doctor::doctor(context).await,

@@ -15,6 +15,7 @@ use crate::{
     http::{Face, Origins, Policy, TrustedProxies},
     jobs::Workers,
     mail,
+    operations::Runners,
     server::{Server, stop_signal},
     state::App,
     streams::raise_file_limit,
@@ -50,7 +51,7 @@ async fn serve_on(
     let app = backend.app(config, context.clock.clone()).await?;
     app.tenancy.listen();
     context.output.answer(&Started::of(config, backend, &app, admin.as_ref()), ToString::to_string)?;
-    let workers = Workers::start(&app);
+    let (workers, runners) = (Workers::start(&app), Runners::start(&app));
     let mut ended = None;
     let stop = async {
         tokio::select! {
@@ -60,7 +61,9 @@ async fn serve_on(
             () = cleanup::forever(&app) => {}
         }
         // Requests and jobs have the same time to end in.
-        workers.stop(Instant::now() + config.shutdown_timeout);
+        let deadline = Instant::now() + config.shutdown_timeout;
+        workers.stop(deadline);
+        runners.stop(deadline);
     };
     let stop = stop.boxed_local().shared();
     let run =
@@ -73,7 +76,7 @@ async fn serve_on(
     };
     let (outcome, of_admin) = tokio::join!(run(server), admin);
     drop(stop);
-    workers.finish().await;
+    tokio::join!(workers.finish(), runners.finish());
     app.mailer.close().await;
     app.tenancy.close();
     outcome?;

@@ -11,6 +11,7 @@ use super::{
     Tenant, TenantCreate, TenantList, TenantStatus,
     arguments::WrongArguments,
     output::{Exit, Table},
+    purge,
     run::{Context, Failure},
     seed, tenant_changes as changes,
 };
@@ -39,6 +40,8 @@ pub(super) async fn tenant(context: &Context, command: Tenant) -> Result<Exit, F
         Tenant::Rename(arguments) => changes::rename(context, arguments).await,
         Tenant::Delete(arguments) => changes::delete(context, &arguments).await,
         Tenant::Restore(tenant) => changes::change(context, &tenant.slug, Change::Restore).await,
+        Tenant::Purge(arguments) => purge::purge(context, arguments).await,
+        Tenant::Certificate(arguments) => purge::certificate(context, arguments).await,
     }
 }
 
@@ -143,6 +146,7 @@ async fn list(context: &Context, arguments: TenantList) -> Result<Exit, Failure>
         TenantStatus::Active => Status::Active,
         TenantStatus::Suspended => Status::Suspended,
         TenantStatus::Deleting => Status::Deleting,
+        TenantStatus::Purging => Status::Purging,
     });
     let tenancy = context.open_tenancy().await?;
     let search = arguments.search.map(|words| words.trim().to_owned());

@@ -56,6 +56,7 @@ pub struct Config {
     pub cors_origins: Vec<CorsOrigin>,
     pub trusted_proxies: Vec<IpNet>,
     pub rate_limits: bool,
+    pub grace_days: u32,
     pub lane_pool_size: u32,
     pub statement_timeout: Duration,
     pub shutdown_timeout: Duration,
@@ -170,6 +171,7 @@ impl Config {
         let cors_origins = source.read(&name::CORS_ORIGINS, value::cors_origins);
         let trusted_proxies = source.read(&name::TRUSTED_PROXIES, value::networks);
         let rate_limits = source.read(&name::RATE_LIMITS, |text| value::one_of(text, ON_OFF));
+        let grace_days = source.read(&name::GRACE_DAYS, |text| value::number(text, 0, 3650));
         let lane_pool_size = source.read(&name::LANE_POOL_SIZE, |text| value::number(text, 2, 100));
         let statement_timeout = source.read(&name::STATEMENT_TIMEOUT, value::duration);
         let shutdown_timeout = source.read(&name::SHUTDOWN_TIMEOUT, value::duration);
@@ -196,6 +198,7 @@ impl Config {
             cors_origins: cors_origins.unwrap_or_default(),
             trusted_proxies: trusted_proxies.unwrap_or_default(),
             rate_limits: rate_limits?,
+            grace_days: grace_days?,
             lane_pool_size: lane_pool_size?,
             statement_timeout: statement_timeout?,
             shutdown_timeout: shutdown_timeout?,

@@ -146,6 +146,12 @@ pub(super) const TENANT_SIGN_UP: Setting = Setting::new(
     Value("open"),
     "Who may sign an organization up: open (anyone) or closed (operators).",
 );
+pub(super) const GRACE_DAYS: Setting = Setting::new(
+    "grace_days",
+    Value("30"),
+    "For so many days, 0 to 3650, an organization that was deleted can be restored. Then it is purged: everything it has \
+     is dropped.",
+);
 pub(super) const RATE_LIMITS: Setting =
     Setting::new("rate_limits", Value("on"), "on, or off for benchmarks and load tests.");
 pub(super) const LOG: Setting = Setting::new(
@@ -171,6 +177,7 @@ pub const SETTINGS: &[&Setting] = &[
     &MAIL_FROM,
     &MAIL,
     &TENANT_SIGN_UP,
+    &GRACE_DAYS,
     &FRONTEND_URL,
     &CORS_ORIGINS,
     &TRUSTED_PROXIES,

@@ -58,7 +58,7 @@ pub use host::Host;
 pub use idempotency::{IdempotencyKey, Keyed};
 pub use impatient::Impatient;
 pub use input::{Field, Input, Name, Text, Verbatim};
-pub use output::{Created, Json, NoContent};
+pub use output::{Accepted, Created, Json, NoContent};
 pub use page::{Listing, Page, PageQuery, UnreadPage};
 pub use routes::{Access, Face, Route, Routes};
 pub use upload::Upload;

@@ -23,6 +23,10 @@ pub struct Json<T>(pub T);
 #[derive(Debug)]
 pub struct Created<T>(pub T);
 
+/// 202 with a JSON body: it is noted, and done after the answer.
+#[derive(Debug)]
+pub struct Accepted<T>(pub T);
+
 /// 204.
 #[derive(Debug)]
 pub struct NoContent;
@@ -93,6 +97,22 @@ impl<T: Serialize + Send> IntoResponse for Created<T> {
 impl<T: Type> ApiResponse for Created<T> {
     fn meta() -> MetaResponses {
         meta(201, "", Some(T::schema_ref()))
+    }
+
+    fn register(registry: &mut Registry) {
+        T::register(registry);
+    }
+}
+
+impl<T: Serialize + Send> IntoResponse for Accepted<T> {
+    fn into_response(self) -> Response {
+        json(StatusCode::ACCEPTED, &self.0)
+    }
+}
+
+impl<T: Type> ApiResponse for Accepted<T> {
+    fn meta() -> MetaResponses {
+        meta(202, "It goes on after the answer.", Some(T::schema_ref()))
     }
 
     fn register(registry: &mut Registry) {

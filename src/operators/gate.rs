@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use data_encoding::BASE64URL_NOPAD;
 use tenants::DataKey;
 
-use super::{Identity, KeyInUse, service, store};
+use super::{Identity, KeyInUse, OperatorCaller, service, store};
 use crate::{
     error::ServiceError,
     http::{Problem, bearer::Bearer},
@@ -33,6 +33,20 @@ pub async fn identify(app: &App, bearer: &Bearer) -> Result<Identity, Problem> {
         by_token(app, token).await?
     };
     found.ok_or_else(Problem::token_not_valid)
+}
+
+/// Whether who was let in would be let in still, by what the catalog has: for answers that go on. That a password was changed
+/// ends the tokens that were made before at the next request, and an answer after 15 minutes.
+///
+/// # Errors
+/// Those of the catalog.
+pub async fn goes_on(app: &App, caller: &OperatorCaller) -> Result<bool, ServiceError> {
+    let catalog = app.tenancy.catalog();
+    let Some(key) = &caller.key else {
+        return Ok(store::operator(catalog, caller.operator).await?.is_some());
+    };
+    let expired = key.expires_at.is_some_and(|end| end <= app.clock.now());
+    Ok(!expired && store::has_key(catalog, key.id).await?)
 }
 
 async fn by_token(app: &App, token: &str) -> Result<Option<Identity>, ServiceError> {

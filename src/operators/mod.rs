@@ -13,7 +13,7 @@ mod store;
 pub use api::OperatorsApi;
 pub use caller::{Destroys, DoesEverything, Identity, KeyInUse, OperatorCaller, Provisions, Reads};
 pub use error::OperatorError;
-pub use gate::identify;
+pub use gate::{goes_on, identify};
 pub use scope::{Scope, Scopes};
 pub use service::{
     CreatedKey, NewKey, NewOperator, all_keys, all_operators, create_key, create_operator,

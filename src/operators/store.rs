@@ -118,6 +118,10 @@ pub(super) async fn key_with_operator(
     Ok(with_operator(rows).pop())
 }
 
+pub(super) async fn has_key(db: &impl ConnectionTrait, id: Uuid) -> Result<bool, DbErr> {
+    Ok(api_keys::Entity::find_by_id(id).count(db).await? > 0)
+}
+
 /// Notes that a key was seen now, unless somebody has noted so since `since`.
 pub(super) async fn note_use(
     db: &impl ConnectionTrait,

@@ -101,7 +101,7 @@ async fn close_from_outside(app: &App, id: Uuid, owner: &Caller) -> Result<(), P
     match action.status().map_err(ServiceError::from)? {
         Status::Active => {}
         Status::Suspended => return Err(Problem::tenant_suspended()),
-        Status::Deleting => return Err(Problem::tenant_not_found()),
+        Status::Deleting | Status::Purging => return Err(Problem::tenant_not_found()),
     }
     action.set_status(Status::Deleting, app.clock.now()).await.map_err(ServiceError::from)?;
     audit::note_in(app, action.reached(), owner, Action::TenantClosed, json!({}))

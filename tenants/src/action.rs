@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How long a slug that was given up stays taken. The contract's.
-const KEPT: TimeDelta = TimeDelta::days(90);
+pub(crate) const KEPT: TimeDelta = TimeDelta::days(90);
 
 /// By what an operator names a tenant.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +64,7 @@ pub struct Reached {
 pub struct TenantAction {
     reached: Reached,
     status_before: Option<String>,
+    closed_at: Option<DateTime<Utc>>,
 }
 
 impl Tenancy {
@@ -118,7 +119,7 @@ impl Tenancy {
 async fn read(transaction: &CatalogTx, which: Which<'_>, lock: &str) -> Result<Option<QueryResult>, DbErr> {
     let (condition, value) = which.condition();
     let sql = format!(
-        "SELECT id, slug, name, status, schema_version, created_at, schema_name, limits, status_before \
+        "SELECT id, slug, name, status, schema_version, created_at, schema_name, limits, status_before, closed_at \
          FROM tenantry.tenants WHERE {condition} {lock}"
     );
     transaction.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [value])).await
@@ -158,12 +159,26 @@ impl Reached {
     /// # Errors
     /// Those of the database.
     pub async fn usage(&self) -> Result<Usage, DbErr> {
+        let is_there = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT to_regclass($1) IS NOT NULL AS found",
+            [format!("{}.users", self.schema).into()],
+        );
+        let is_there = self.query_one_raw(is_there).await?;
+        // Of one that is being purged, or is damaged, there may be nothing to count.
+        let users = if is_there.map_or(Ok(false), |row| row.try_get("", "found"))? {
+            "(SELECT count(*) FROM users)"
+        } else {
+            "0::bigint"
+        };
         let statement = Statement::from_sql_and_values(
             DbBackend::Postgres,
-            "SELECT (SELECT count(*) FROM users) AS users, \
-                 coalesce(sum(pg_stat_get_live_tuples(c.oid)), 0)::bigint AS rows, \
-                 coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint AS bytes \
-             FROM pg_class c WHERE c.relnamespace = $1::text::regnamespace AND c.relkind IN ('r', 'p')",
+            format!(
+                "SELECT {users} AS users, \
+                     coalesce(sum(pg_stat_get_live_tuples(c.oid)), 0)::bigint AS rows, \
+                     coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint AS bytes \
+                 FROM pg_class c WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p')"
+            ),
             [self.schema.as_str().into()],
         );
         Ok(Usage::find_by_statement(statement).one(self).await?.unwrap_or_default())
@@ -179,7 +194,8 @@ impl Reached {
         let Some(row) = row else { return Ok(None) };
         self.tenant = TenantSummary::from_query_result(&row, "")?;
         self.limits = row.try_get("", "limits")?;
-        Ok(Some(TenantAction { reached: self, status_before: row.try_get("", "status_before")? }))
+        let (status_before, closed_at) = (row.try_get("", "status_before")?, row.try_get("", "closed_at")?);
+        Ok(Some(TenantAction { reached: self, status_before, closed_at }))
     }
 
     /// Commits what was written on the way.
@@ -212,14 +228,23 @@ impl TenantAction {
         self.reached.tenant.status.parse()
     }
 
+    /// When it was closed for good, if it is.
+    #[must_use]
+    pub fn closed_at(&self) -> Option<DateTime<Utc>> {
+        self.closed_at
+    }
+
     /// Gives the tenant another status; whether it had another. Unless it is active, its role has no right on its schema:
     /// lost in the same transaction, so that the next statement of every bound connection fails, on every process, whatever is
     /// cached there.
     ///
     /// # Errors
-    /// Those of the database.
+    /// [`Error::BeingPurged`], or those of the database.
     pub async fn set_status(&mut self, to: Status, now: DateTime<Utc>) -> Result<bool, Error> {
         let from = self.status()?;
+        if from == Status::Purging {
+            return Err(Error::BeingPurged);
+        }
         if from == to {
             return Ok(false);
         }
@@ -239,7 +264,7 @@ impl TenantAction {
         };
         self.reached.transaction.batch(&right).await?;
         to.as_str().clone_into(&mut self.reached.tenant.status);
-        self.status_before = before;
+        (self.status_before, self.closed_at) = (before, closes.then_some(now));
         Ok(true)
     }
 

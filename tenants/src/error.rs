@@ -41,6 +41,12 @@ pub enum Error {
     /// The slug belongs to a tenant already.
     #[error("the slug is taken")]
     SlugTaken,
+    /// A tenant is to be purged that is not closed, or was opened again since.
+    #[error("the tenant is not being deleted any more: it was restored")]
+    NotClosed,
+    /// Something of the tenant is gone already.
+    #[error("the tenant is being purged: nothing brings it back")]
+    BeingPurged,
     /// No tenant has this slug.
     #[error("there is no tenant `{0}`")]
     NoSuchTenant(String),

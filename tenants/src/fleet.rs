@@ -18,7 +18,7 @@ pub struct TenantSummary {
     pub slug: String,
     /// The organization's name.
     pub name: String,
-    /// `active`, `suspended` or `deleting`.
+    /// `active`, `suspended`, `deleting` or `purging`.
     pub status: String,
     /// How many tenant migrations its schema has had.
     pub schema_version: i32,
@@ -137,7 +137,7 @@ impl Tenancy {
     pub async fn behind(&self) -> Result<u64, Error> {
         let statement = Statement::from_sql_and_values(
             DbBackend::Postgres,
-            "SELECT count(*) AS behind FROM tenants WHERE schema_version < $1",
+            "SELECT count(*) AS behind FROM tenants WHERE schema_version < $1 AND status <> 'purging'",
             [current_version().into()],
         );
         let behind: i64 = match self.catalog().query_one_raw(statement).await? {
@@ -184,7 +184,7 @@ impl Tenancy {
 async fn next_behind(transaction: &CatalogTx) -> Result<Option<(Uuid, SchemaName, i32)>, DbErr> {
     let statement = Statement::from_sql_and_values(
         DbBackend::Postgres,
-        "SELECT id, schema_name, schema_version FROM tenants WHERE schema_version < $1 \
+        "SELECT id, schema_name, schema_version FROM tenants WHERE schema_version < $1 AND status <> 'purging' \
          ORDER BY schema_version, id LIMIT 1 FOR UPDATE SKIP LOCKED",
         [current_version().into()],
     );

@@ -218,11 +218,13 @@ pub(crate) async fn pending(owner: &SecretString) -> Result<Pending, Error> {
     refuse_newer(&applied)?;
     let tenants = match applied.as_slice() {
         [] => 0,
-        _ => sqlx::query_scalar("SELECT count(*) FROM tenantry.tenants WHERE schema_version < $1")
-            .bind(current_version())
-            .fetch_one(&mut connection)
-            .await
-            .map(|behind: i64| u64::try_from(behind).unwrap_or(0))?,
+        _ => sqlx::query_scalar(
+            "SELECT count(*) FROM tenantry.tenants WHERE schema_version < $1 AND status <> 'purging'",
+        )
+        .bind(current_version())
+        .fetch_one(&mut connection)
+        .await
+        .map(|behind: i64| u64::try_from(behind).unwrap_or(0))?,
     };
     connection.close().await?;
     Ok(Pending { catalog: known().into_iter().filter(|name| !applied.contains(name)).collect(), tenants })

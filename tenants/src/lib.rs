@@ -14,6 +14,7 @@
 //! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
 //! | find the tenants of a person | [`Tenancy::tenants_with_email`] |
 //! | leave work for later, and do it | [`Outbox`], [`Tenancy::take_jobs`] |
+//! | do what outlasts a request, in any process | [`Tenancy::take_operations`] |
 //! | count what must not happen too often | [`record_attempt`] |
 //! | know how long a list is, and where its pages begin | [`lists`] |
 //! | find out what is wrong with an installation | [`doctor`] |
@@ -45,8 +46,10 @@ mod listener;
 pub mod lists;
 mod live;
 mod names;
+mod operations;
 mod pool;
 mod provisioning;
+mod purge;
 mod render;
 mod resolution;
 mod resolver;
@@ -64,8 +67,10 @@ pub use keys::{DataKey, SecretKey};
 pub use listener::Signals;
 pub use live::{Live, Watching};
 pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, SlugError};
+pub use operations::{Ended, Measure};
 pub use pool::{PoolFigures, PoolOptions};
 pub use provisioning::{NewTenant, Provisioning, SlugChoice};
+pub use purge::{Absent, Dropped, LastStep, Purged, Purging};
 pub use resolution::{Status, Tenant, TenantName, served_versions};
 pub use resolver::{Resolver, ResolverFigures, ResolverOptions};
 pub use tenancy::{LANES, Settings, Tenancy};

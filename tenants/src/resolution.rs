@@ -16,6 +16,8 @@ pub enum Status {
     Suspended,
     /// To be purged when its grace period ends. For the outside it is gone.
     Deleting,
+    /// What it had is being dropped: nothing brings it back.
+    Purging,
 }
 
 impl Status {
@@ -26,6 +28,7 @@ impl Status {
             Self::Active => "active",
             Self::Suspended => "suspended",
             Self::Deleting => "deleting",
+            Self::Purging => "purging",
         }
     }
 }
@@ -34,7 +37,7 @@ impl FromStr for Status {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        [Self::Active, Self::Suspended, Self::Deleting]
+        [Self::Active, Self::Suspended, Self::Deleting, Self::Purging]
             .into_iter()
             .find(|status| status.as_str() == text)
             .ok_or_else(|| Error::Damaged(format!("unknown status {text:?}")))

@@ -132,6 +132,7 @@ impl TestApp {
             throttles: Throttles::new(options.rate_limits),
             streams: Streams::new(options.streams),
             tenant_sign_up: options.tenant_sign_up,
+            grace: chrono::TimeDelta::days(30),
             clock: clock.clone(),
             tenancy,
             tokens,

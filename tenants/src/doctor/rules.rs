@@ -204,7 +204,11 @@ const TENANTS: [Rule; 4] = [
         "SELECT slug FROM tenant WHERE schema IS NULL",
         "restore them from a backup: their rows are gone",
     ),
-    should("tenants are behind", "SELECT slug FROM tenant WHERE schema_version < $5", MIGRATE),
+    should(
+        "tenants are behind",
+        "SELECT slug FROM tenant WHERE schema_version < $5 AND status <> 'purging'",
+        MIGRATE,
+    ),
     should(
         "schemas belong to no tenant",
         "SELECT nspname FROM pg_namespace WHERE nspname ~ '^t_[0-9a-v]{26}$'

@@ -2,5 +2,6 @@
 
 pub mod api_keys;
 pub mod audit;
+pub mod operations;
 pub mod operators;
 pub mod signing_keys;

@@ -1,0 +1,69 @@
+//! The rows of operations, but for their leases.
+
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, Order, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect,
+};
+use tenants::entity::operations::{Column, Entity};
+use uuid::Uuid;
+
+use super::Operation;
+
+/// Which operations a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only those of this status.
+    pub status: Option<String>,
+    /// Only those of this tenant.
+    pub tenant: Option<Uuid>,
+}
+
+impl Filter {
+    fn condition(&self) -> Condition {
+        Condition::all()
+            .add_option(self.status.as_deref().map(|status| Column::Status.eq(status)))
+            .add_option(self.tenant.map(|tenant| Column::TenantId.eq(tenant)))
+    }
+}
+
+pub(super) async fn insert(db: &impl ConnectionTrait, row: &Operation) -> Result<(), DbErr> {
+    let row = row.clone().into_active_model();
+    Entity::insert(row).exec_without_returning(db).await.map(|_| ())
+}
+
+/// The operation of this id.
+///
+/// # Errors
+/// Those of the database.
+pub async fn find(db: &impl ConnectionTrait, id: Uuid) -> Result<Option<Operation>, DbErr> {
+    Entity::find_by_id(id).one(db).await
+}
+
+/// How many there are.
+///
+/// # Errors
+/// Those of the database.
+pub async fn count(db: &impl ConnectionTrait, filter: &Filter) -> Result<u64, DbErr> {
+    Entity::find().filter(filter.condition()).count(db).await
+}
+
+/// Some of them, by the time they were left.
+///
+/// # Errors
+/// Those of the database.
+pub async fn list(
+    db: &impl ConnectionTrait,
+    filter: &Filter,
+    newest_first: bool,
+    (offset, limit): (u64, u64),
+) -> Result<Vec<Operation>, DbErr> {
+    let direction = if newest_first { Order::Desc } else { Order::Asc };
+    Entity::find()
+        .filter(filter.condition())
+        .order_by(Column::CreatedAt, direction.clone())
+        .order_by(Column::Id, direction)
+        .offset(offset)
+        .limit(limit)
+        .all(db)
+        .await
+}

@@ -1,0 +1,408 @@
+//! The end of a tenant: everything it has is dropped, a few tables in each transaction.
+//!
+//! `DROP SCHEMA` of a whole tenant takes a lock for each of its objects, 518 for 30 tables, out of a table of locks that the
+//! whole server shares: when that is full, everybody's statements fail. So each transaction takes a part of what is free.
+//! A purge may be cut off between any two of them, and goes on from what is left. The tenant's row is there until the last
+//! one, and says from before the first one that nothing can be restored any more.
+
+use chrono::{DateTime, Utc};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, QueryResult, Statement, Value};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{Error, SchemaName, Tenancy, action::KEPT, db::CatalogTx, listener::Change, resolution::Status};
+
+/// How many locks a transaction takes at most, however many are free: some ten tables, a moment's work.
+const MOST_LOCKS: i64 = 200;
+/// The part of the server's locks that a purge may have, others' included: who takes locks meanwhile finds the rest.
+const PART: i64 = 4;
+/// How many rows of the catalog a statement deletes.
+const BATCH: i64 = 10_000;
+/// To count and drop a table of a billion rows takes longer than other statements may.
+const STATEMENT_TIMEOUT: &str = "SET LOCAL statement_timeout TO '15min'";
+
+/// What is gone of a tenant that is being purged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purged {
+    /// Tables that were dropped; and views and sequences, where somebody had put some there.
+    pub tables: u64,
+    /// The rows that were in them.
+    pub rows: u64,
+    /// The tenant's rows in the catalog that were deleted: hosts, jobs, hashes of addresses.
+    pub catalog_rows: u64,
+}
+
+/// What was looked for when all was gone, and is not there. Each is true; what is not keeps the purge from ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a list of what was looked for")]
+pub struct Absent {
+    /// The schema.
+    pub schema: bool,
+    /// The role.
+    pub role: bool,
+    /// Every row of the catalog that belongs to the tenant.
+    pub catalog_rows: bool,
+    /// The tenant's own row.
+    pub tenant: bool,
+}
+
+/// A tenant that is being purged.
+#[derive(Clone, Debug)]
+pub struct Purging {
+    tenancy: Tenancy,
+    /// Its id.
+    pub id: Uuid,
+    /// Its slug.
+    pub slug: String,
+    /// The organization's name.
+    pub name: String,
+    /// Its schema, and its role of the same name.
+    pub schema: SchemaName,
+    /// When it was closed.
+    pub closed_at: Option<DateTime<Utc>>,
+    /// What was gone when this was read.
+    pub purged: Purged,
+}
+
+/// Something in a tenant's schema that is dropped by itself.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct Dropped {
+    name: String,
+    /// As `DROP` calls it.
+    kind: String,
+    /// How many locks that takes.
+    locks: i64,
+}
+
+/// A tenant of which nothing is left, once this is committed. Dropped, the last step was not made.
+#[derive(Debug)]
+pub struct LastStep {
+    tenancy: Tenancy,
+    transaction: CatalogTx,
+    id: Uuid,
+    /// All that was dropped.
+    pub purged: Purged,
+    /// What was looked for, and is not there any more.
+    pub absent: Absent,
+}
+
+impl Dropped {
+    /// What it is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How many locks dropping it takes.
+    #[must_use]
+    pub fn locks(&self) -> i64 {
+        self.locks
+    }
+}
+
+fn statement(sql: impl Into<String>, values: impl IntoIterator<Item = Value>) -> Statement {
+    Statement::from_sql_and_values(DbBackend::Postgres, sql, values)
+}
+
+impl Tenancy {
+    /// Begins to purge a tenant that was closed at this time, or goes on with it. `None` if there is none: all is gone. From
+    /// here on it cannot be restored.
+    ///
+    /// # Errors
+    /// [`Error::NotClosed`] if it was restored since, or those of the database.
+    pub async fn purge(&self, id: Uuid, closed_at: DateTime<Utc>) -> Result<Option<Purging>, Error> {
+        let transaction = self.owner().begin().await?;
+        let Some(purging) = self.read_purging(&transaction, id).await? else { return Ok(None) };
+        let (status, purging) = purging;
+        match status {
+            Status::Purging => return Ok(Some(purging)),
+            Status::Deleting if purging.closed_at == Some(closed_at) => {}
+            _ => return Err(Error::NotClosed),
+        }
+        let none = serde_json::json!(Purged::default());
+        let update = "UPDATE tenants SET status = 'purging', purged = $2 WHERE id = $1";
+        transaction.execute_raw(statement(update, [id.into(), none.into()])).await?;
+        transaction.batch(&Change::Tenant(id).announcement()).await?;
+        transaction.commit().await?;
+        self.resolver().changed(id);
+        Ok(Some(purging))
+    }
+
+    /// The tenant, its row locked.
+    async fn read_purging(
+        &self,
+        transaction: &CatalogTx,
+        id: Uuid,
+    ) -> Result<Option<(Status, Purging)>, Error> {
+        let select = "SELECT slug, name, schema_name, status, closed_at, purged FROM tenants \
+                      WHERE id = $1 FOR NO KEY UPDATE";
+        let Some(row) = transaction.query_one_raw(statement(select, [id.into()])).await? else {
+            return Ok(None);
+        };
+        let schema = row.try_get::<String>("", "schema_name")?.parse();
+        let purged: Option<serde_json::Value> = row.try_get("", "purged")?;
+        let purging = Purging {
+            tenancy: self.clone(),
+            id,
+            slug: row.try_get("", "slug")?,
+            name: row.try_get("", "name")?,
+            schema: schema.map_err(|_| Error::Damaged("a tenant's schema name".into()))?,
+            closed_at: row.try_get("", "closed_at")?,
+            purged: purged.and_then(|purged| serde_json::from_value(purged).ok()).unwrap_or_default(),
+        };
+        Ok(Some((row.try_get::<String>("", "status")?.parse()?, purging)))
+    }
+
+    /// Up to `limit` tenants whose grace period ended before this time and that nobody purges: their ids, and when each was
+    /// closed. One whose purge failed has its next turn a day later.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn tenants_to_purge(
+        &self,
+        closed_before: DateTime<Utc>,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<Uuid>, Error> {
+        let select = "SELECT t.id FROM tenants t WHERE t.status IN ('deleting', 'purging') AND t.closed_at < $1 \
+             AND NOT EXISTS (SELECT FROM operations o WHERE o.tenant_id = t.id AND o.is_exclusive \
+                 AND (o.status IN ('queued', 'running') OR (o.kind = 'tenant.purge' AND o.created_at > $2))) \
+             ORDER BY t.closed_at, t.id LIMIT $3";
+        let yesterday = now - chrono::TimeDelta::days(1);
+        let values = [closed_before.into(), yesterday.into(), i64::from(limit).into()];
+        let rows = self.catalog().query_all_raw(statement(select, values)).await?;
+        Ok(rows.iter().map(|row| row.try_get("", "id")).collect::<Result<_, DbErr>>()?)
+    }
+}
+
+impl Purging {
+    /// What is left in the schema, each thing with the locks that dropping it takes: as many as there are objects that
+    /// depend on it, itself among them.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn left(&self) -> Result<Vec<Dropped>, Error> {
+        let select = "WITH RECURSIVE part (root, class, object) AS ( \
+                 SELECT c.oid, 'pg_class'::regclass::oid, c.oid FROM pg_class c \
+                 WHERE c.relnamespace = to_regnamespace($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') \
+                 UNION \
+                 SELECT part.root, d.classid, d.objid FROM part JOIN pg_depend d \
+                 ON d.refclassid = part.class AND d.refobjid = part.object) \
+             SELECT c.relname::text AS name, CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' \
+                 WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, count(*) AS locks \
+             FROM part JOIN pg_class c ON c.oid = part.root GROUP BY c.oid, c.relname, c.relkind \
+             ORDER BY c.relkind IN ('v', 'm') DESC, c.relname";
+        let select = statement(select, [self.schema.as_str().into()]);
+        Ok(Dropped::find_by_statement(select).all(self.tenancy.owner()).await?)
+    }
+
+    /// The first few of these, as many as there are locks for now; one at least.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn next_of<'a>(&self, left: &'a [Dropped]) -> Result<(&'a [Dropped], &'a [Dropped]), Error> {
+        let select = "SELECT current_setting('max_locks_per_transaction')::bigint \
+                 * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint) \
+                 AS capacity, (SELECT count(*) FROM pg_locks WHERE NOT fastpath) AS taken";
+        let row = self.tenancy.owner().query_one_raw(statement(select, [])).await?;
+        let budget = match row {
+            Some(row) => budget(row.try_get("", "capacity")?, row.try_get("", "taken")?),
+            None => 0,
+        };
+        Ok(left.split_at(within(left, budget)))
+    }
+
+    /// Drops these, and notes that in the same transaction. What was gone already does not count.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn drop_these(&self, these: &[Dropped]) -> Result<(), Error> {
+        let (transaction, mut purged) = self.hold().await?;
+        transaction.batch(STATEMENT_TIMEOUT).await?;
+        for Dropped { name, kind, .. } in these {
+            let name = self.quoted(name);
+            let select = "SELECT has_table_privilege(oid, 'SELECT') AS readable, \
+                 pg_stat_get_live_tuples(oid) AS rows FROM pg_class WHERE oid = to_regclass($1)";
+            let found = transaction.query_one_raw(statement(select, [name.clone().into()])).await?;
+            let Some(found) = found else { continue };
+            if kind == "TABLE" && found.try_get("", "readable")? {
+                let count = format!("SELECT count(*) AS rows FROM {name}");
+                purged.rows += counted(transaction.query_one_raw(statement(count, [])).await?, "rows")?;
+            } else if kind == "TABLE" {
+                // Somebody else's, put there by hand: the owner of the schema may drop it, and not look into it.
+                purged.rows += counted(Some(found), "rows")?;
+            }
+            // What another of these took along is not there any more.
+            transaction.batch(&format!("DROP {kind} IF EXISTS {name} CASCADE")).await?;
+            purged.tables += 1;
+        }
+        self.note(&transaction, purged).await?;
+        Ok(transaction.commit().await?)
+    }
+
+    /// Deletes some of the tenant's rows in the catalog. Whether there were any.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn delete_some_rows(&self) -> Result<bool, Error> {
+        let (transaction, mut purged) = self.hold().await?;
+        let mut deleted = 0;
+        for (table, column) in of_tenants(&transaction).await? {
+            let delete = format!(
+                "DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {column} = $1 LIMIT {BATCH}))"
+            );
+            deleted += transaction.execute_raw(statement(delete, [self.id.into()])).await?.rows_affected();
+        }
+        purged.catalog_rows += deleted;
+        self.note(&transaction, purged).await?;
+        transaction.commit().await?;
+        Ok(deleted > 0)
+    }
+
+    /// Drops the schema, empty by now, the role and the tenant's row, gives its slug up, and looks whether anything is left;
+    /// up to the commit.
+    ///
+    /// # Errors
+    /// Something is left, or those of the database.
+    pub async fn last_step(&self, now: DateTime<Utc>) -> Result<LastStep, Error> {
+        let (transaction, mut purged) = self.hold().await?;
+        let (id, schema) = (self.id, &self.schema);
+        // What came since, a mail that somebody left just before the tenant was closed, goes with the row.
+        for (table, column) in of_tenants(&transaction).await? {
+            let delete = format!("DELETE FROM {table} WHERE {column} = $1");
+            purged.catalog_rows +=
+                transaction.execute_raw(statement(delete, [id.into()])).await?.rows_affected();
+        }
+        transaction
+            .batch(&format!(r#"DROP SCHEMA IF EXISTS "{schema}" CASCADE; DROP ROLE IF EXISTS "{schema}""#))
+            .await?;
+        let release = "INSERT INTO released_slugs (tenant_id, slug, released_at, free_from) \
+             SELECT id, slug, $2, $3 FROM tenants WHERE id = $1 \
+             ON CONFLICT ON CONSTRAINT released_slugs_pkey DO UPDATE SET tenant_id = EXCLUDED.tenant_id, \
+                 released_at = EXCLUDED.released_at, free_from = EXCLUDED.free_from";
+        transaction.execute_raw(statement(release, [id.into(), now.into(), (now + KEPT).into()])).await?;
+        transaction.execute_raw(statement("DELETE FROM tenants WHERE id = $1", [id.into()])).await?;
+        let absent = self.absent(&transaction).await?;
+        transaction.batch(&Change::Tenant(id).announcement()).await?;
+        Ok(LastStep { tenancy: self.tenancy.clone(), transaction, id, purged, absent })
+    }
+
+    /// Looks for what may be left.
+    async fn absent(&self, transaction: &CatalogTx) -> Result<Absent, Error> {
+        let select = "SELECT to_regnamespace($1) IS NULL AS schema, \
+                 NOT EXISTS (SELECT FROM pg_roles WHERE rolname = $1) AS role, \
+                 NOT EXISTS (SELECT FROM tenants WHERE id = $2) AS tenant";
+        let values = [self.schema.as_str().into(), self.id.into()];
+        let row = transaction.query_one_raw(statement(select, values)).await?;
+        let row = row.ok_or_else(|| Error::Damaged("no answer".into()))?;
+        let mut left = 0;
+        for (table, column) in of_tenants(transaction).await? {
+            let count = format!("SELECT count(*) AS rows FROM {table} WHERE {column} = $1");
+            left += counted(transaction.query_one_raw(statement(count, [self.id.into()])).await?, "rows")?;
+        }
+        let absent = Absent {
+            schema: row.try_get("", "schema")?,
+            role: row.try_get("", "role")?,
+            catalog_rows: left == 0,
+            tenant: row.try_get("", "tenant")?,
+        };
+        if absent == (Absent { schema: true, role: true, catalog_rows: true, tenant: true }) {
+            Ok(absent)
+        } else {
+            Err(Error::Damaged(format!("something of the tenant is left after its purge: {absent:?}")))
+        }
+    }
+
+    /// A transaction that has the tenant's row, and what is gone by now.
+    async fn hold(&self) -> Result<(CatalogTx, Purged), Error> {
+        let transaction = self.tenancy.owner().begin().await?;
+        match self.tenancy.read_purging(&transaction, self.id).await? {
+            Some((Status::Purging, now)) => Ok((transaction, now.purged)),
+            _ => Err(Error::NotClosed),
+        }
+    }
+
+    async fn note(&self, transaction: &CatalogTx, purged: Purged) -> Result<(), DbErr> {
+        let update = "UPDATE tenants SET purged = $2 WHERE id = $1";
+        let values = [self.id.into(), serde_json::json!(purged).into()];
+        transaction.execute_raw(statement(update, values)).await.map(|_| ())
+    }
+
+    fn quoted(&self, name: &str) -> String {
+        format!(r#""{}"."{}""#, self.schema, name.replace('"', r#""""#))
+    }
+}
+
+impl LastStep {
+    /// Where to write what is to be there if and only if this was done.
+    #[must_use]
+    pub fn transaction(&self) -> &CatalogTx {
+        &self.transaction
+    }
+
+    /// Commits, and tells every process.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn commit(self) -> Result<(), Error> {
+        self.transaction.commit().await?;
+        self.tenancy.resolver().changed(self.id);
+        Ok(())
+    }
+}
+
+/// The tables of the catalog whose rows belong to a tenant, and the column that says to which: those that refer to its row.
+/// What is to outlive it does not: audit log, operations, slugs that were given up.
+async fn of_tenants(transaction: &CatalogTx) -> Result<Vec<(String, String)>, DbErr> {
+    let select = "SELECT c.conrelid::regclass::text AS of, quote_ident(a.attname) AS by FROM pg_constraint c \
+         JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1] \
+         WHERE c.contype = 'f' AND c.confrelid = 'tenantry.tenants'::regclass ORDER BY 1";
+    let rows = transaction.query_all_raw(statement(select, [])).await?;
+    rows.iter().map(|row| Ok((row.try_get("", "of")?, row.try_get("", "by")?))).collect()
+}
+
+fn counted(row: Option<QueryResult>, column: &str) -> Result<u64, DbErr> {
+    let count: i64 = row.map_or(Ok(0), |row| row.try_get("", column))?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// How many locks a transaction may take.
+fn budget(capacity: i64, taken: i64) -> i64 {
+    (capacity / PART - taken).clamp(0, MOST_LOCKS)
+}
+
+/// How many of the first of these take no more locks than that. One always: there is no way with less.
+fn within(these: &[Dropped], budget: i64) -> usize {
+    let mut sum = 0;
+    let fitting = these.iter().take_while(|it| {
+        sum += it.locks;
+        sum <= budget
+    });
+    fitting.count().max(1).min(these.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(locks: &[i64]) -> Vec<Dropped> {
+        let of = |locks: &i64| Dropped { name: "t".into(), kind: "TABLE".into(), locks: *locks };
+        locks.iter().map(of).collect()
+    }
+
+    #[test]
+    fn a_transaction_takes_what_fits_and_one_at_least() {
+        assert_eq!(within(&of(&[17, 20, 30]), 66), 2);
+        assert_eq!(within(&of(&[17, 20, 30]), 67), 3);
+        assert_eq!(within(&of(&[300, 1]), 200), 1);
+        assert_eq!(within(&of(&[1]), 0), 1);
+        assert_eq!(within(&[], 100), 0);
+    }
+
+    #[test]
+    fn a_purge_leaves_others_their_locks() {
+        assert_eq!(budget(6_400, 100), MOST_LOCKS);
+        assert_eq!(budget(640, 100), 60);
+        assert_eq!(budget(640, 300), 0);
+    }
+}
