@@ -7,6 +7,7 @@ use crate::{
     account::AccountApi,
     activity::ActivityApi,
     admin::AdminApi,
+    archives::{ArchivesApi, ExportSchedulesApi},
     audit::{AuditApi, TenantAuditApi},
     auth::{AuthApi, TenantGate},
     comments::CommentsApi,
@@ -75,7 +76,15 @@ type Api = (
         NotificationsApi,
         NotificationStreamApi,
     ),
-    (OperatorsApi, AdminApi, AuditApi, OperationsApi, OperationStreamApi, PurgeApi),
+    (
+        OperatorsApi,
+        AdminApi,
+        AuditApi,
+        OperationsApi,
+        OperationStreamApi,
+        PurgeApi,
+        (ArchivesApi, ExportSchedulesApi),
+    ),
 );
 
 fn api(app: &App) -> Api {
@@ -103,6 +112,7 @@ fn api(app: &App) -> Api {
         OperationsApi(app.clone()),
         OperationStreamApi(app.clone()),
         PurgeApi(app.clone()),
+        (ArchivesApi(app.clone()), ExportSchedulesApi(app.clone())),
     );
     (of_tenants, of_operators)
 }

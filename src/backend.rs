@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tenants::{LANES, MigrationReport, Pending, PoolOptions, ResolverOptions, SecretKey, Settings, Tenancy};
 
 use crate::{
+    archives::Directory,
     auth::{TokenError, Tokens},
     clock::Clock,
     config::{Config, Database, MasterKey, TenantSignUp},
@@ -187,6 +188,7 @@ impl Backend {
             throttles: Throttles::new(config.rate_limits),
             streams: Streams::new(StreamOptions::default().within_file_limit()),
             tenant_sign_up: config.tenant_sign_up == TenantSignUp::Open,
+            archives: Directory::new(config.export_dir(), u64::from(config.archive_max_mib) << 20),
             grace: chrono::TimeDelta::days(config.grace_days.into()),
             tenancy,
             clock,

@@ -37,8 +37,8 @@ impl MigratorTrait for Catalog {
             Box::new(catalog::m0001_foundation::Migration),
             Box::new(catalog::m0002_functions::Migration),
             Box::new(catalog::m0003_operators::Migration),
-            Box::new(catalog::m0005_archives::Migration),
             Box::new(catalog::m0004_operations::Migration),
+            Box::new(catalog::m0005_archives::Migration),
         ]
     }
 

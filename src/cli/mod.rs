@@ -2,6 +2,7 @@
 
 mod api;
 mod api_key;
+mod archive;
 mod arguments;
 mod audit;
 mod doctor;
@@ -32,6 +33,10 @@ use uuid::Uuid;
 
 pub use self::{
     api_key::{ApiKey, ApiKeyCreate, ApiKeyDelete},
+    archive::{
+        Archive, ArchiveDelete, ExportSchedule, ExportScheduleRemove, ExportScheduleSet, TenantClone,
+        TenantExport, TenantImport, TenantRestoreFrom,
+    },
     audit::Audit,
     operation::{OperationList, OperationName, OperationStatus, Operations},
     operator::{Operator, OperatorCreate, OperatorDelete},
@@ -134,6 +139,12 @@ pub enum Command {
     /// List what outlasts a request, and take it up again
     #[command(subcommand)]
     Operation(Operations),
+    /// List the archives of tenants, and delete them
+    #[command(subcommand)]
+    Archive(Archive),
+    /// Export tenants regularly
+    #[command(subcommand)]
+    ExportSchedule(ExportSchedule),
     /// Print the OpenAPI document
     Openapi,
     /// List every route with its methods
@@ -177,6 +188,14 @@ Examples:
     Delete(TenantDelete),
     /// Open a tenant again that was deleted, or that its owner closed
     Restore(TenantName),
+    /// Write a tenant into an archive
+    Export(TenantExport),
+    /// Make a tenant of an archive; its mails wait until it is resumed
+    Import(TenantImport),
+    /// Make a tenant like another; its mails wait until it is resumed
+    Clone(TenantClone),
+    /// Put what an archive holds in the place of a tenant, which is kept aside
+    RestoreFrom(TenantRestoreFrom),
     /// Drop everything of a tenant that was deleted
     Purge(TenantPurge),
     /// Show and check the certificate of a tenant that was purged

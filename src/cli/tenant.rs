@@ -8,7 +8,7 @@ use tenants::{SlugChoice, Status, TenantFilter};
 use uuid::Uuid;
 
 use super::{
-    Tenant, TenantCreate, TenantList, TenantStatus,
+    Tenant, TenantCreate, TenantList, TenantStatus, archive,
     arguments::WrongArguments,
     output::{Exit, Table},
     purge,
@@ -40,6 +40,10 @@ pub(super) async fn tenant(context: &Context, command: Tenant) -> Result<Exit, F
         Tenant::Rename(arguments) => changes::rename(context, arguments).await,
         Tenant::Delete(arguments) => changes::delete(context, &arguments).await,
         Tenant::Restore(tenant) => changes::change(context, &tenant.slug, Change::Restore).await,
+        Tenant::Export(arguments) => archive::export(context, arguments).await,
+        Tenant::Import(arguments) => archive::import(context, arguments).await,
+        Tenant::Clone(arguments) => archive::clone(context, arguments).await,
+        Tenant::RestoreFrom(arguments) => archive::restore_from(context, arguments).await,
         Tenant::Purge(arguments) => purge::purge(context, arguments).await,
         Tenant::Certificate(arguments) => purge::certificate(context, arguments).await,
     }

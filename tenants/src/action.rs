@@ -57,6 +57,7 @@ pub struct Reached {
     tenant: TenantSummary,
     schema: SchemaName,
     limits: serde_json::Value,
+    mails_held: bool,
 }
 
 /// A tenant that nobody else changes as a whole before this is [committed](Self::commit). Dropped, nothing was done.
@@ -84,6 +85,7 @@ impl Tenancy {
             tenancy: self.clone(),
             tenant: TenantSummary::from_query_result(&row, "")?,
             limits: row.try_get("", "limits")?,
+            mails_held: row.try_get("", "mails_held")?,
             transaction,
             schema,
         }))
@@ -119,7 +121,7 @@ impl Tenancy {
 async fn read(transaction: &CatalogTx, which: Which<'_>, lock: &str) -> Result<Option<QueryResult>, DbErr> {
     let (condition, value) = which.condition();
     let sql = format!(
-        "SELECT id, slug, name, status, schema_version, created_at, schema_name, limits, status_before, closed_at \
+        "SELECT id, slug, name, status, schema_version, created_at, schema_name, limits, status_before, closed_at, mails_held \
          FROM tenantry.tenants WHERE {condition} {lock}"
     );
     transaction.query_one_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, [value])).await
@@ -152,6 +154,13 @@ impl Reached {
     #[must_use]
     pub fn limits(&self) -> &serde_json::Value {
         &self.limits
+    }
+
+    /// Whether none of the jobs that it leaves is done, and so none of its mails goes out: it was imported or cloned, and
+    /// not resumed yet.
+    #[must_use]
+    pub fn holds_mails(&self) -> bool {
+        self.mails_held
     }
 
     /// How much it has.
@@ -194,6 +203,7 @@ impl Reached {
         let Some(row) = row else { return Ok(None) };
         self.tenant = TenantSummary::from_query_result(&row, "")?;
         self.limits = row.try_get("", "limits")?;
+        self.mails_held = row.try_get("", "mails_held")?;
         let (status_before, closed_at) = (row.try_get("", "status_before")?, row.try_get("", "closed_at")?);
         Ok(Some(TenantAction { reached: self, status_before, closed_at }))
     }
@@ -266,6 +276,18 @@ impl TenantAction {
         to.as_str().clone_into(&mut self.reached.tenant.status);
         (self.status_before, self.closed_at) = (before, closes.then_some(now));
         Ok(true)
+    }
+
+    /// Lets the mails of a tenant out that was imported or cloned; whether they were held.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn release_mails(&mut self) -> Result<bool, Error> {
+        let held = std::mem::take(&mut self.reached.mails_held);
+        if held {
+            self.execute("UPDATE tenantry.tenants SET mails_held = false WHERE id = $1", []).await?;
+        }
+        Ok(held)
     }
 
     /// Makes a tenant that is being deleted what it was before; whether it was being deleted.

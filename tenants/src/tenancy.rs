@@ -226,6 +226,12 @@ impl Tenancy {
         self.inner.keys.get(key)
     }
 
+    /// The name of this installation, by which it is told from others.
+    #[must_use]
+    pub fn installation(&self) -> &crate::InstallationId {
+        self.roles().installation()
+    }
+
     /// What each lane's pool did and does.
     #[must_use]
     pub fn lane_figures(&self) -> Vec<PoolFigures> {

@@ -2,6 +2,7 @@
 
 mod access;
 mod accounts;
+mod archives;
 mod listener;
 mod logs;
 mod slugs;

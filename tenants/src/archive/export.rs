@@ -133,7 +133,8 @@ async fn read_tenant(
 ) -> Result<Option<(ArchivedTenant, SchemaName, i32)>, ArchiveError> {
     let statement = Statement::from_sql_and_values(
         DbBackend::Postgres,
-        "SELECT slug, name, schema_name, schema_version FROM tenantry.tenants WHERE id = $1",
+        "SELECT slug, name, schema_name, schema_version FROM tenantry.tenants \
+         WHERE id = $1 AND status <> 'purging'",
         [id.into()],
     );
     let Some(row) = db.query_one_raw(statement).await? else { return Ok(None) };

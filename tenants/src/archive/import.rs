@@ -271,7 +271,7 @@ impl Importing {
     /// mails are at. The other one keeps everything else, is suspended, and gets a slug of its own.
     ///
     /// # Errors
-    /// [`Error::NoSuchTenant`], also for one that is being deleted; or those of the database.
+    /// [`Error::NoSuchTenant`], also for one that is being deleted or purged; or those of the database.
     pub async fn enter_for(&mut self, other: Uuid, now: DateTime<Utc>) -> Result<Replaced, ArchiveError> {
         self.transaction.batch(CATALOG_PATH).await?;
         let replaced = self.put_aside(other, now).await?;
@@ -382,7 +382,7 @@ impl Importing {
         );
         let row = self.query_one_raw(statement).await?.ok_or_else(nobody)?;
         let status_before: String = row.try_get("", "status")?;
-        if status_before == Status::Deleting.as_str() {
+        if ![Status::Active, Status::Suspended].map(Status::as_str).contains(&status_before.as_str()) {
             return Err(nobody());
         }
         let damaged = |what: &str| Error::Damaged(format!("a tenant's {what}"));

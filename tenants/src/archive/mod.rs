@@ -6,8 +6,9 @@
 //! - `export` reads all tables in one snapshot, `import` makes a schema of the archive's version, loads it, migrates it and
 //!   enters the tenant into the catalog, all in one transaction: until its commit there is nothing, and a process that dies
 //!   leaves nothing.
+//! - `schedules` says how often, and whose turn it is.
 //!
-//! Both stream: a few pieces of half a MiB are in memory, however large the tenant is.
+//! Exports and imports stream: a few pieces of half a MiB are in memory, however large the tenant is.
 //!
 //! An archive is sealed by a key of the installation, and that its header names another installation is all that another
 //! seal can be excused by. Who takes such an archive trusts whoever had it in hands, for what is in it: passwords' hashes
@@ -21,6 +22,7 @@ mod frames;
 mod import;
 mod indexes;
 mod meter;
+mod schedules;
 mod tables;
 
 pub use self::{
@@ -29,5 +31,6 @@ pub use self::{
     format::{ArchivedTable, ArchivedTenant, Manifest},
     import::{CheckedArchive, Importing, Replaced},
     meter::Meter,
+    schedules::{ExportSchedule, NewSchedule, Turn, remove_schedule, schedules, set_schedule, take_due},
     tables::{contents_of, left_out_of},
 };
