@@ -35,7 +35,7 @@ use crate::{
 /// How much is read of the file at once.
 const BUFFER: usize = 64 * 1024;
 /// How many addresses are hashed and written at once.
-const ADDRESSES: i64 = 5_000;
+const ADDRESSES: i64 = 1_000;
 /// How many slugs are tried for a tenant that makes room for its replacement.
 const MOST_SUFFIXES: u32 = 10_000;
 /// Where statements find the catalog.
