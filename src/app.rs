@@ -7,6 +7,7 @@ use crate::{
     account::AccountApi,
     activity::ActivityApi,
     admin::AdminApi,
+    archives::{ArchivesApi, ExportSchedulesApi},
     audit::{AuditApi, TenantAuditApi},
     auth::{AuthApi, TenantGate},
     comments::CommentsApi,
@@ -89,6 +90,7 @@ type Api = (
         FleetApi,
         FleetStreamApi,
         JobsApi,
+        (ArchivesApi, ExportSchedulesApi),
     ),
 );
 
@@ -121,6 +123,7 @@ fn api(app: &App) -> Api {
         FleetApi(app.clone()),
         FleetStreamApi(app.clone()),
         JobsApi(app.clone()),
+        (ArchivesApi(app.clone()), ExportSchedulesApi(app.clone())),
     );
     (of_tenants, of_operators)
 }

@@ -7,6 +7,7 @@ use tenants::{Figures, LANES, Pace, Pending, PoolOptions, ResolverOptions, Secre
 use tokio::sync::watch;
 
 use crate::{
+    archives::Directory,
     audit::Actor,
     auth::{TokenError, Tokens},
     clock::Clock,
@@ -205,6 +206,7 @@ impl Backend {
             throttles: Throttles::new(config.rate_limits),
             streams: Streams::new(StreamOptions::default().within_file_limit()),
             tenant_sign_up: config.tenant_sign_up == TenantSignUp::Open,
+            archives: Directory::new(config.export_dir(), u64::from(config.archive_max_mib) << 20),
             grace: chrono::TimeDelta::days(config.grace_days.into()),
             tenancy,
             clock,

@@ -16,6 +16,8 @@
 //! most of it. What takes longer than a request is done by [`operations`]. What operators and admins did is kept in
 //! [`audit`]. [`pages`] are what links in mails lead to. [`cleanup`] deletes what nobody needs any more.
 //!
+//! [`archives`] are tenants in files.
+//!
 //! Around that: [`app`] is the whole API on one page, [`server`] what runs it, [`state`] what all endpoints have at hand,
 //! [`cli`] the commands, [`config`] their settings, [`backend`] the database they open, [`embedded`] the PostgreSQL that comes along, [`clock`] the only
 //! place that reads the time, [`telemetry`] the log. Tables are in [`entity`]; how a connection comes to a tenant is in
@@ -25,6 +27,7 @@ pub mod account;
 pub mod activity;
 pub mod admin;
 pub mod app;
+pub mod archives;
 pub mod audit;
 pub mod auth;
 pub mod backend;

@@ -48,6 +48,8 @@ pub struct Parts {
     pub tenant_sign_up: bool,
     /// For how long an organization that was deleted can be restored.
     pub grace: chrono::TimeDelta,
+    /// The archives of tenants.
+    pub archives: crate::archives::Directory,
 }
 
 impl App {

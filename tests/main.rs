@@ -8,6 +8,8 @@ mod activity;
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod archives;
+#[cfg(test)]
 mod binding;
 #[cfg(test)]
 mod caches;

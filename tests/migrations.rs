@@ -24,7 +24,7 @@ pub(crate) async fn migrate(settings: &Settings) -> Result<Migrated, FleetError>
 }
 
 /// What the catalogs say of a schema, one line an object, without the schema's own name.
-async fn described(superuser: &mut PgConnection, schema: &str) -> Vec<String> {
+pub(crate) async fn described(superuser: &mut PgConnection, schema: &str) -> Vec<String> {
     const ASPECTS: [&str; 5] = [
         "SELECT format('relation %s %s', c.relkind, c.relname) FROM pg_class c WHERE c.relnamespace = $1::regnamespace",
         "SELECT format('column %s.%s #%s %s notnull=%s default=%s identity=%s generated=%s collation=%s', \

@@ -38,8 +38,9 @@ impl MigratorTrait for Catalog {
             Box::new(catalog::m0002_functions::Migration),
             Box::new(catalog::m0003_operators::Migration),
             Box::new(catalog::m0004_operations::Migration),
-            Box::new(catalog::m0008_impersonations::Migration),
+            Box::new(catalog::m0005_archives::Migration),
             Box::new(catalog::m0006_migration_runs::Migration),
+            Box::new(catalog::m0008_impersonations::Migration),
         ]
     }
 

@@ -119,6 +119,8 @@ crate::output! {
         pub usage: UsageOut,
         /// Its own limits; what is not in there is the default.
         pub limits: Value,
+        /// Whether its mails wait until it is resumed: it was imported or cloned.
+        pub mails_held: bool,
     }
 }
 
@@ -175,7 +177,8 @@ impl TenantDetailOut {
         let Usage { users, rows, bytes } = reached.usage().await?;
         let TenantSummary { id, slug, name, status, schema_version, created_at } = reached.tenant().clone();
         let (usage, limits) = (UsageOut { users, rows, bytes }, reached.limits().clone());
-        Ok(Self { id, slug, name, status, schema_version, created_at, usage, limits })
+        let mails_held = reached.holds_mails();
+        Ok(Self { id, slug, name, status, schema_version, created_at, usage, limits, mails_held })
     }
 }
 
@@ -310,7 +313,7 @@ impl AdminApi {
 
     /// Let the people of a suspended tenant in again
     ///
-    /// Scope `provision`. Their sessions go on.
+    /// Scope `provision`. Their sessions go on. The mails of one that was imported or cloned go out from now on.
     #[oai(path = "/api/admin/tenants/:id/resume", method = "post", operation_id = "resumeTenant")]
     async fn resume(
         &self,

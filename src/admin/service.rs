@@ -133,9 +133,14 @@ pub async fn set_status(
         Change::Delete => action.set_status(Status::Deleting, now).await?,
         Change::Restore => action.restore(now).await?,
     };
-    if changed {
+    let released = change == Change::Resume && action.release_mails().await?;
+    if changed || released {
         let after = action.status()?;
-        let detail = json!({"before": {"status": before.as_str()}, "after": {"status": after.as_str()}});
+        let mut detail = json!({"before": {"status": before.as_str()}, "after": {"status": after.as_str()}});
+        if released {
+            detail["before"]["mails_held"] = true.into();
+            detail["after"]["mails_held"] = false.into();
+        }
         let slug = action.tenant().slug.clone();
         record(app, action, &slug, by, change.action(), detail).await?;
     }

@@ -15,7 +15,7 @@ use tenants::{JobStatus, Status, Tenant, TenantDb};
 
 pub use store::delete;
 
-use crate::{activity, error::ServiceError, idempotency, invitations, purge, state::App};
+use crate::{activity, archives, error::ServiceError, idempotency, invitations, purge, state::App};
 
 /// How many rows a statement deletes: some milliseconds of work, and few enough locks.
 pub const BATCH: u32 = 1_000;
@@ -75,6 +75,9 @@ pub async fn forever(app: &App) {
 /// Those of the catalog. What fails in one tenant is logged and keeps no other from its turn.
 pub async fn pass(app: &App, before: DateTime<Utc>) -> Result<Cleaned, ServiceError> {
     let now = app.clock.now();
+    if let Err(error) = archives::leave_due(app).await {
+        tracing::warn!(%error, "scheduled exports are left later");
+    }
     let (rows, purges) = (clean_catalog(app, now).await?, purge::leave_due(app).await?);
     let mut cleaned = Cleaned { rows, purges, ..Cleaned::default() };
     loop {

@@ -2,6 +2,7 @@
 
 mod api;
 mod api_key;
+mod archive;
 mod arguments;
 mod audit;
 mod completions;
@@ -37,6 +38,10 @@ use uuid::Uuid;
 
 pub use self::{
     api_key::{ApiKey, ApiKeyCreate, ApiKeyDelete},
+    archive::{
+        Archive, ArchiveDelete, ExportSchedule, ExportScheduleRemove, ExportScheduleSet, TenantClone,
+        TenantExport, TenantImport, TenantRestoreFrom,
+    },
     audit::Audit,
     completions::Completions,
     doctor::Doctor,
@@ -147,6 +152,12 @@ pub enum Command {
     /// List what outlasts a request, and take it up again
     #[command(subcommand)]
     Operation(Operations),
+    /// List the archives of tenants, and delete them
+    #[command(subcommand)]
+    Archive(Archive),
+    /// Export tenants regularly
+    #[command(subcommand)]
+    ExportSchedule(ExportSchedule),
     /// Print the OpenAPI document
     Openapi,
     /// List every route with its methods
@@ -190,6 +201,14 @@ Examples:
     Impersonations(TenantName),
     /// End a session in a user's name
     EndImpersonation(TenantEndImpersonation),
+    /// Write a tenant into an archive
+    Export(TenantExport),
+    /// Make a tenant of an archive; its mails wait until it is resumed
+    Import(TenantImport),
+    /// Make a tenant like another; its mails wait until it is resumed
+    Clone(TenantClone),
+    /// Put what an archive holds in the place of a tenant, which is kept aside
+    RestoreFrom(TenantRestoreFrom),
     /// Drop everything of a tenant that was deleted
     Purge(TenantPurge),
     /// Show and check the certificate of a tenant that was purged

@@ -5,7 +5,7 @@ use std::{error::Error, process::ExitCode};
 use tenants::{SecretKey, Tenancy};
 
 use super::{
-    Cli, Command, Global, api, api_key,
+    Cli, Command, Global, api, api_key, archive,
     arguments::WrongArguments,
     audit, completions, doctor, jobs, keys, migrate, operation, operator,
     output::{Exit, Output},
@@ -137,6 +137,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Keys(command) => keys::keys(context, command).await,
         Command::Jobs(command) => jobs::jobs(context, command).await,
         Command::Operation(command) => operation::operation(context, command).await,
+        Command::Archive(command) => archive::archive(context, command).await,
+        Command::ExportSchedule(command) => archive::export_schedule(context, command).await,
         Command::Openapi => api::openapi(context),
         Command::Routes => api::routes(context),
         Command::Completions(arguments) => completions::completions(arguments),

@@ -8,7 +8,7 @@ use tenants::{SlugChoice, Status, TenantFilter};
 use uuid::Uuid;
 
 use super::{
-    Tenant, TenantCreate, TenantList, TenantStatus,
+    Tenant, TenantCreate, TenantList, TenantStatus, archive,
     arguments::WrongArguments,
     impersonation,
     output::{Exit, Table},
@@ -44,6 +44,10 @@ pub(super) async fn tenant(context: &Context, command: Tenant) -> Result<Exit, F
         Tenant::Impersonate(arguments) => impersonation::begin(context, arguments).await,
         Tenant::Impersonations(tenant) => impersonation::list(context, &tenant).await,
         Tenant::EndImpersonation(arguments) => impersonation::end(context, arguments).await,
+        Tenant::Export(arguments) => archive::export(context, arguments).await,
+        Tenant::Import(arguments) => archive::import(context, arguments).await,
+        Tenant::Clone(arguments) => archive::clone(context, arguments).await,
+        Tenant::RestoreFrom(arguments) => archive::restore_from(context, arguments).await,
         Tenant::Purge(arguments) => purge::purge(context, arguments).await,
         Tenant::Certificate(arguments) => purge::certificate(context, arguments).await,
     }

@@ -75,7 +75,8 @@ struct Shown<'a>(&'a TenantDetailOut);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TenantDetailOut { id, slug, name, status, schema_version, created_at, usage, limits } = self.0;
+        let TenantDetailOut { id, slug, name, status, schema_version, created_at, usage, limits, mails_held } =
+            self.0;
         writeln!(f, "{slug}\n")?;
         writeln!(f, "  Name     {}", Printable(name))?;
         writeln!(f, "  Status   {status}")?;
@@ -85,6 +86,9 @@ impl fmt::Display for Shown<'_> {
         writeln!(f, "  Bytes    {}", usage.bytes)?;
         writeln!(f, "  Schema   version {schema_version}")?;
         writeln!(f, "  Limits   {}", Printable(limits))?;
+        if *mails_held {
+            writeln!(f, "  Mails    held until `tenantry tenant resume {slug}`")?;
+        }
         write!(f, "  Id       {id}")
     }
 }

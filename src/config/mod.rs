@@ -57,6 +57,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     pub rate_limits: bool,
     pub grace_days: u32,
+    export_dir: Option<PathBuf>,
+    pub archive_max_mib: u32,
     pub lane_pool_size: u32,
     pub statement_timeout: Duration,
     pub shutdown_timeout: Duration,
@@ -172,6 +174,8 @@ impl Config {
         let trusted_proxies = source.read(&name::TRUSTED_PROXIES, value::networks);
         let rate_limits = source.read(&name::RATE_LIMITS, |text| value::one_of(text, ON_OFF));
         let grace_days = source.read(&name::GRACE_DAYS, |text| value::number(text, 0, 3650));
+        let export_dir = source.read(&name::EXPORT_DIR, |text| Ok(PathBuf::from(text)));
+        let archive_max_mib = source.read(&name::ARCHIVE_MAX_MIB, |text| value::number(text, 1, 1 << 24));
         let lane_pool_size = source.read(&name::LANE_POOL_SIZE, |text| value::number(text, 2, 100));
         let statement_timeout = source.read(&name::STATEMENT_TIMEOUT, value::duration);
         let shutdown_timeout = source.read(&name::SHUTDOWN_TIMEOUT, value::duration);
@@ -199,6 +203,8 @@ impl Config {
             trusted_proxies: trusted_proxies.unwrap_or_default(),
             rate_limits: rate_limits?,
             grace_days: grace_days?,
+            export_dir,
+            archive_max_mib: archive_max_mib?,
             lane_pool_size: lane_pool_size?,
             statement_timeout: statement_timeout?,
             shutdown_timeout: shutdown_timeout?,
@@ -229,6 +235,12 @@ impl Config {
                 Database::External { url, direct_url: self.direct_database_url.as_ref().unwrap_or(url) }
             }
         }
+    }
+
+    /// Where archives of tenants are kept.
+    #[must_use]
+    pub fn export_dir(&self) -> PathBuf {
+        self.export_dir.clone().unwrap_or_else(|| self.data_dir.join("exports"))
     }
 
     /// Where mails go.

@@ -152,6 +152,14 @@ pub(super) const GRACE_DAYS: Setting = Setting::new(
     "For so many days, 0 to 3650, an organization that was deleted can be restored. Then it is purged: everything it has \
      is dropped.",
 );
+pub(super) const EXPORT_DIR: Setting = Setting::new(
+    "export_dir",
+    Unset("<data dir>/exports"),
+    "Directory of the archives that exports write and imports read. They hold all that a tenant has: only the server's \
+     own user can read it. Several processes share it.",
+);
+pub(super) const ARCHIVE_MAX_MIB: Setting =
+    Setting::new("archive_max_mib", Value("10240"), "How large an archive may be that is uploaded, in MiB.");
 pub(super) const RATE_LIMITS: Setting =
     Setting::new("rate_limits", Value("on"), "on, or off for benchmarks and load tests.");
 pub(super) const LOG: Setting = Setting::new(
@@ -178,6 +186,8 @@ pub const SETTINGS: &[&Setting] = &[
     &MAIL,
     &TENANT_SIGN_UP,
     &GRACE_DAYS,
+    &EXPORT_DIR,
+    &ARCHIVE_MAX_MIB,
     &FRONTEND_URL,
     &CORS_ORIGINS,
     &TRUSTED_PROXIES,

@@ -24,7 +24,7 @@ pub use self::{
     store::{Filter, count, find, list},
     stream::OperationStreamApi,
 };
-use crate::{audit::Actor, error::ServiceError, purge, state::App};
+use crate::{archives, audit::Actor, error::ServiceError, purge, state::App};
 
 /// An operation, as the catalog has it.
 pub use tenants::entity::operations::Model as Operation;
@@ -34,6 +34,14 @@ pub use tenants::entity::operations::Model as Operation;
 pub enum Kind {
     /// Drops everything that a tenant has.
     Purge,
+    /// Writes a tenant into an archive.
+    Export,
+    /// Makes a tenant of an archive.
+    Import,
+    /// Makes a tenant like another.
+    Clone,
+    /// Puts what an archive holds in the place of a tenant.
+    RestoreFrom,
 }
 
 impl Kind {
@@ -42,6 +50,10 @@ impl Kind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Purge => "tenant.purge",
+            Self::Export => "tenant.export",
+            Self::Import => "tenant.import",
+            Self::Clone => "tenant.clone",
+            Self::RestoreFrom => "tenant.restore_from",
         }
     }
 
@@ -49,7 +61,8 @@ impl Kind {
     #[must_use]
     pub fn is_exclusive(self) -> bool {
         match self {
-            Self::Purge => true,
+            Self::Purge | Self::RestoreFrom => true,
+            Self::Export | Self::Import | Self::Clone => false,
         }
     }
 
@@ -57,6 +70,10 @@ impl Kind {
     async fn run(self, app: &App, progress: &Progress, params: Value) -> Result<Value, Failure> {
         match self {
             Self::Purge => purge::run(app, progress, params).await,
+            Self::Export => archives::export(app, progress, params).await,
+            Self::Import => archives::import(app, progress, params).await,
+            Self::Clone => archives::clone(app, progress, params).await,
+            Self::RestoreFrom => archives::restore(app, progress, params).await,
         }
     }
 

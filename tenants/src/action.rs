@@ -63,6 +63,7 @@ pub struct Reached {
     wakes: Mutex<Vec<Uuid>>,
     has_schema: bool,
     has_log: bool,
+    mails_held: bool,
 }
 
 /// A tenant that nobody else changes as a whole before this is [committed](Self::commit). Dropped, nothing was done.
@@ -92,6 +93,7 @@ impl Tenancy {
             limits: row.try_get("", "limits")?,
             has_schema: row.try_get("", "has_schema")?,
             has_log: row.try_get("", "has_log")?,
+            mails_held: row.try_get("", "mails_held")?,
             transaction,
             schema,
             wakes: Mutex::default(),
@@ -129,7 +131,7 @@ async fn read(transaction: &CatalogTx, which: Which<'_>, lock: &str) -> Result<O
     let (condition, value) = which.condition();
     let sql = format!(
         "SELECT id, slug, name, status, schema_version, created_at, schema_name, limits, status_before, closed_at, \
-         to_regnamespace(schema_name) IS NOT NULL AS has_schema, \
+         mails_held, to_regnamespace(schema_name) IS NOT NULL AS has_schema, \
          to_regclass(schema_name || '.audit') IS NOT NULL AS has_log \
          FROM tenantry.tenants WHERE {condition} {lock}"
     );
@@ -169,6 +171,13 @@ impl Reached {
     #[must_use]
     pub fn log_version(&self) -> i32 {
         if self.has_log { self.tenant.schema_version } else { 0 }
+    }
+
+    /// Whether none of the jobs that it leaves is done, and so none of its mails goes out: it was imported or cloned, and
+    /// not resumed yet.
+    #[must_use]
+    pub fn holds_mails(&self) -> bool {
+        self.mails_held
     }
 
     /// How much it has.
@@ -211,6 +220,7 @@ impl Reached {
         let Some(row) = row else { return Ok(None) };
         self.tenant = TenantSummary::from_query_result(&row, "")?;
         self.limits = row.try_get("", "limits")?;
+        self.mails_held = row.try_get("", "mails_held")?;
         let (status_before, closed_at) = (row.try_get("", "status_before")?, row.try_get("", "closed_at")?);
         Ok(Some(TenantAction { reached: self, status_before, closed_at }))
     }
@@ -295,6 +305,18 @@ impl TenantAction {
         to.as_str().clone_into(&mut self.reached.tenant.status);
         (self.status_before, self.closed_at) = (before, closes.then_some(now));
         Ok(true)
+    }
+
+    /// Lets the mails of a tenant out that was imported or cloned; whether they were held.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn release_mails(&mut self) -> Result<bool, Error> {
+        let held = std::mem::take(&mut self.reached.mails_held);
+        if held {
+            self.execute("UPDATE tenantry.tenants SET mails_held = false WHERE id = $1", []).await?;
+        }
+        Ok(held)
     }
 
     /// Makes a tenant that is being deleted what it was before; whether it was being deleted.

@@ -10,12 +10,14 @@
 
 use std::{fmt, sync::Arc};
 
+use futures_util::StreamExt as _;
 use sea_orm::Statement;
 use sea_query_sqlx::SqlxValues;
 use sqlx::{
     AssertSqlSafe, ConnectOptions, Connection as _, Executor, PgConnection,
     postgres::{PgConnectOptions, PgQueryResult, PgRow},
 };
+use tokio::sync::mpsc;
 
 use crate::error::{is_answer, is_stale_plan, is_violation};
 
@@ -106,6 +108,44 @@ impl Connection {
         self.exchange(async |connection| connection.fetch_all(query(statement)).await).await
     }
 
+    /// Sends what a COPY gives, in pieces of up to this many bytes; its statement is a text of this crate's. Whether it
+    /// ended or not: after a COPY that did not, the connection is of no use.
+    pub(crate) async fn copy_out(
+        &mut self,
+        sql: &str,
+        piece: usize,
+        pieces: &mpsc::Sender<Vec<u8>>,
+    ) -> Result<(), sqlx::Error> {
+        let copied = self.exchange(async |connection| send_copy(connection, sql, piece, pieces).await).await;
+        if copied.is_err() {
+            self.abandon();
+        }
+        copied
+    }
+
+    /// Feeds a COPY with these pieces, until there are no more, and says how many rows that were. A piece that is `None`
+    /// says that what came before is not all: then nothing is taken, and the connection is of no use.
+    pub(crate) async fn copy_in(
+        &mut self,
+        sql: &str,
+        pieces: &mut mpsc::Receiver<Option<Vec<u8>>>,
+    ) -> Result<u64, sqlx::Error> {
+        let copied = self
+            .exchange(async |connection| {
+                let mut copy = connection.copy_in_raw(sql).await?;
+                while let Some(piece) = pieces.recv().await {
+                    let piece = piece.ok_or_else(|| sqlx::Error::Protocol("the copy was given up".into()))?;
+                    copy.send(piece).await?;
+                }
+                copy.finish().await
+            })
+            .await;
+        if copied.is_err() {
+            self.abandon();
+        }
+        copied
+    }
+
     /// Forgets the prepared statements of this connection, where `error` says that one of them is stale.
     /// Returns whether the statement may be tried again.
     pub(crate) async fn forget_stale_plans(&mut self, error: &sqlx::Error) -> bool {
@@ -137,6 +177,32 @@ impl Connection {
         self.unfinished = !finished;
         result
     }
+}
+
+/// PostgreSQL sends a message for each row. They are put together, and torn apart where one is longer than a piece.
+async fn send_copy(
+    connection: &mut PgConnection,
+    sql: &str,
+    piece: usize,
+    pieces: &mpsc::Sender<Vec<u8>>,
+) -> Result<(), sqlx::Error> {
+    let nobody = |_| sqlx::Error::Protocol("nobody reads the copy any more".into());
+    let mut rows = connection.copy_out_raw(sql).await?;
+    let mut filled = Vec::with_capacity(piece);
+    while let Some(row) = rows.next().await {
+        let row = row?;
+        let mut row = &row[..];
+        while let Some((fits, rest)) = row.split_at_checked(piece - filled.len()) {
+            filled.extend_from_slice(fits);
+            row = rest;
+            pieces.send(std::mem::replace(&mut filled, Vec::with_capacity(piece))).await.map_err(nobody)?;
+        }
+        filled.extend_from_slice(row);
+    }
+    if !filled.is_empty() {
+        pieces.send(filled).await.map_err(nobody)?;
+    }
+    Ok(())
 }
 
 fn query(statement: &Statement) -> sqlx::query::Query<'_, sqlx::Postgres, SqlxValues> {

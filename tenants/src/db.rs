@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
 use sqlx::postgres::{PgQueryResult, PgRow};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -215,6 +215,29 @@ impl Open {
     async fn batch(&mut self, sql: &str) -> Result<(), DbErr> {
         let lease = &mut self.checkout.as_mut().ok_or_else(ended)?.lease;
         let result = lease.batch(sql).await;
+        self.failed |= result.is_err();
+        result.map_err(query_error)
+    }
+
+    async fn copy_out(
+        &mut self,
+        sql: &str,
+        piece: usize,
+        pieces: &mpsc::Sender<Vec<u8>>,
+    ) -> Result<(), DbErr> {
+        let lease = &mut self.checkout.as_mut().ok_or_else(ended)?.lease;
+        let result = lease.copy_out(sql, piece, pieces).await;
+        self.failed |= result.is_err();
+        result.map_err(query_error)
+    }
+
+    async fn copy_in(
+        &mut self,
+        sql: &str,
+        pieces: &mut mpsc::Receiver<Option<Vec<u8>>>,
+    ) -> Result<u64, DbErr> {
+        let lease = &mut self.checkout.as_mut().ok_or_else(ended)?.lease;
+        let result = lease.copy_in(sql, pieces).await;
         self.failed |= result.is_err();
         result.map_err(query_error)
     }
@@ -495,6 +518,35 @@ impl CatalogTx {
     /// Several statements in one round trip; for the DDL of this crate.
     pub(crate) async fn batch(&self, sql: &str) -> Result<(), DbErr> {
         self.transaction.batch(sql.to_owned()).await
+    }
+
+    /// Sends what a COPY gives, in pieces of up to this many bytes. Whoever stops reading ends the transaction.
+    pub(crate) async fn copy_out(
+        &self,
+        sql: String,
+        piece: usize,
+        pieces: mpsc::Sender<Vec<u8>>,
+    ) -> Result<(), DbErr> {
+        self.transaction
+            .with(|mut open| async move {
+                let result = open.copy_out(&sql, piece, &pieces).await;
+                (open, result)
+            })
+            .await
+    }
+
+    /// Feeds a COPY with these pieces, and says how many rows that were. A piece that is `None` ends the transaction.
+    pub(crate) async fn copy_in(
+        &self,
+        sql: String,
+        mut pieces: mpsc::Receiver<Option<Vec<u8>>>,
+    ) -> Result<u64, DbErr> {
+        self.transaction
+            .with(|mut open| async move {
+                let result = open.copy_in(&sql, &mut pieces).await;
+                (open, result)
+            })
+            .await
     }
 }
 

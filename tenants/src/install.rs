@@ -268,6 +268,20 @@ impl Installation {
     }
 
     async fn read(connection: &mut PgConnection, master: &SecretKey) -> Result<Option<Self>, Error> {
+        let Some((id, lanes)) = Self::identify(connection, master).await? else { return Ok(None) };
+        let wrapped = connection.fetch_all("SELECT name, wrapped FROM tenantry.data_keys").await?;
+        let wrapped = wrapped
+            .iter()
+            .map(|row| Ok((row.try_get("name")?, row.try_get("wrapped")?)))
+            .collect::<Result<Vec<_>, sqlx::Error>>()?;
+        Ok(Some(Self { roles: RoleNames::of(id), lanes, keys: DataKeys::unwrap(master, wrapped)? }))
+    }
+
+    /// Which installation this is, and how many lanes it has, if the master key is its own.
+    async fn identify(
+        connection: &mut PgConnection,
+        master: &SecretKey,
+    ) -> Result<Option<(InstallationId, u16)>, Error> {
         let Some(row) = connection
             .fetch_optional("SELECT id, master_key_check, lanes FROM tenantry.installation")
             .await?
@@ -282,12 +296,7 @@ impl Installation {
         }
         let lanes = u16::try_from(row.try_get::<i16, _>("lanes")?)
             .map_err(|error| Error::Damaged(error.to_string()))?;
-        let wrapped = connection.fetch_all("SELECT name, wrapped FROM tenantry.data_keys").await?;
-        let wrapped = wrapped
-            .iter()
-            .map(|row| Ok((row.try_get("name")?, row.try_get("wrapped")?)))
-            .collect::<Result<Vec<_>, sqlx::Error>>()?;
-        Ok(Some(Self { roles: RoleNames::of(id), lanes, keys: DataKeys::unwrap(master, wrapped)? }))
+        Ok(Some((id, lanes)))
     }
 
     async fn create_or_load(
@@ -296,8 +305,10 @@ impl Installation {
         lanes: u16,
         now: DateTime<Utc>,
     ) -> Result<Self, Error> {
-        if let Some(installation) = Self::read(connection, master).await? {
-            return Ok(installation);
+        if Self::identify(connection, master).await?.is_some() {
+            // One that was made by an earlier version lacks the keys that have come since.
+            make_keys(connection, master, now).await?;
+            return Self::read_catalog(connection, master).await;
         }
         let id = InstallationId::generate();
         let mut transaction = connection.begin().await?;
@@ -310,15 +321,7 @@ impl Installation {
         .bind(now)
         .execute(&mut *transaction)
         .await?;
-        for key in DataKey::ALL {
-            let wrapped = master.seal(&key.context(), SecretKey::generate().expose())?;
-            sqlx::query("INSERT INTO data_keys (name, wrapped, created_at) VALUES ($1, $2, $3)")
-                .bind(key.name())
-                .bind(wrapped)
-                .bind(now)
-                .execute(&mut *transaction)
-                .await?;
-        }
+        make_keys(&mut transaction, master, now).await?;
         transaction.commit().await?;
         Self::read_catalog(connection, master).await
     }
@@ -406,6 +409,26 @@ impl Installation {
     }
 }
 
+/// Makes the data keys that are not there yet.
+async fn make_keys(
+    connection: &mut PgConnection,
+    master: &SecretKey,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let there: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM data_keys").fetch_all(&mut *connection).await?;
+    for key in DataKey::ALL.into_iter().filter(|key| !there.iter().any(|name| name == key.name())) {
+        let wrapped = master.seal(&key.context(), SecretKey::generate().expose())?;
+        sqlx::query("INSERT INTO data_keys (name, wrapped, created_at) VALUES ($1, $2, $3)")
+            .bind(key.name())
+            .bind(wrapped)
+            .bind(now)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
 /// What every connection of a pool starts with. A backend notices within a second that its client is gone; a lock or
 /// an open transaction that nobody goes on with ends by itself.
 pub(crate) const SESSION_SETTINGS: [(&str, &str); 4] = [
@@ -413,6 +436,15 @@ pub(crate) const SESSION_SETTINGS: [(&str, &str); 4] = [
     ("lock_timeout", "5s"),
     ("statement_timeout", "30s"),
     ("idle_in_transaction_session_timeout", "30s"),
+];
+
+/// As [`SESSION_SETTINGS`], for a connection that copies a whole tenant: however long that takes, and however long an index
+/// is built. A lock it waits for is one of a migration or a purge; what it holds meanwhile must not keep others for long.
+pub(crate) const BULK_SETTINGS: [(&str, &str); 4] = [
+    ("client_connection_check_interval", "1s"),
+    ("lock_timeout", "5s"),
+    ("statement_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "5min"),
 ];
 
 pub(crate) fn check_message(id: &InstallationId) -> Vec<u8> {

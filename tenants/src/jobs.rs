@@ -127,7 +127,8 @@ pub enum Outcome {
 
 impl Tenancy {
     /// Takes up to `limit` jobs of these kinds that are due, the oldest first: those that nobody has taken, and those
-    /// whose worker did not report in time. Jobs of tenants that are not active wait.
+    /// whose worker did not report in time. Jobs of tenants that are not active wait, and those of
+    /// tenants whose mails are held: all that tenants leave are mails, or end in one.
     ///
     /// # Errors
     /// Those of the database.
@@ -151,7 +152,7 @@ impl Tenancy {
                  SELECT j.id FROM jobs j WHERE j.status IN ('queued', 'running') AND j.run_at <= $2 \
                  AND (j.leased_until IS NULL OR j.leased_until <= $2) AND ($4 = '' OR j.kind = $4) AND j.kind <> $5 \
                  AND (j.tenant_id IS NULL OR EXISTS (\
-                     SELECT FROM tenants t WHERE t.id = j.tenant_id AND t.status = 'active')) \
+                     SELECT FROM tenants t WHERE t.id = j.tenant_id AND t.status = 'active' AND NOT t.mails_held)) \
                  ORDER BY j.run_at LIMIT $3 FOR UPDATE OF j SKIP LOCKED) \
              RETURNING id, tenant_id, kind, payload, attempts, created_at, due_since",
             [until.into(), now.into(), i64::from(limit).into(), only.into(), except.into()],

@@ -114,12 +114,21 @@ pub enum DataKey {
     Lanes,
     /// Signs cursors that clients bring back.
     Cursor,
+    /// Seals archives.
+    Archive,
 }
 
 impl DataKey {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Signing, Self::Outbox, Self::Refresh, Self::BlindIndex, Self::Lanes, Self::Cursor];
+    pub const ALL: [Self; 7] = [
+        Self::Signing,
+        Self::Outbox,
+        Self::Refresh,
+        Self::BlindIndex,
+        Self::Lanes,
+        Self::Cursor,
+        Self::Archive,
+    ];
 
     /// Its name in the catalog.
     #[must_use]
@@ -131,6 +140,7 @@ impl DataKey {
             Self::BlindIndex => "blind_index",
             Self::Lanes => "lanes",
             Self::Cursor => "cursor",
+            Self::Archive => "archive",
         }
     }
 

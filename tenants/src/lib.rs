@@ -11,6 +11,7 @@
 //! | change a tenant as a whole, or look into it for an operator | [`Tenancy::act_on`], [`TenantAction`] |
 //! | bring all tenants to the program's version | [`Tenancy::hold_fleet`], [`HeldFleet`], [`Run`] |
 //! | make a tenant | [`Tenancy::provision`], [`Provisioning`] |
+//! | write a tenant into a file, or make one from it | [`archive`] |
 //! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
 //! | find the tenants of a person | [`Tenancy::tenants_with_email`] |
 //! | leave work for later, and do it | [`Outbox`], [`Tenancy::take_jobs`] |
@@ -28,6 +29,7 @@
 
 mod action;
 mod announcer;
+pub mod archive;
 mod cleanup;
 mod connection;
 mod db;

@@ -183,6 +183,12 @@ impl RoleNames {
         Self { installation }
     }
 
+    /// The installation whose roles these are.
+    #[must_use]
+    pub fn installation(&self) -> &InstallationId {
+        &self.installation
+    }
+
     /// The login that reads and writes the catalog and nothing else.
     #[must_use]
     pub fn catalog(&self) -> String {

@@ -93,13 +93,14 @@ impl Tenancy {
     }
 
     /// The lane of a tenant: the ids' last bits are random, so they deal the tenants out evenly.
-    fn lane_of(&self, tenant: Uuid) -> u16 {
+    pub(crate) fn lane_of(&self, tenant: Uuid) -> u16 {
         let [.., high, low] = *tenant.as_bytes();
         u16::from_be_bytes([high, low]) % self.lanes()
     }
 }
 
-async fn insert_row(
+/// Writes the row of a tenant at the current schema version, on a connection whose path leads to the catalog.
+pub(crate) async fn insert_row(
     transaction: &CatalogTx,
     new: &NewTenant,
     (schema, version): (&SchemaName, i32),
@@ -151,11 +152,12 @@ async fn insert_row(
     Err(Error::SlugTaken)
 }
 
-async fn next_suffix(transaction: &CatalogTx, base: &Slug) -> Result<u32, DbErr> {
+/// The number behind the greatest that slugs of tenants have behind this one.
+pub(crate) async fn next_suffix(transaction: &CatalogTx, base: &Slug) -> Result<u32, DbErr> {
     // A slug is `[a-z0-9-]`, so it can stand in a pattern as it is.
     let statement = Statement::from_sql_and_values(
         DbBackend::Postgres,
-        "SELECT coalesce(max(substr(slug, length($1) + 2)::int), 1)::int AS last FROM tenants \
+        "SELECT coalesce(max(substr(slug, length($1) + 2)::int), 1)::int AS last FROM tenantry.tenants \
          WHERE slug ~ ('^' || $1 || '-[1-9][0-9]{0,3}$')",
         [base.as_str().into()],
     );

@@ -63,12 +63,19 @@ impl TenantMigrations {
     /// The batch that brings a schema from this version to the current one: the migrations, the version rows, and the
     /// rights of the tenant's role on what is new. It expects `search_path` to lead to the schema.
     pub(crate) fn batch(&self, schema: &SchemaName, from: i32) -> String {
+        self.batch_between(schema, from, current_version())
+    }
+
+    /// As [`batch`](Self::batch), to this version and no further.
+    pub(crate) fn batch_between(&self, schema: &SchemaName, from: i32, to: i32) -> String {
         let done = usize::try_from(from).unwrap_or(0);
+        let new = usize::try_from(to).unwrap_or(0).saturating_sub(done);
         let version_table = if done == 0 { self.version_table.as_str() } else { "" };
         let migrations: Vec<String> = self
             .migrations
             .iter()
             .skip(done)
+            .take(new)
             .map(|Rendered { name, sql, .. }| {
                 format!(
                     "{sql}INSERT INTO {VERSION_TABLE} (version, applied_at) \
@@ -81,6 +88,7 @@ impl TenantMigrations {
             .migrations
             .iter()
             .skip(done)
+            .take(new)
             .flat_map(|migration| &migration.tables)
             .map(String::as_str)
             .collect();

@@ -35,6 +35,8 @@ const OWNER_USES: u32 = 100;
 pub(crate) const CATALOG_CONNECTIONS: usize = 2;
 /// How many listen for changes, and announce some.
 pub(crate) const LISTENER_CONNECTIONS: usize = 2;
+/// How many copy whole tenants.
+pub(crate) const BULK_CONNECTIONS: usize = 2;
 /// How many lanes a new installation gets.
 pub const LANES: u16 = 8;
 
@@ -66,6 +68,7 @@ pub struct Tenancy {
 #[derive(Debug)]
 struct Inner {
     owner: CatalogDb,
+    bulk: CatalogDb,
     catalog: CatalogDb,
     lanes: Arc<Lanes>,
     lane_count: u16,
@@ -80,7 +83,7 @@ struct Inner {
     keys: DataKeys,
     roles: RoleNames,
     migrations: TenantMigrations,
-    pools: [Pool; 2],
+    pools: [Pool; 3],
 }
 
 impl Tenancy {
@@ -126,19 +129,26 @@ impl Tenancy {
             owner_login,
             &PoolOptions { max_uses: Some(OWNER_USES), ..with_size(OWNER_CONNECTIONS) },
         );
+        // Never through a pooler, and without the deadlines of what has to be quick. A backend that has read or made a whole
+        // tenant is not used again.
+        let direct = install::connect_options(&settings.direct)?;
+        let bulk = Pool::new(
+            Login(direct.0.clone().options(install::BULK_SETTINGS)),
+            &PoolOptions { max_uses: Some(1), ..with_size(BULK_CONNECTIONS) },
+        );
         let catalog_login = installation.login(&login, &installation.roles.catalog());
         let catalog = Pool::new(catalog_login, &with_size(CATALOG_CONNECTIONS));
         let lane_logins =
             (0..installation.lanes).map(|lane| installation.login(&login, &installation.roles.lane(lane)));
         let lanes = Lanes::new(lane_logins, &settings.lane_pool);
         let catalog_db = CatalogDb::new(catalog.clone());
-        let direct = install::connect_options(&settings.direct)?;
         let signals = Signals::default();
         let mut migrations = migration::Tenant::migrations();
         migrations.extend(further);
         Ok(Self {
             inner: Arc::new(Inner {
                 owner: CatalogDb::new(owner.clone()),
+                bulk: CatalogDb::new(bulk.clone()),
                 resolver: Resolver::new(
                     catalog_db.clone(),
                     settings.statement_timeout,
@@ -156,7 +166,7 @@ impl Tenancy {
                 roles: installation.roles,
                 migrations: TenantMigrations::render(migrations).await?,
                 direct,
-                pools: [owner, catalog],
+                pools: [owner, catalog, bulk],
             }),
         })
     }
@@ -229,6 +239,12 @@ impl Tenancy {
         self.inner.keys.get(key)
     }
 
+    /// The name of this installation, by which it is told from others.
+    #[must_use]
+    pub fn installation(&self) -> &crate::InstallationId {
+        self.roles().installation()
+    }
+
     /// What each lane's pool did and does.
     #[must_use]
     pub fn lane_figures(&self) -> Vec<PoolFigures> {
@@ -241,6 +257,11 @@ impl Tenancy {
 
     pub(crate) fn direct(&self) -> &Login {
         &self.inner.direct
+    }
+
+    /// As [`owner`](Self::owner), for what copies whole tenants and takes its time.
+    pub(crate) fn bulk(&self) -> &CatalogDb {
+        &self.inner.bulk
     }
 
     pub(crate) fn lanes(&self) -> u16 {

@@ -1,6 +1,8 @@
 //! The program itself, as its user runs it: on a data directory of its own, on free ports of the loopback interface.
 
 #[cfg(test)]
+mod archives;
+#[cfg(test)]
 mod doctor;
 #[cfg(test)]
 mod jobs;

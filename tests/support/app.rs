@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use sqlx::PgConnection;
 use tenantry::{
+    archives::Directory,
     auth::Tokens,
     clock::Clock,
     http::{Face, Origins, Policy, TrustedProxies},
@@ -83,6 +84,8 @@ pub(crate) struct TestApp {
     /// Where it listens.
     pub(crate) address: SocketAddr,
     database: Database,
+    /// Where its export store is.
+    pub(crate) store: std::sync::Arc<tempfile::TempDir>,
     pub(super) client: reqwest::Client,
     _stop: oneshot::Sender<()>,
 }
@@ -125,6 +128,7 @@ impl TestApp {
             .unwrap_or_else(|| format!("http://localhost:{}", address.port()).parse().unwrap());
         let frontend_url = options.frontend_url;
         let site = Site { base_domain: "localhost".into(), public_url, frontend_url };
+        let store = std::sync::Arc::new(tempfile::tempdir().unwrap());
         let tokens = Tokens::load(&tenancy, clock.clone(), site.issuer()).await.unwrap();
         let app = App::new(Parts {
             hasher: Hasher::new().unwrap(),
@@ -132,6 +136,7 @@ impl TestApp {
             throttles: Throttles::new(options.rate_limits),
             streams: Streams::new(options.streams),
             tenant_sign_up: options.tenant_sign_up,
+            archives: Directory::new(store.path().join("exports"), 8 << 20),
             grace: chrono::TimeDelta::days(30),
             clock: clock.clone(),
             tenancy,
@@ -155,7 +160,7 @@ impl TestApp {
         // The first test to come here does it; the others are told that it is done.
         rustls::crypto::ring::default_provider().install_default().ok();
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { app, clock, address, database, client, _stop: stop }
+        Self { app, clock, address, database, store, client, _stop: stop }
     }
 
     /// A request by nobody, to the service itself. `path` begins with a slash.

@@ -1,6 +1,6 @@
 //! `If-Match`, for the operations that change what a GET shows.
 
-use poem::{Request, RequestBody};
+use poem::{Request, RequestBody, http::HeaderValue};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ExtractParamOptions,
     registry::{MetaOperation, MetaOperationParam, MetaParamIn, MetaSchema, MetaSchemaRef},
@@ -24,6 +24,18 @@ pub struct IfMatch {
 }
 
 impl IfMatch {
+    /// As [`check`](Self::check), of what brings a tag of its own; `None` if there is nothing.
+    ///
+    /// # Errors
+    /// 412.
+    pub fn check_tag(&self, tag: Option<&HeaderValue>) -> Result<(), Problem> {
+        let is_that = match tag {
+            Some(tag) => self.preconditions.match_tag(tag) && !self.preconditions.know_tag(tag),
+            None => self.preconditions.if_match.is_empty(),
+        };
+        if is_that { Ok(()) } else { Err(Problem::precondition_failed()) }
+    }
+
     /// Goes on if `current` is what the client has, or if it did not say what it has. `current` is the very output that
     /// GET would answer this caller with, of a row that is locked: else another request may change it in between.
     ///

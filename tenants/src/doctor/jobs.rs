@@ -17,7 +17,7 @@ pub(super) async fn check(
     let (parked, overdue, failing): (i64, i64, i64) = sqlx::query_as(
         "SELECT count(*) FILTER (WHERE j.status = 'parked'), \
          count(*) FILTER (WHERE j.status IN ('queued', 'running') AND coalesce(j.leased_until, j.run_at) < $1 \
-             AND j.run_at < $1 AND (t.id IS NULL OR t.status = 'active')), \
+             AND j.run_at < $1 AND (t.id IS NULL OR t.status = 'active' AND NOT t.mails_held)), \
          count(*) FILTER (WHERE j.status IN ('queued', 'running') AND j.error IS NOT NULL AND j.due_since < $2) \
          FROM tenantry.jobs j LEFT JOIN tenantry.tenants t ON t.id = j.tenant_id WHERE j.status <> 'done'",
     )

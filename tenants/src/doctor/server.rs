@@ -7,7 +7,7 @@ use super::{Finding, unchecked};
 use crate::{
     Error,
     install::{self, Installation},
-    tenancy::{CATALOG_CONNECTIONS, LISTENER_CONNECTIONS, OWNER_CONNECTIONS},
+    tenancy::{BULK_CONNECTIONS, CATALOG_CONNECTIONS, LISTENER_CONNECTIONS, OWNER_CONNECTIONS},
 };
 
 /// A token or a lease that one clock has just made must not look used up to the other.
@@ -69,8 +69,10 @@ pub(super) async fn limits(
     .await?;
     let mut findings = Vec::new();
     let lanes = usize::from(installation.lanes) * lane_pool;
-    let needed = i64::try_from(lanes + OWNER_CONNECTIONS + CATALOG_CONNECTIONS + LISTENER_CONNECTIONS)
-        .unwrap_or(i64::MAX);
+    let needed = i64::try_from(
+        lanes + OWNER_CONNECTIONS + BULK_CONNECTIONS + CATALOG_CONNECTIONS + LISTENER_CONNECTIONS,
+    )
+    .unwrap_or(i64::MAX);
     let free = most - reserved;
     findings.push(if needed > free {
         Finding::problem(

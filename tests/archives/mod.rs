@@ -1,0 +1,7 @@
+//! One tenant in one file, and back.
+
+mod contents;
+mod forgery;
+mod hostile;
+mod round_trip;
+mod support;

@@ -1,0 +1,58 @@
+//! Archives, from the command line.
+
+use serde_json::{Value, json};
+
+use super::support::Workplace;
+
+#[tokio::test]
+async fn a_tenant_is_exported_imported_cloned_and_restored_by_commands() {
+    let place = Workplace::new();
+    let create = "tenant create --name Acme --slug acme --owner-email ada@acme.example";
+    place.run_with(create, "forty tin accordions").ok();
+
+    let file = place.data_dir().with_file_name("acme.tenantry");
+    let export = format!("tenant export acme --to {}", file.display());
+    let said = place.run(&export).ok();
+    assert!(said.starts_with("Exported acme: ") && said.contains("sealed, not encrypted"), "{said}");
+    assert!(place.run(&export).failure(1).contains("is there already"));
+    assert_eq!(place.run("archive list --json").json(), json!([]));
+    let kept = place.run("tenant export acme --json").json();
+    let archive = kept["result"]["archive"].as_str().unwrap().to_owned();
+    assert_eq!(kept["status"], "succeeded");
+    assert_eq!(place.run("archive list --json").json()[0]["name"], Value::String(archive.clone()));
+
+    let import =
+        |from: &str, slug: &str| place.run(&format!("tenant import {from} --slug {slug} --name Copy"));
+    let said = import(&file.display().to_string(), "copy-a").ok();
+    assert!(said.contains("None of its mails goes out until `tenantry tenant resume copy-a`."), "{said}");
+    assert!(import(&archive, "copy-b").ok().starts_with("Made copy-b: "));
+    assert!(import(&archive, "acme").failure(1).contains("the slug acme is taken"));
+    assert!(import("none.tenantry", "copy-c").failure(1).contains("there is no archive none.tenantry"));
+    assert!(place.run("tenant clone acme --slug copy-d --name Clone").ok().starts_with("Made copy-d: "));
+    assert_eq!(place.run("archive list --json").json().as_array().unwrap().len(), 1, "files come and go");
+
+    let restore = format!("tenant restore-from {archive} --into acme");
+    assert!(place.run(&restore).failure(2).contains("--yes"));
+    let said = place.run(&format!("{restore} --yes")).ok();
+    assert!(said.contains("`tenantry tenant delete acme-2 --yes`"), "{said}");
+    let tenants = place.run("tenant list --json").json();
+    let slugs = |status: &str| {
+        let tenants = tenants.as_array().unwrap().iter().filter(|tenant| tenant["status"] == status);
+        let mut slugs: Vec<_> = tenants.map(|tenant| tenant["slug"].as_str().unwrap().to_owned()).collect();
+        slugs.sort();
+        slugs
+    };
+    assert_eq!(slugs("suspended"), ["acme-2"]);
+    assert_eq!(slugs("active"), ["acme", "copy-a", "copy-b", "copy-d"]);
+
+    place.run("export-schedule set --every 24 --keep 7").ok();
+    place.run("export-schedule set --tenant acme --every 0 --keep 1").ok();
+    let set = place.run("export-schedule list --json").json();
+    let shown: Vec<_> = set.as_array().unwrap().iter().map(|it| (&it["slug"], &it["every_hours"])).collect();
+    assert_eq!(shown, [(&Value::Null, &json!(24)), (&json!("acme"), &json!(0))]);
+    place.run("export-schedule remove").ok();
+    assert!(place.run("export-schedule remove").failure(1).contains("there is no such schedule"));
+    assert!(place.run(&format!("archive delete {archive}")).failure(2).contains("--yes"));
+    place.run(&format!("archive delete {archive} --yes")).ok();
+    assert_eq!(place.run("archive list --json").json(), json!([]));
+}
