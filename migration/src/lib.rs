@@ -37,6 +37,7 @@ impl MigratorTrait for Catalog {
             Box::new(catalog::m0001_foundation::Migration),
             Box::new(catalog::m0002_functions::Migration),
             Box::new(catalog::m0003_operators::Migration),
+            Box::new(catalog::m0007_limits::Migration),
         ]
     }
 

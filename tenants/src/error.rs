@@ -41,6 +41,15 @@ pub enum Error {
     /// The slug belongs to a tenant already.
     #[error("the slug is taken")]
     SlugTaken,
+    /// A plan has this name already.
+    #[error("there is a plan of that name")]
+    PlanTaken,
+    /// No plan has this name.
+    #[error("there is no plan `{0}`")]
+    NoSuchPlan(String),
+    /// A tenant has the plan.
+    #[error("tenants have that plan")]
+    PlanInUse,
     /// No tenant has this slug.
     #[error("there is no tenant `{0}`")]
     NoSuchTenant(String),

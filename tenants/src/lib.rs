@@ -12,6 +12,8 @@
 //! | make a tenant | [`Tenancy::provision`], [`Provisioning`] |
 //! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
 //! | find the tenants of a person | [`Tenancy::tenants_with_email`] |
+//! | limit what a tenant may have and do | [`Limits`], [`Plan`], [`Meter`] |
+//! | know how much a tenant used and has | [`DayUsage`], [`TenantUsage`] |
 //! | leave work for later, and do it | [`Outbox`], [`Tenancy::take_jobs`] |
 //! | count what must not happen too often | [`record_attempt`] |
 //! | know how long a list is, and where its pages begin | [`lists`] |
@@ -39,10 +41,13 @@ mod install;
 mod jobs;
 mod keys;
 mod lanes;
+mod limits;
 mod listener;
 pub mod lists;
 mod live;
+mod meter;
 mod names;
+mod plans;
 mod pool;
 mod provisioning;
 mod render;
@@ -50,6 +55,7 @@ mod resolution;
 mod resolver;
 mod tenancy;
 mod throttle;
+mod usage;
 mod wakes;
 
 pub use action::{Reached, TenantAction, Usage, Which};
@@ -59,12 +65,16 @@ pub use fleet::{TenantFilter, TenantSummary};
 pub use install::{MigrationReport, Pending, create_database, has_login};
 pub use jobs::{Job, JobStatus, JobSummary, Kinds, LeasedJob, Outbox, Outcome};
 pub use keys::{DataKey, SecretKey};
+pub use limits::{Limit, Limits, PlanName, PlanNameError, Rate};
 pub use listener::Signals;
 pub use live::{Live, Watching};
+pub use meter::{Full, Meter, Turn, Unit};
 pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, SlugError};
+pub use plans::Plan;
 pub use pool::{PoolFigures, PoolOptions};
 pub use provisioning::{NewTenant, Provisioning, SlugChoice};
 pub use resolution::{Status, Tenant, TenantName, served_versions};
 pub use resolver::{Resolver, ResolverFigures, ResolverOptions};
 pub use tenancy::{LANES, Settings, Tenancy};
+pub use usage::{DayUsage, TenantUsage, UsageOrder};
 pub use throttle::{Counted, ThrottleKey, attempts, forget_attempts, record_attempt, withdraw_attempt};

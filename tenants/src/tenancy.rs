@@ -19,6 +19,7 @@ use crate::{
     lanes::Lanes,
     listener::{self, Listening},
     live::Live,
+    meter::Meters,
     names::RoleNames,
     pool::Pool,
     render::TenantMigrations,
@@ -69,6 +70,7 @@ struct Inner {
     lanes: Arc<Lanes>,
     lane_count: u16,
     resolver: Resolver,
+    meters: Arc<Meters>,
     signals: Signals,
     live: Live,
     /// Whose connections listen and announce.
@@ -123,16 +125,18 @@ impl Tenancy {
         let lanes = Lanes::new(lane_logins, &settings.lane_pool);
         let catalog_db = CatalogDb::new(catalog.clone());
         let direct = install::connect_options(&settings.direct)?;
-        let signals = Signals::default();
+        let (signals, meters) = (Signals::default(), Arc::<Meters>::default());
         Ok(Self {
             inner: Arc::new(Inner {
                 owner: CatalogDb::new(owner.clone()),
                 resolver: Resolver::new(
                     catalog_db.clone(),
                     settings.statement_timeout,
+                    Arc::clone(&meters),
                     signals.clone(),
                     &settings.resolver,
                 ),
+                meters,
                 signals,
                 live: Live::default(),
                 listener_login: installation.login(&direct, &installation.roles.catalog()),
@@ -224,6 +228,10 @@ impl Tenancy {
 
     pub(crate) fn owner(&self) -> &CatalogDb {
         &self.inner.owner
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.inner.meters
     }
 
     pub(crate) fn lanes(&self) -> u16 {

@@ -3,3 +3,4 @@
 pub(crate) mod m0001_foundation;
 pub(crate) mod m0002_functions;
 pub(crate) mod m0003_operators;
+pub(crate) mod m0007_limits;
