@@ -19,6 +19,7 @@ use crate::{
         swagger::{self, SwaggerError},
     },
     invitations::InvitationsApi,
+    limits::PlansApi,
     mail,
     notifications::{NotificationStreamApi, NotificationsApi},
     operators::OperatorsApi,
@@ -28,6 +29,7 @@ use crate::{
     sign_up::SignUpApi,
     state::App,
     tenant::TenantApi,
+    usage::UsageApi,
     users::UsersApi,
 };
 
@@ -74,6 +76,7 @@ type Api = (
         NotificationStreamApi,
     ),
     (OperatorsApi, AdminApi, AuditApi),
+    (PlansApi, UsageApi),
 );
 
 fn api(app: &App) -> Api {
@@ -94,7 +97,8 @@ fn api(app: &App) -> Api {
         NotificationsApi(app.clone()),
         NotificationStreamApi(app.clone()),
     );
-    (of_tenants, (OperatorsApi(app.clone()), AdminApi(app.clone()), AuditApi(app.clone())))
+    let of_operators = (OperatorsApi(app.clone()), AdminApi(app.clone()), AuditApi(app.clone()));
+    (of_tenants, of_operators, (PlansApi(app.clone()), UsageApi(app.clone())))
 }
 
 const INFO: Info = Info {

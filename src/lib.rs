@@ -8,11 +8,12 @@
 //! 3. A slice answers: [`sign_up`], [`registration`], [`auth`], [`password`], [`users`], [`account`], [`invitations`],
 //!    [`tenant`], [`find`], [`activity`], [`comments`], [`notifications`]; for operators, [`operators`], [`admin`] and
 //!    [`audit`]. In each, `api` knows HTTP, `service` the rules, `store` the queries; one that needs less has less. What
-//!    happens too often, [`throttle`] refuses; answers that go on are counted by [`streams`].
+//!    happens too often, [`throttle`] refuses, and what is more than a tenant may do or have, [`limits`]; answers that go on are counted by [`streams`].
 //! 4. [`error`] turns what went wrong below into an answer.
 //!
 //! What can wait is left in the outbox, in the transaction of its cause: [`jobs`] does it after the answer, and [`mail`] is
-//! most of it. What operators and admins did is kept in [`audit`]. [`pages`] are what links in mails lead to. [`cleanup`] deletes what nobody needs any more.
+//! most of it. What operators and admins did is kept in [`audit`], and
+//! what tenants use in [`usage`]. [`pages`] are what links in mails lead to. [`cleanup`] deletes what nobody needs any more.
 //!
 //! Around that: [`app`] is the whole API on one page, [`server`] what runs it, [`state`] what all endpoints have at hand,
 //! [`cli`] the commands, [`config`] their settings, [`backend`] the database they open, [`embedded`] the PostgreSQL that comes along, [`clock`] the only
@@ -39,6 +40,7 @@ pub mod http;
 pub mod idempotency;
 pub mod invitations;
 pub mod jobs;
+pub mod limits;
 pub mod mail;
 pub mod notifications;
 pub mod operators;
@@ -55,4 +57,5 @@ pub mod streams;
 pub mod telemetry;
 pub mod tenant;
 pub mod throttle;
+pub mod usage;
 pub mod users;

@@ -18,6 +18,7 @@ use crate::{
     server::{Server, stop_signal},
     state::App,
     streams::raise_file_limit,
+    usage,
 };
 
 /// Serves until told to stop.
@@ -58,6 +59,7 @@ async fn serve_on(
             error = backend.ended() => ended = Some(error),
             // Goes on until then; a statement that is under way comes to its end.
             () = cleanup::forever(&app) => {}
+            () = usage::forever(&app) => {}
         }
         // Requests and jobs have the same time to end in.
         workers.stop(Instant::now() + config.shutdown_timeout);
@@ -75,6 +77,10 @@ async fn serve_on(
     drop(stop);
     workers.finish().await;
     app.mailer.close().await;
+    // The last of what was counted.
+    if let Err(error) = usage::flush(&app).await {
+        tracing::warn!(%error, "what tenants used in the last seconds is lost");
+    }
     app.tenancy.close();
     outcome?;
     of_admin?;

@@ -48,7 +48,7 @@ pub struct TenantDelete {
 }
 
 /// Why not, with the name that was typed in it.
-fn told(slug: &Slug, error: AdminError) -> Failure {
+pub(super) fn told(slug: &Slug, error: AdminError) -> Failure {
     match error {
         AdminError::NotFound => tenants::Error::NoSuchTenant(slug.to_string()).into(),
         AdminError::Deleting => {
@@ -75,7 +75,8 @@ struct Shown<'a>(&'a TenantDetailOut);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TenantDetailOut { id, slug, name, status, schema_version, created_at, usage, limits } = self.0;
+        let TenantDetailOut { id, slug, name, status, schema_version, created_at, usage, plan, .. } = self.0;
+        let limits = &self.0.effective_limits;
         writeln!(f, "{slug}\n")?;
         writeln!(f, "  Name     {}", Printable(name))?;
         writeln!(f, "  Status   {status}")?;
@@ -84,6 +85,7 @@ impl fmt::Display for Shown<'_> {
         writeln!(f, "  Rows     {}", usage.rows)?;
         writeln!(f, "  Bytes    {}", usage.bytes)?;
         writeln!(f, "  Schema   version {schema_version}")?;
+        writeln!(f, "  Plan     {}", plan.as_deref().unwrap_or("none"))?;
         writeln!(f, "  Limits   {}", Printable(limits))?;
         write!(f, "  Id       {id}")
     }

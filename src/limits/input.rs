@@ -61,7 +61,8 @@ impl Field for LimitsIn {
     fn from_value(value: Value) -> Result<Self, Wrong> {
         let members = value.as_object().into_iter().flat_map(|object| object.keys());
         let unknown = members.filter(|name| Limit::ALL.iter().all(|limit| limit.as_str() != name.as_str()));
-        let mut sentences: Wrong = unknown.map(|name| format!("{name}: There is no such limit.").into()).collect();
+        let mut sentences: Wrong =
+            unknown.map(|name| format!("{name}: There is no such limit.").into()).collect();
         match nested::<Self>(value) {
             Ok(limits) => {
                 for (limit, value) in limits.patch().0 {

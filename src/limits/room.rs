@@ -21,16 +21,16 @@ pub fn room_for_rows(tenant: &Tenant) -> Result<(), LimitReached> {
     }
 }
 
-/// Goes on if the tenant may have one more user, and lets nobody else join before the end of this transaction. Taken after
+/// Goes on if the tenant may have so many users more, and lets nobody else join before the end of this transaction. Taken after
 /// the rows by which somebody joins, so that nobody waits for a row and holds this.
 ///
 /// # Errors
 /// [`LimitReached`], or those of the database.
-pub async fn room_for_user(tx: &TenantTx) -> Result<(), ServiceError> {
+pub async fn room_for_users(tx: &TenantTx, more: u64) -> Result<(), ServiceError> {
     room_for_rows(tx.tenant())?;
     let Some(most) = tx.tenant().limits.users else { return Ok(()) };
     tx.wait_for_lock(USERS).await?;
-    if users::count_all(tx).await? >= most {
+    if users::count_all(tx).await?.saturating_add(more) > most {
         return Err(LimitReached::Users(most).into());
     }
     Ok(())

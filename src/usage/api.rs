@@ -165,7 +165,8 @@ impl UsageApi {
         let count = DayUsage::count(self.0.tenancy.catalog(), tenant).await.map_err(ServiceError::from)?;
         let window = query.window(count)?;
         let place = (window.offset, window.limit);
-        let days = days_of(&self.0, tenant, query.is_descending(), place).await.map_err(ServiceError::from)?;
+        let days =
+            days_of(&self.0, tenant, query.is_descending(), place).await.map_err(ServiceError::from)?;
         Ok(Json(query.page(&window, days)))
     }
 

@@ -320,7 +320,11 @@ impl TenantAction {
     }
 
     /// A statement about this tenant, whose id is `$1`.
-    pub(crate) async fn execute(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<(), DbErr> {
+    pub(crate) async fn execute(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<(), DbErr> {
         let values = std::iter::once(self.reached.tenant.id.into()).chain(values);
         let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
         self.reached.transaction.execute_raw(statement).await.map(|_| ())

@@ -43,9 +43,10 @@ impl Lanes {
     /// Waits for the tenant's share of its lane, and for one of the lane's connections.
     pub(crate) async fn admit(&self, tenant: &Tenant) -> Result<(Share, Permit), DbErr> {
         let lane = self.lane_of(tenant)?;
-        let mut share = tokio::time::timeout(self.wait, Shares::acquire(&lane.shares, tenant.id, most_of(tenant)))
-            .await
-            .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?;
+        let mut share =
+            tokio::time::timeout(self.wait, Shares::acquire(&lane.shares, tenant.id, most_of(tenant)))
+                .await
+                .map_err(|_| DbErr::ConnectionAcquire(ConnAcquireErr::Timeout))?;
         let permit = lane.pool.permit().await?;
         share.held = Some((Arc::clone(&tenant.meter), Instant::now()));
         Ok((share, permit))

@@ -76,5 +76,5 @@ pub use provisioning::{NewTenant, Provisioning, SlugChoice};
 pub use resolution::{Status, Tenant, TenantName, served_versions};
 pub use resolver::{Resolver, ResolverFigures, ResolverOptions};
 pub use tenancy::{LANES, Settings, Tenancy};
-pub use usage::{DayUsage, TenantUsage, UsageOrder};
 pub use throttle::{Counted, ThrottleKey, attempts, forget_attempts, record_attempt, withdraw_attempt};
+pub use usage::{DayUsage, TenantUsage, UsageOrder};

@@ -117,7 +117,9 @@ impl Limits {
     #[must_use]
     pub fn to_value(&self) -> Value {
         let set = Limit::ALL.into_iter().filter_map(|limit| Some((limit, self.get(limit)?)));
-        Value::Object(set.map(|(limit, value)| (limit.as_str().to_owned(), value.into())).collect::<Map<_, _>>())
+        Value::Object(
+            set.map(|(limit, value)| (limit.as_str().to_owned(), value.into())).collect::<Map<_, _>>(),
+        )
     }
 
     /// What is said of one of them.
@@ -188,7 +190,9 @@ impl fmt::Display for PlanName {
 
 /// A text that names no plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a plan's name has 1 to 40 characters, lower-case letters, digits, - and _, and begins with a letter")]
+#[error(
+    "a plan's name has 1 to 40 characters, lower-case letters, digits, - and _, and begins with a letter"
+)]
 pub struct PlanNameError;
 
 impl FromStr for PlanName {

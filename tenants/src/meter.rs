@@ -122,12 +122,7 @@ impl Meter {
             }
             Err(arrival) => {
                 let owed = after(arrival) - now;
-                Turn {
-                    rate,
-                    remaining: 0,
-                    full_in: nanos(owed - interval),
-                    wait: Some(nanos(owed - window)),
-                }
+                Turn { rate, remaining: 0, full_in: nanos(owed - interval), wait: Some(nanos(owed - window)) }
             }
         }
     }
@@ -336,8 +331,7 @@ mod tests {
         meter.held(Duration::from_micros(5));
         meter.written();
         let counts = meters.take(NOON);
-        let expected =
-            Counts { tenant, requests: 1, database_micros: 5, written: true, ..Counts::default() };
+        let expected = Counts { tenant, requests: 1, database_micros: 5, written: true, ..Counts::default() };
         assert_eq!(counts, [expected]);
         assert_eq!(meters.take(NOON), []);
         meters.put_back(&counts);

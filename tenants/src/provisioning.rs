@@ -197,12 +197,12 @@ impl Provisioning {
         self.transaction.execute_raw(statement).await.map(|_| ())
     }
 
-    /// Gives it a plan.
+    /// Gives it a plan, or none.
     ///
     /// # Errors
     /// [`Error::NoSuchPlan`], or those of the database.
-    pub async fn set_plan(&self, plan: &PlanName) -> Result<(), Error> {
-        plans::set_plan_of(&self.transaction, self.id, Some(plan)).await
+    pub async fn set_plan(&self, plan: Option<&PlanName>) -> Result<(), Error> {
+        plans::set_plan_of(&self.transaction, self.id, plan).await
     }
 
     /// Commits. From here on the tenant is there for everybody.

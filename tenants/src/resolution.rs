@@ -135,7 +135,8 @@ pub(crate) fn limit_columns() -> String {
 
 /// The limits in force, of a row with the [`limit_columns`].
 pub(crate) fn limits_of(row: &QueryResult) -> Result<Limits, DbErr> {
-    let said = |column| Ok::<_, DbErr>(Limits::of(&row.try_get::<Option<Json>>("", column)?.unwrap_or_default()));
+    let said =
+        |column| Ok::<_, DbErr>(Limits::of(&row.try_get::<Option<Json>>("", column)?.unwrap_or_default()));
     Ok(said("limits")?.over(&said("plan_limits")?).over(&said("default_limits")?))
 }
 
