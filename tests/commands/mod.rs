@@ -5,6 +5,8 @@ mod doctor;
 #[cfg(test)]
 mod jobs;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod operators;
 #[cfg(test)]
 mod support;
