@@ -14,7 +14,10 @@ async fn an_operator_limits_a_tenant_and_sees_what_it_uses() {
                     {\"requests_per_second\":100,\"users\":3}\n";
     assert_eq!(set, expected);
     let unknown = "tenant create --name=Acme --owner-email=ada@acme.example --plan=big";
-    assert_eq!(place.run_with(unknown, "correct horse battery").failure(1), "error: there is no plan `big`\n");
+    assert_eq!(
+        place.run_with(unknown, "correct horse battery").failure(1),
+        "error: there is no plan `big`\n"
+    );
     let create = "tenant create --name=Acme --owner-email=ada@acme.example --plan=small";
     place.run_with(create, "correct horse battery").ok();
 
@@ -59,7 +62,10 @@ async fn an_operator_limits_a_tenant_and_sees_what_it_uses() {
     let days = place.run("tenant usage acme --json").json();
     assert!(days[0]["requests"].as_i64().unwrap() >= 3, "{days}");
     let busiest = place.run("usage --by database_time --json").json();
-    assert_eq!((&busiest[0]["tenant"]["slug"], &busiest[0]["requests"]), (&json!("acme"), &days[0]["requests"]));
+    assert_eq!(
+        (&busiest[0]["tenant"]["slug"], &busiest[0]["requests"]),
+        (&json!("acme"), &days[0]["requests"])
+    );
     let table = place.run("usage").ok();
     assert!(table.starts_with("TENANT  REQUESTS  ERRORS  THROTTLED  DATABASE"), "{table}");
     assert_eq!(place.run("usage --day 2020-01-01").ok(), "Nobody used anything on that day.\n");

@@ -136,8 +136,8 @@ async fn plans_are_listed_given_and_deleted() {
     let before = json!({"before": {"plan": "small", "limits": {}}});
     assert_eq!((&said["action"], &said["detail"]), (&json!("plan.deleted"), &before));
     assert_eq!(delete("small").send().await.said(), (404, "not_found".into()));
-    let patch = json!({"limits": {"users": 1}});
-    let gone = ops.request(&app, "PATCH", &format!("{PLANS}small/")).json(&patch).send().await;
+    let limits = json!({"limits": {"users": 1}});
+    let gone = ops.request(&app, "PATCH", &format!("{PLANS}small/")).json(&limits).send().await;
     assert_eq!(gone.said(), (404, "not_found".into()));
     let free = json!({"plan": null});
     let path = format!("/api/admin/tenants/{}/", made["id"].as_str().unwrap());

@@ -7,9 +7,7 @@ use serde_json::{Value, json};
 use tenantry::usage;
 
 use super::{Operator, number};
-use crate::support::{
-    Answer, Organization, PASSWORD, Person, Request, TestApp, eventually, token_to,
-};
+use crate::support::{Answer, Organization, PASSWORD, Person, Request, TestApp, eventually, token_to};
 
 const INVITATIONS: &str = "/api/invitations/";
 
@@ -139,7 +137,7 @@ async fn what_adds_rows_is_refused_where_there_is_no_room_and_nothing_else() {
 
     let right = json!({"username": acme.owner.username, "password": PASSWORD});
     app.request("POST", "/api/login/").host(&acme.host(&app)).json(&right).expect(200).await;
-    assert_eq!(acme.owner.get(&page).await["results"][0]["id"].is_string(), true);
+    assert!(acme.owner.get(&page).await["results"][0]["id"].is_string());
     let comment = format!("/api/comments/{}/", comment["id"].as_str().unwrap());
     acme.owner.request("PATCH", &comment).json(&json!({"body": "First"})).expect(200).await;
     acme.owner.request("DELETE", &comment).expect(204).await;
@@ -171,6 +169,7 @@ async fn who_was_not_written_to_is_not_measured_again() {
     assert_eq!(measure(5).await, 0, "a moment ago");
     advance(5);
     assert_eq!(measure(5).await, 1);
-    let rows = "SELECT count(*) FROM tenantry.tenant_sizes WHERE users = 1 AND bytes > 100000 AND rows IS NOT NULL";
+    let rows =
+        "SELECT count(*) FROM tenantry.tenant_sizes WHERE users = 1 AND bytes > 100000 AND rows IS NOT NULL";
     assert_eq!(number(&app, rows).await, 1);
 }
