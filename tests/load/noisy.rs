@@ -167,8 +167,8 @@ impl Stage<'_> {
     /// The latencies of who is at work, and what the noisy one got meanwhile, a second.
     async fn beside(&self, at_work: &Arc<[Request]>, noisy: &Target) -> Result<[f64; 4], Failure> {
         let requests = Case::UsersPage.requests(std::slice::from_ref(noisy));
-        let noise = flood(self.service, requests, self.options.connections, WARM_UP + self.duration());
-        let (load, (served, refused)) = tokio::try_join!(self.at_work(at_work), noise)?;
+        let flooding = flood(self.service, requests, self.options.connections, WARM_UP + self.duration());
+        let (load, (served, refused)) = tokio::try_join!(self.at_work(at_work), flooding)?;
         let seconds = (WARM_UP + self.duration()).as_secs_f64();
         let (p50, p99) = (millis(load.percentile(50)), millis(load.percentile(99)));
         Ok([p50, p99, f64::from(served) / seconds, f64::from(refused) / seconds])
