@@ -81,7 +81,7 @@ async fn what_operators_have_opens_nothing_of_a_tenant() {
 }
 
 /// What each operation wants.
-const SCOPES: [(&str, &[&str]); 18] = [
+const SCOPES: [(&str, &[&str]); 24] = [
     ("GET /api/admin/operators/", &["read"]),
     ("POST /api/admin/operators/", &["read", "provision", "destroy"]),
     ("DELETE /api/admin/operators/{id}/", &["destroy"]),
@@ -99,6 +99,12 @@ const SCOPES: [(&str, &[&str]); 18] = [
     ("POST /api/admin/tenants/{id}/resume/", &["provision"]),
     ("POST /api/admin/tenants/{id}/restore/", &["provision"]),
     ("GET /api/admin/tenants/{id}/users/", &["read"]),
+    ("GET /api/admin/tenants/{id}/usage/", &["read"]),
+    ("GET /api/admin/usage/", &["read"]),
+    ("GET /api/admin/plans/", &["read"]),
+    ("POST /api/admin/plans/", &["provision"]),
+    ("PATCH /api/admin/plans/{name}/", &["provision"]),
+    ("DELETE /api/admin/plans/{name}/", &["destroy"]),
     // Needs no credentials at all.
     ("POST /api/admin/login/", &[]),
 ];
