@@ -42,6 +42,7 @@ async fn a_tenant_has_its_own_limits_over_its_plan_s_over_everybody_s() {
     assert_eq!(acme.owner.me().await.header("ratelimit-policy"), "100;w=1;burst=30");
     let policy =
         async |process: &TestApp| acme.owner.at(process).me().await.header("ratelimit-policy").to_owned();
+    eventually("the other one knows it", async || policy(&beside).await == "100;w=1;burst=30").await;
     let patch = json!({"limits": {"requests_per_second": 70}});
     let changed = ops.request(&app, "PATCH", &format!("{PLANS}pro/")).json(&patch).expect(200).await;
     assert_eq!((&changed["limits"]["requests_per_second"], &changed["tenants"]), (&json!(70), &json!(1)));

@@ -115,6 +115,15 @@ async fn what_adds_rows_is_refused_where_there_is_no_room_and_nothing_else() {
     // Nobody has measured yet.
     acme.owner.request("POST", &page).json(&json!({"body": "second"})).expect(201).await;
 
+    // The other process knows the limit, and that nobody has.
+    let id = acme.id.parse().unwrap();
+    eventually("it does", async || {
+        let name = tenants::TenantName::Id(id);
+        let tenant = beside.app.tenancy.resolver().resolve(name).await.unwrap().unwrap();
+        tenant.limits.storage_bytes == Some(1000) && tenant.has_room()
+    })
+    .await;
+
     usage::flush(&app.app).await.unwrap();
     assert!(usage::measure(&app.app, app.clock.now()).await.unwrap() >= 1);
     let expected = json!({
