@@ -123,6 +123,7 @@ async fn what_adds_rows_is_refused_where_there_is_no_room_and_nothing_else() {
         tenant.limits.storage_bytes == Some(1000) && tenant.has_room()
     })
     .await;
+    assert_eq!(acme.owner.at(&beside).me().await.status, 200, "by its name, too");
 
     usage::flush(&app.app).await.unwrap();
     assert!(usage::measure(&app.app, app.clock.now()).await.unwrap() >= 1);
