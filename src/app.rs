@@ -23,6 +23,7 @@ use crate::{
     impersonation::ImpersonationApi,
     invitations::InvitationsApi,
     jobs::JobsApi,
+    limits::PlansApi,
     mail,
     notifications::{NotificationStreamApi, NotificationsApi},
     operations::{OperationStreamApi, OperationsApi},
@@ -34,6 +35,7 @@ use crate::{
     sign_up::SignUpApi,
     state::App,
     tenant::TenantApi,
+    usage::UsageApi,
     users::UsersApi,
 };
 
@@ -82,15 +84,18 @@ type Api = (
     (
         OperatorsApi,
         AdminApi,
+        PurgeApi,
         ImpersonationApi,
         AuditApi,
         OperationsApi,
         OperationStreamApi,
-        PurgeApi,
         FleetApi,
         FleetStreamApi,
         JobsApi,
-        (ArchivesApi, ExportSchedulesApi),
+        ArchivesApi,
+        ExportSchedulesApi,
+        PlansApi,
+        UsageApi,
     ),
 );
 
@@ -115,15 +120,18 @@ fn api(app: &App) -> Api {
     let of_operators = (
         OperatorsApi(app.clone()),
         AdminApi(app.clone()),
+        PurgeApi(app.clone()),
         ImpersonationApi(app.clone()),
         AuditApi(app.clone()),
         OperationsApi(app.clone()),
         OperationStreamApi(app.clone()),
-        PurgeApi(app.clone()),
         FleetApi(app.clone()),
         FleetStreamApi(app.clone()),
         JobsApi(app.clone()),
-        (ArchivesApi(app.clone()), ExportSchedulesApi(app.clone())),
+        ArchivesApi(app.clone()),
+        ExportSchedulesApi(app.clone()),
+        PlansApi(app.clone()),
+        UsageApi(app.clone()),
     );
     (of_tenants, of_operators)
 }

@@ -8,6 +8,7 @@ use tenants::{Fault, fault};
 use crate::{
     auth::{KeyError, TokenError},
     http::Problem,
+    limits::LimitReached,
     password::HasherError,
 };
 
@@ -26,6 +27,9 @@ pub enum ServiceError {
     /// A token was not made or checked.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// The tenant has all it may have.
+    #[error(transparent)]
+    LimitReached(#[from] LimitReached),
     /// The tenancy.
     #[error(transparent)]
     Tenancy(#[from] tenants::Error),
@@ -33,6 +37,9 @@ pub enum ServiceError {
 
 impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
+        if let ServiceError::LimitReached(reached) = error {
+            return reached.into();
+        }
         let database = match &error {
             ServiceError::Database(error)
             | ServiceError::Token(TokenError::Keys(KeyError::Database(error)))

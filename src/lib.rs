@@ -7,16 +7,15 @@
 //!    [`auth::Caller`]. There is no other way to a tenant's rows.
 //! 3. A slice answers. For the people of a tenant: [`sign_up`], [`registration`], [`auth`], [`password`], [`users`],
 //!    [`account`], [`invitations`], [`tenant`], [`find`], [`activity`], [`comments`], [`notifications`]; for operators:
-//!    [`operators`], [`admin`], [`purge`], [`impersonation`], [`fleet`], [`audit`]. In each, `api` knows HTTP, `service` the rules,
-//!    `store` the queries; one that needs less has less. What happens too often, [`throttle`] refuses; answers that go on
-//!    are counted by [`streams`].
+//!    [`operators`], [`admin`], [`purge`], [`impersonation`], [`fleet`], [`archives`], [`audit`], [`usage`]. In each, `api`
+//!    knows HTTP, `service` the rules, `store` the queries; one that needs less has less. What happens too often,
+//!    [`throttle`] refuses, and what is more than a tenant may do or have, [`limits`]; answers that go on are counted by
+//!    [`streams`].
 //! 4. [`error`] turns what went wrong below into an answer.
 //!
 //! What can wait is left in the outbox, in the transaction of its cause: [`jobs`] does it after the answer, and [`mail`] is
 //! most of it. What takes longer than a request is done by [`operations`]. What operators and admins did is kept in
 //! [`audit`]. [`pages`] are what links in mails lead to. [`cleanup`] deletes what nobody needs any more.
-//!
-//! [`archives`] are tenants in files.
 //!
 //! Around that: [`app`] is the whole API on one page, [`server`] what runs it, [`state`] what all endpoints have at hand,
 //! [`cli`] the commands, [`config`] their settings, [`backend`] the database they open, [`embedded`] the PostgreSQL that comes along, [`clock`] the only
@@ -46,6 +45,7 @@ pub mod idempotency;
 pub mod impersonation;
 pub mod invitations;
 pub mod jobs;
+pub mod limits;
 pub mod mail;
 pub mod master_key;
 pub mod notifications;
@@ -65,4 +65,5 @@ pub mod streams;
 pub mod telemetry;
 pub mod tenant;
 pub mod throttle;
+pub mod usage;
 pub mod users;

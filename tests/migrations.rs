@@ -12,14 +12,14 @@ use tenantry::{
     error::ServiceError,
     fleet::{self, FleetError, Migrated, Order},
 };
-use tenants::{Error, Pace, Plan, SecretKey, Settings, Tenancy};
+use tenants::{Error, Pace, RunPlan, SecretKey, Settings, Tenancy};
 use tokio::sync::watch;
 
 use crate::support::{Database, TestApp, superuser_of};
 
 /// Catalog and tenants, as a deployment does it.
 pub(crate) async fn migrate(settings: &Settings) -> Result<Migrated, FleetError> {
-    let what = (Order::Start(Plan::default()), Pace::default());
+    let what = (Order::Start(RunPlan::default()), Pace::default());
     fleet::migrate(settings, &Clock::system(), what, &Actor::command_line(), &watch::Sender::default()).await
 }
 

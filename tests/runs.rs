@@ -6,13 +6,13 @@ use migration::sea_orm_migration::{
 use sea_query::{Alias, ColumnDef, Table};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use tenantry::{audit::Actor, fleet, fleet::FleetError};
-use tenants::{Canaries, Figures, Plan, Run, RunRefused, StopAfter, Tenancy};
+use tenants::{Canaries, Figures, Run, RunPlan, RunRefused, StopAfter, Tenancy};
 use tokio::sync::watch;
 
 use crate::support::{Fleet, Statements, TestApp, eventually, hasty, work};
 
-fn no_canaries() -> Plan {
-    Plan { canaries: Canaries::Count(0), parallel: 1, ..Plan::default() }
+fn no_canaries() -> RunPlan {
+    RunPlan { canaries: Canaries::Count(0), parallel: 1, ..RunPlan::default() }
 }
 
 fn figures(run: &Run) -> (&str, i64, i64, i64, i64) {
@@ -36,7 +36,7 @@ async fn a_run_migrates_everybody_who_is_behind_and_says_what_became_of_each() {
         .await;
     fleet.make("new-one").await;
 
-    let plan = Plan { canaries: Canaries::Count(2), wave: Some(2), ..Plan::default() };
+    let plan = RunPlan { canaries: Canaries::Count(2), wave: Some(2), ..RunPlan::default() };
     let run = fleet.migrate(&plan).await;
     assert_eq!(figures(&run), ("succeeded", 5, 0, 0, 0));
     assert_eq!((run.total, run.canaries, run.wave_size, run.target), (5, 2, Some(2), 4));
@@ -62,7 +62,7 @@ async fn with_nobody_behind_it_costs_one_query() {
     process.app.tenancy.ping().await.unwrap();
     let mark = statements.mark();
     let refused =
-        fleet::start(&process.app.tenancy, &app.clock, &Plan::default(), &Actor::command_line()).await;
+        fleet::start(&process.app.tenancy, &app.clock, &RunPlan::default(), &Actor::command_line()).await;
     assert!(matches!(refused, Err(FleetError::UpToDate)), "{refused:?}");
     let executed = statements.executed_since(mark);
     assert_eq!(executed.len(), 1, "{executed:#?}");
@@ -81,7 +81,7 @@ async fn those_that_fail_stay_as_they_were_and_are_retried_alone_once_they_are_m
     for slug in broken {
         fleet.obstruct(slug).await;
     }
-    let run = fleet.migrate(&Plan::default()).await;
+    let run = fleet.migrate(&RunPlan::default()).await;
     assert_eq!(figures(&run), ("failed", 4, 3, 0, 0));
     for item in fleet.items(run.id).await {
         let fails = broken.contains(&item.tenant_slug.as_str());
@@ -114,11 +114,11 @@ async fn those_that_fail_stay_as_they_were_and_are_retried_alone_once_they_are_m
 async fn a_canary_that_fails_keeps_everybody_else_from_being_touched() {
     let mut fleet = Fleet::behind(4).await;
     fleet.obstruct("t-1").await;
-    let unknown = Plan { canaries: "t-1,nobody".parse().unwrap(), ..Plan::default() };
+    let unknown = RunPlan { canaries: "t-1,nobody".parse().unwrap(), ..RunPlan::default() };
     let refused = fleet.start(&unknown).await;
     assert!(matches!(&refused, Err(FleetError::NoSuchTenant(slug)) if slug == "nobody"), "{refused:?}");
 
-    let plan = Plan { canaries: "t-1".parse().unwrap(), ..Plan::default() };
+    let plan = RunPlan { canaries: "t-1".parse().unwrap(), ..RunPlan::default() };
     let run = fleet.migrate(&plan).await;
     assert_eq!(figures(&run), ("stopped", 0, 1, 0, 3));
     assert_eq!(run.reason.as_deref(), Some("the canary t-1 failed"));
@@ -142,7 +142,7 @@ async fn so_many_failures_leave_the_others_alone() {
     for slug in ["t-1", "t-2", "t-5"] {
         fleet.obstruct(slug).await;
     }
-    let plan = Plan { stop_after: StopAfter::Failures(2), ..no_canaries() };
+    let plan = RunPlan { stop_after: StopAfter::Failures(2), ..no_canaries() };
     let run = fleet.migrate(&plan).await;
     assert_eq!(figures(&run), ("stopped", 1, 2, 0, 5));
     assert_eq!(run.reason.as_deref(), Some("2 failed, and it was to stop after 2"));
@@ -164,14 +164,14 @@ async fn a_percentage_is_of_those_planned_up_to_the_end_of_the_wave() {
         fleet.obstruct(slug).await;
     }
     // One of four is less than 30 of a hundred, and so are two of eight.
-    let plan = Plan { wave: Some(4), stop_after: StopAfter::Percent(30), ..no_canaries() };
+    let plan = RunPlan { wave: Some(4), stop_after: StopAfter::Percent(30), ..no_canaries() };
     let run = fleet.migrate(&plan).await;
     assert_eq!(figures(&run), ("failed", 6, 2, 0, 0));
     fleet.run_sql("UPDATE tenantry.tenants SET schema_version = 4".into()).await;
 
     let mut fleet = Fleet::behind(8).await;
     fleet.obstruct("t-0").await;
-    let plan = Plan { wave: Some(4), stop_after: StopAfter::Percent(25), ..no_canaries() };
+    let plan = RunPlan { wave: Some(4), stop_after: StopAfter::Percent(25), ..no_canaries() };
     assert_eq!(figures(&fleet.migrate(&plan).await), ("stopped", 0, 1, 0, 7));
 }
 
@@ -289,7 +289,7 @@ async fn a_process_notices_at_once_that_it_serves_a_tenant_no_more() {
     let mut superuser = app.superuser().await;
     let obstruct = format!(r#"ALTER TABLE "{}".users ADD COLUMN nickname text"#, beta.schema());
     superuser.execute(AssertSqlSafe(obstruct)).await.unwrap();
-    let plan = Plan { canaries: Canaries::Count(0), ..Plan::default() };
+    let plan = RunPlan { canaries: Canaries::Count(0), ..RunPlan::default() };
     let run = work(fleet::start(&later, &app.clock, &plan, &Actor::command_line()).await.unwrap()).await;
     assert_eq!((figures(&run), run.target), (("failed", 1, 1, 0, 0), 5));
 

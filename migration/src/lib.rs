@@ -40,6 +40,7 @@ impl MigratorTrait for Catalog {
             Box::new(catalog::m0004_operations::Migration),
             Box::new(catalog::m0005_archives::Migration),
             Box::new(catalog::m0006_migration_runs::Migration),
+            Box::new(catalog::m0007_limits::Migration),
             Box::new(catalog::m0008_impersonations::Migration),
         ]
     }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use poem_openapi::{
     Enum, OpenApi,
     param::{Path, Query},
+    types::MaybeUndefined,
 };
 use serde_json::Value;
 use tenants::{Reached, SlugChoice, Status, TenantAction, TenantFilter, TenantSummary, Usage, Which};
@@ -22,6 +23,7 @@ use crate::{
         Problem,
         input::{Wrong, kind, wrong},
     },
+    limits::{self, ChosenPlan, LimitsIn, LimitsPatch},
     operators::{Destroys, Provisions, Reads},
     sign_up::{ChosenSlug, derive_slug},
     state::App,
@@ -38,6 +40,8 @@ crate::input! {
         pub name: Name<1, 100>,
         /// Its name in hosts. Left out, it is made from the organization's name.
         pub slug: Option<ChosenSlug>,
+        /// Its plan. Left out, it has none.
+        pub plan: Option<ChosenPlan>,
         /// Who owns it.
         pub owner: TenantOwnerIn,
     }
@@ -79,6 +83,10 @@ crate::input! {
         pub name: Option<Name<1, 100>>,
         /// Another name in hosts: the one before leads nowhere from now on, and stays taken for 90 days.
         pub slug: Option<ChosenSlug>,
+        /// Its own limits. They count from the next request on.
+        pub limits: Option<LimitsIn>,
+        /// Another plan; null for none.
+        pub plan: MaybeUndefined<ChosenPlan>,
     }
 }
 
@@ -117,10 +125,14 @@ crate::output! {
         pub created_at: DateTime<Utc>,
         /// How much it has.
         pub usage: UsageOut,
-        /// Its own limits; what is not in there is the default.
+        /// Its own limits; what is not in there, its plan says, or the plan `default`.
         pub limits: Value,
         /// Whether its mails wait until it is resumed: it was imported or cloned.
         pub mails_held: bool,
+        /// Its plan.
+        pub plan: Option<String>,
+        /// The limits in force. What is not in there is not limited.
+        pub effective_limits: Value,
     }
 }
 
@@ -178,7 +190,21 @@ impl TenantDetailOut {
         let TenantSummary { id, slug, name, status, schema_version, created_at } = reached.tenant().clone();
         let (usage, limits) = (UsageOut { users, rows, bytes }, reached.limits().clone());
         let mails_held = reached.holds_mails();
-        Ok(Self { id, slug, name, status, schema_version, created_at, usage, limits, mails_held })
+        let (plan, effective) = reached.plan_and_limits().await?;
+        let effective_limits = effective.to_value();
+        Ok(Self {
+            id,
+            slug,
+            name,
+            status,
+            schema_version,
+            created_at,
+            usage,
+            limits,
+            mails_held,
+            plan,
+            effective_limits,
+        })
     }
 }
 
@@ -233,6 +259,7 @@ impl AdminApi {
             Some(ChosenSlug(slug)) => SlugChoice::Exactly(slug),
             None => SlugChoice::Derived(derive_slug(&name)),
         };
+        let plan = input.plan.map(|ChosenPlan(plan)| plan);
         let TenantOwnerIn { email, username, password } = input.owner;
         let owner = match password {
             Some(password) => {
@@ -241,7 +268,8 @@ impl AdminApi {
             }
             None => Owner::Invited(email),
         };
-        let tenant = service::provision(&self.0, NewTenant { name, slug, owner }, &operator.0.actor).await?;
+        let tenant =
+            service::provision(&self.0, NewTenant { name, slug, plan, owner }, &operator.0.actor).await?;
         let reached = service::reach(&self.0, Which::Id(tenant.id)).await?;
         Ok(Created(TenantDetailOut::of(&reached).await?))
     }
@@ -260,7 +288,7 @@ impl AdminApi {
         Ok(Json(TenantDetailOut::of(&reached).await?))
     }
 
-    /// Rename a tenant
+    /// Change a tenant
     ///
     /// Scope `provision`. Another slug counts from the next request on: the old host is not found any more.
     #[oai(path = "/api/admin/tenants/:id", method = "patch", operation_id = "updateTenantAsOperator")]
@@ -277,6 +305,15 @@ impl AdminApi {
         let slug = patch.slug.map(|ChosenSlug(slug)| slug);
         let by = &operator.0.actor;
         service::rename(&self.0, &mut action, slug.as_ref(), patch.name.as_deref(), by).await?;
+        let change = limits::Change {
+            limits: patch.limits.map_or_else(LimitsPatch::default, |limits| limits.patch()),
+            plan: match patch.plan {
+                MaybeUndefined::Undefined => None,
+                MaybeUndefined::Null => Some(None),
+                MaybeUndefined::Value(ChosenPlan(plan)) => Some(Some(plan)),
+            },
+        };
+        limits::change(&self.0, &mut action, &change, by).await?;
         Ok(Json(committed(action).await?))
     }
 

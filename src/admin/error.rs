@@ -20,6 +20,9 @@ pub enum AdminError {
     /// Another tenant has the slug, or had it not long ago.
     #[error("the slug {0} is taken")]
     SlugTaken(Slug),
+    /// There is no such plan.
+    #[error("there is no plan `{0}`")]
+    NoSuchPlan(String),
     /// Its schema is older or newer than what this program reads.
     #[error(
         "the tenant's schema is at version {0}, which this program does not read: run `tenantry migrate`"
@@ -56,6 +59,7 @@ impl From<AdminError> for Problem {
                 Self::conflict("tenant_purging", "The organization is being purged: nothing brings it back.")
             }
             AdminError::SlugTaken(slug) => Self::conflict("slug_taken", format!("The slug {slug} is taken.")),
+            AdminError::NoSuchPlan(_) => Self::field("plan", "There is no such plan."),
             AdminError::NotServed(_) => Self::unavailable(std::time::Duration::from_secs(30)),
             AdminError::Service(error) => error.into(),
         }

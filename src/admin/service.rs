@@ -1,7 +1,7 @@
 //! The rules of what operators do with tenants.
 
 use serde_json::{Map, Value, json};
-use tenants::{Reached, Slug, SlugChoice, Status, Tenant, TenantAction, Which};
+use tenants::{PlanName, Reached, Slug, SlugChoice, Status, Tenant, TenantAction, Which};
 
 use super::AdminError;
 use crate::{
@@ -24,6 +24,8 @@ pub struct NewTenant {
     pub name: String,
     /// Its slug.
     pub slug: SlugChoice,
+    /// Its plan, if it has one from the beginning.
+    pub plan: Option<PlanName>,
     /// Who owns it.
     pub owner: Owner,
 }
@@ -49,7 +51,7 @@ pub enum Owner {
 /// # Errors
 /// See [`SignUpError`].
 pub async fn provision(app: &App, new: NewTenant, by: &Actor) -> Result<std::sync::Arc<Tenant>, SignUpError> {
-    let NewTenant { name, slug, owner } = new;
+    let NewTenant { name, slug, plan, owner } = new;
     if let SlugChoice::Exactly(slug) = &slug {
         // Told before the password is hashed; whoever is faster meanwhile is seen when the row is written.
         if app.tenancy.is_slug_taken(slug, app.clock.now()).await.map_err(ServiceError::from)? {
@@ -58,11 +60,11 @@ pub async fn provision(app: &App, new: NewTenant, by: &Actor) -> Result<std::syn
     }
     match owner {
         Owner::Invited(owner) => {
-            sign_up::create_invited(app, InvitedOrganization { name, slug, owner }, by).await
+            sign_up::create_invited(app, InvitedOrganization { name, slug, plan, owner }, by).await
         }
         Owner::Given { email, username, password } => {
             let (first_name, last_name) = (String::new(), String::new());
-            let new = NewOrganization { name, slug, username, email, password, first_name, last_name };
+            let new = NewOrganization { name, slug, plan, username, email, password, first_name, last_name };
             Ok(sign_up::create_organization(app, new, by).await?.tenant)
         }
     }

@@ -15,7 +15,7 @@ use crate::{
         routes::is_admin,
     },
     impersonation::{self, Call},
-    operators,
+    limits, operators,
     state::{App, Site},
 };
 
@@ -87,11 +87,20 @@ impl Gate for TenantGate {
         check_status(&tenant)?;
         let db = self.app.tenancy.database_of(Arc::clone(&tenant));
         let mut viewer = Viewer { tenant: Some(tenant.id), user: None };
-        if admission.access.credentials {
-            let claims = match claims {
-                Some(claims) => claims,
-                None => self.claims(&admission.bearer).await?,
-            };
+        let claims = match claims {
+            None if admission.access.credentials => Some(self.claims(&admission.bearer).await?),
+            claims => claims,
+        };
+        if claims.as_ref().is_some_and(|claims| claims.tenant != tenant.id) {
+            return Err(Problem::token_not_valid());
+        }
+        // Before the first query: who sends too much costs the database nothing. Asked a second time, it is the same request.
+        if admission.turn == Turn::First {
+            let (visit, entered) = limits::enter(&self.app, &tenant).await;
+            request.extensions_mut().insert(visit);
+            entered?;
+        }
+        if let Some(claims) = claims {
             let caller = self.caller(&db, &claims).await?;
             if claims.act.is_some() && admission.turn != Turn::Afterwards {
                 let call = Call {
@@ -200,9 +209,6 @@ impl TenantGate {
 
     /// The user of the token's session, if both are still there: asked at every request, so that what ended is ended.
     async fn caller(&self, db: &TenantDb, claims: &Claims) -> Result<Caller, Problem> {
-        if claims.tenant != db.tenant().id {
-            return Err(Problem::token_not_valid());
-        }
         let account = sessions::account_of(db, claims.sid, claims.sub, self.app.clock.now())
             .await
             .map_err(ServiceError::from)?

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use tenants::{
-    Canaries, Figures, Item, ItemFilter, ItemStatus, MOST_PARALLEL, Pending, Plan, Run, StopAfter,
+    Canaries, Figures, Item, ItemFilter, ItemStatus, MOST_PARALLEL, Pending, Run, RunPlan, StopAfter,
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -89,8 +89,8 @@ impl Migrate {
         if self.retry {
             return Order::Retry;
         }
-        let default = Plan::default();
-        Order::Start(Plan {
+        let default = RunPlan::default();
+        Order::Start(RunPlan {
             canaries: self.canaries.unwrap_or(default.canaries),
             wave: self.wave,
             stop_after: self.stop_after.unwrap_or(default.stop_after),

@@ -11,6 +11,7 @@ mod doctor;
 mod impersonation;
 mod jobs;
 mod keys;
+mod limits;
 mod master_key;
 mod mend;
 mod migrate;
@@ -24,6 +25,7 @@ mod seed;
 mod serve;
 mod tenant;
 mod tenant_changes;
+mod usage;
 
 pub use run::run;
 
@@ -46,12 +48,14 @@ pub use self::{
     completions::Completions,
     doctor::Doctor,
     impersonation::{TenantEndImpersonation, TenantImpersonate},
+    limits::{LimitArguments, Plan, PlanName, PlanSet, TenantLimits},
     master_key::KeysRotateMaster,
     migrate::{Migrate, Migrations, MigrationsList, MigrationsShow},
     operation::{OperationList, OperationName, OperationStatus, Operations},
     operator::{Operator, OperatorCreate, OperatorDelete},
     purge::{TenantCertificate, TenantPurge},
     tenant_changes::{TenantDelete, TenantRename},
+    usage::{TenantUsage, Usage, UsageBy},
 };
 use crate::config::settings_help;
 
@@ -141,6 +145,11 @@ pub enum Command {
     /// Manage the keys by which programs use the admin API
     #[command(subcommand)]
     ApiKey(ApiKey),
+    /// Manage the limits that many tenants have in common
+    #[command(subcommand)]
+    Plan(Plan),
+    /// Show who used how much on a day, the busiest first
+    Usage(Usage),
     /// Show what operators did
     Audit(Audit),
     /// Rotate the keys that sign access tokens, and the one that wraps all others
@@ -185,6 +194,10 @@ pub enum Tenant {
     Resume(TenantName),
     /// Show a tenant and how much it has
     Show(TenantName),
+    /// Show or change what a tenant may have and do
+    Limits(TenantLimits),
+    /// Show what a tenant used, day by day
+    Usage(TenantUsage),
     /// Give a tenant another slug or name
     #[command(after_help = "\
 Examples:
@@ -237,6 +250,9 @@ pub struct TenantCreate {
     /// Send the owner an invitation by mail instead of reading a password
     #[arg(long, conflicts_with = "owner_username")]
     pub invite: bool,
+    /// Its plan.
+    #[arg(long, value_name = "PLAN", help = "Its plan [default: none]")]
+    pub plan: Option<tenants::PlanName>,
 }
 
 /// The arguments of `tenant list`.
@@ -399,7 +415,8 @@ mod tests {
     fn commands_take_their_arguments() {
         let (_, command) = parse("tenantry tenant create --name Acme --owner-email a@b.c").unwrap();
         let (name, owner_email) = ("Acme".to_owned(), "a@b.c".to_owned());
-        let expected = TenantCreate { name, slug: None, owner_email, owner_username: None, invite: false };
+        let (slug, owner_username, invite, plan) = (None, None, false, None);
+        let expected = TenantCreate { name, slug, owner_email, owner_username, invite, plan };
         assert_eq!(command, Command::Tenant(Tenant::Create(expected)));
 
         let (_, command) = parse("tenantry tenant list --status suspended --search acme").unwrap();

@@ -7,9 +7,9 @@ use tenants::{SecretKey, Tenancy};
 use super::{
     Cli, Command, Global, api, api_key, archive,
     arguments::WrongArguments,
-    audit, completions, doctor, jobs, keys, migrate, operation, operator,
+    audit, completions, doctor, jobs, keys, limits, migrate, operation, operator,
     output::{Exit, Output},
-    serve, tenant,
+    serve, tenant, usage,
 };
 use crate::{
     backend::{Backend, Use},
@@ -133,6 +133,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Tenant(command) => tenant::tenant(context, command).await,
         Command::Operator(command) => operator::operator(context, command).await,
         Command::ApiKey(command) => api_key::api_key(context, command).await,
+        Command::Plan(command) => limits::plan(context, command).await,
+        Command::Usage(arguments) => usage::of_day(context, &arguments).await,
         Command::Audit(arguments) => audit::audit(context, arguments).await,
         Command::Keys(command) => keys::keys(context, command).await,
         Command::Jobs(command) => jobs::jobs(context, command).await,

@@ -15,7 +15,9 @@ use super::{
 };
 use crate::{
     entity::users::Role,
+    error::ServiceError,
     http::input::Wrong,
+    limits,
     state::App,
     users::{
         self, NewUser,
@@ -58,6 +60,8 @@ enum SeedError {
     Tenancy(#[from] tenants::Error),
     #[error(transparent)]
     Hasher(#[from] crate::password::HasherError),
+    #[error(transparent)]
+    Service(#[from] ServiceError),
     #[error("a made-up name is no name: {}", .0.join(" "))]
     Name(Wrong),
 }
@@ -80,6 +84,7 @@ async fn fill(app: &App, slug: &Slug, wanted: u32) -> Result<Seeded, SeedError> 
     let password_hash = app.hasher.hash(SecretString::from(password.clone())).await?;
     let now = app.clock.now();
     let db = app.tenancy.database_of(tenant).begin().await?;
+    limits::room_for_users(&db, wanted.into()).await?;
     let before = users::count_all(&db).await?;
 
     let (mut number, mut added, mut username) = (before, 0, None);

@@ -19,6 +19,7 @@ use crate::{
     server::{Server, stop_signal},
     state::App,
     streams::raise_file_limit,
+    usage,
 };
 
 /// Serves until told to stop.
@@ -59,6 +60,7 @@ async fn serve_on(
             error = backend.ended() => ended = Some(error),
             // Goes on until then; a statement that is under way comes to its end.
             () = cleanup::forever(&app) => {}
+            () = usage::forever(&app) => {}
         }
         // Requests and jobs have the same time to end in.
         let deadline = Instant::now() + config.shutdown_timeout;
@@ -78,6 +80,10 @@ async fn serve_on(
     drop(stop);
     tokio::join!(workers.finish(), runners.finish());
     app.mailer.close().await;
+    // The last of what was counted.
+    if let Err(error) = usage::flush(&app).await {
+        tracing::warn!(%error, "what tenants used in the last seconds is lost");
+    }
     app.tenancy.close();
     outcome?;
     of_admin?;

@@ -10,11 +10,11 @@ use uuid::Uuid;
 use super::{
     Tenant, TenantCreate, TenantList, TenantStatus, archive,
     arguments::WrongArguments,
-    impersonation,
+    impersonation, limits,
     output::{Exit, Table},
     purge,
     run::{Context, Failure},
-    seed, tenant_changes as changes,
+    seed, tenant_changes as changes, usage,
 };
 use crate::{
     admin::{self, Change, NewTenant},
@@ -38,6 +38,8 @@ pub(super) async fn tenant(context: &Context, command: Tenant) -> Result<Exit, F
         Tenant::Suspend(tenant) => changes::change(context, &tenant.slug, Change::Suspend).await,
         Tenant::Resume(tenant) => changes::change(context, &tenant.slug, Change::Resume).await,
         Tenant::Show(tenant) => changes::show(context, &tenant.slug).await,
+        Tenant::Limits(arguments) => limits::of_tenant(context, arguments).await,
+        Tenant::Usage(arguments) => usage::of_tenant(context, &arguments).await,
         Tenant::Rename(arguments) => changes::rename(context, arguments).await,
         Tenant::Delete(arguments) => changes::delete(context, &arguments).await,
         Tenant::Restore(tenant) => changes::change(context, &tenant.slug, Change::Restore).await,
@@ -93,7 +95,7 @@ async fn made(app: &App, new: NewTenant) -> Result<(Arc<tenants::Tenant>, Option
 
 /// The same types as those of the sign-up over HTTP, so that nothing can be made here that could not be there.
 fn read_tenant(arguments: TenantCreate) -> Result<NewTenant, Failure> {
-    let TenantCreate { name, slug, owner_email, owner_username, invite } = arguments;
+    let TenantCreate { name, slug, owner_email, owner_username, invite, plan } = arguments;
     let mut wrong = WrongArguments::default();
     let name = wrong.take("--name", Name::<1, 100>::from_value(Value::String(name)));
     let slug = slug.map(|slug| wrong.take("--slug", ChosenSlug::from_value(Value::String(slug))));
@@ -114,7 +116,7 @@ fn read_tenant(arguments: TenantCreate) -> Result<NewTenant, Failure> {
             admin::Owner::Given { email, username, password }
         }
     };
-    Ok(NewTenant { name: name.into_string(), slug, owner })
+    Ok(NewTenant { name: name.into_string(), slug, plan, owner })
 }
 
 /// What was made.

@@ -75,8 +75,8 @@ struct Shown<'a>(&'a TenantDetailOut);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TenantDetailOut { id, slug, name, status, schema_version, created_at, usage, limits, mails_held } =
-            self.0;
+        let TenantDetailOut { id, slug, name, status, schema_version, created_at, usage, plan, .. } = self.0;
+        let (limits, mails_held) = (&self.0.effective_limits, &self.0.mails_held);
         writeln!(f, "{slug}\n")?;
         writeln!(f, "  Name     {}", Printable(name))?;
         writeln!(f, "  Status   {status}")?;
@@ -85,6 +85,7 @@ impl fmt::Display for Shown<'_> {
         writeln!(f, "  Rows     {}", usage.rows)?;
         writeln!(f, "  Bytes    {}", usage.bytes)?;
         writeln!(f, "  Schema   version {schema_version}")?;
+        writeln!(f, "  Plan     {}", plan.as_deref().unwrap_or("none"))?;
         writeln!(f, "  Limits   {}", Printable(limits))?;
         if *mails_held {
             writeln!(f, "  Mails    held until `tenantry tenant resume {slug}`")?;

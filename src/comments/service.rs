@@ -20,8 +20,9 @@ use crate::{
     activity::{self, Entry, Verb},
     auth::Caller,
     entity::{comments::Model, users::Role},
+    error::ServiceError,
     http::{IdempotencyKey, IfMatch, Listing, Page, PageQuery},
-    idempotency,
+    idempotency, limits,
     notifications::{self, Event, Kind},
     references::Reference,
     state::App,
@@ -173,6 +174,7 @@ async fn write(
     };
     let meant: Vec<&Account> =
         mentions.among(&held).into_iter().filter(|account| account.is_active).collect();
+    limits::room_for_rows(tx.tenant()).map_err(ServiceError::from)?;
     let thread = draft.parent.map_or(Thread::Page(draft.page), Thread::Replies);
     let place = lists::enter(tx, &[thread.list()], Rows::All, now).await?;
     let place = place.first().ok_or_else(|| sea_orm::DbErr::Custom("no number was drawn".into()))?;

@@ -201,7 +201,7 @@ impl FleetApi {
         operator: Provisions,
         OptionalBody(input): OptionalBody<MigrationRunIn>,
     ) -> Result<Accepted<MigrationRunOut>, Problem> {
-        let plan = input.map_or_else(|| Ok(tenants::Plan::default()), MigrationRunIn::plan)?;
+        let plan = input.map_or_else(|| Ok(tenants::RunPlan::default()), MigrationRunIn::plan)?;
         let (tenancy, clock) = (&self.0.tenancy, &self.0.clock);
         let under_way = service::start(tenancy, clock, &plan, &operator.0.actor).await?;
         Ok(Accepted(under_way.work_in_background().into()))

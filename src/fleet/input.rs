@@ -1,7 +1,7 @@
 //! How a run is to go about it, as clients write it: in the words of the command line.
 
 use serde_json::Value;
-use tenants::{Canaries, MOST_PARALLEL, Plan, StopAfter};
+use tenants::{Canaries, MOST_PARALLEL, RunPlan, StopAfter};
 
 use crate::http::input::{Field, Wrong, string, string_type, wrong};
 
@@ -62,8 +62,8 @@ impl MigrationRunIn {
     ///
     /// # Errors
     /// The field that is out of bounds.
-    pub(super) fn plan(self) -> Result<Plan, crate::http::Problem> {
-        let mut plan = Plan::default();
+    pub(super) fn plan(self) -> Result<RunPlan, crate::http::Problem> {
+        let mut plan = RunPlan::default();
         if let Some(CanariesIn(canaries)) = self.canaries {
             plan.canaries = canaries;
         }

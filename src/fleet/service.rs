@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::json;
-use tenants::{Figures, HeldFleet, MigrationReport, Pace, Pass, Plan, Run, RunRefused, Settings, Tenancy};
+use tenants::{Figures, HeldFleet, MigrationReport, Pace, Pass, Run, RunPlan, RunRefused, Settings, Tenancy};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -61,7 +61,7 @@ impl UnderWay {
 pub async fn start(
     tenancy: &Tenancy,
     clock: &Clock,
-    plan: &Plan,
+    plan: &RunPlan,
     by: &Actor,
 ) -> Result<UnderWay, FleetError> {
     // The one question that a deployment asks that has nothing to do.
@@ -124,7 +124,7 @@ pub async fn retry(
 #[derive(Clone, Debug)]
 pub enum Order {
     /// All who are behind are migrated.
-    Start(Plan),
+    Start(RunPlan),
     /// The latest run goes on.
     Resume,
     /// Those are tried again that failed in the latest run.
@@ -189,7 +189,7 @@ pub async fn start_if_untried(tenancy: &Tenancy, clock: &Clock) -> Result<(), Fl
     if tenancy.behind_and_untried().await? == 0 {
         return Ok(());
     }
-    let run = match start(tenancy, clock, &Plan::default(), &Actor::start()).await {
+    let run = match start(tenancy, clock, &RunPlan::default(), &Actor::start()).await {
         Ok(under_way) => under_way.work(Pace::default(), &watch::Sender::default()).await?,
         Err(FleetError::UpToDate) => return Ok(()),
         Err(FleetError::Refused(RunRefused::UnderWay(who))) => {

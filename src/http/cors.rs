@@ -33,7 +33,8 @@ const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
 );
 /// What a page may read of an answer, beside what every page may.
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
-    "ETag, Location, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, WWW-Authenticate, X-Request-Id",
+    "ETag, Location, RateLimit-Limit, RateLimit-Policy, RateLimit-Remaining, RateLimit-Reset, Retry-After, \
+     WWW-Authenticate, X-Request-Id",
 );
 /// How long a browser need not ask again: two hours, the most that Chromium keeps. What it is told changes with a release
 /// or a setting only.

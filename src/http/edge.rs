@@ -67,6 +67,16 @@ pub trait Gate: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Problem>> + Send;
 }
 
+/// Somebody who has to know how a request ends that was let in, or almost: where it came to a tenant.
+pub trait Visited: Send + Sync {
+    /// Told of the answer, whatever it is, when it is made; and may say something in its headers.
+    fn end(&self, status: StatusCode, headers: &mut HeaderMap);
+}
+
+/// He. The gate leaves one in the request's extensions; it is dropped when the answer is made, its body perhaps not yet sent.
+#[derive(Clone)]
+pub struct Visit(pub Arc<dyn Visited>);
+
 /// What a request says about where it wants to go and who it comes from, checked for its form only.
 #[derive(Clone, Debug)]
 pub struct Admission {
@@ -175,6 +185,7 @@ impl<G: Gate> Edge<G> {
         route: Option<&Route>,
         authority: Result<Authority, Problem>,
         request_id: Uuid,
+        visit: &mut Option<Visit>,
     ) -> Result<Response, Problem> {
         if header_bytes(request.headers()) > MAX_HEADER_BYTES {
             return Err(Problem::headers_too_large(MAX_HEADER_BYTES));
@@ -203,7 +214,7 @@ impl<G: Gate> Edge<G> {
             bearer: if access.credentials { Bearer::of(request.headers()) } else { Bearer::Absent },
             turn: Turn::First,
         };
-        self.admitted(request, route, admission).await
+        self.admitted(request, route, admission, visit).await
     }
 
     async fn admitted(
@@ -211,11 +222,14 @@ impl<G: Gate> Edge<G> {
         mut request: Request,
         route: &Route,
         mut admission: Admission,
+        visit: &mut Option<Visit>,
     ) -> Result<Response, Problem> {
         if !self.policy.proxies.is_empty() {
             request.extensions_mut().insert(self.policy.proxies.clone());
         }
-        if let Err(problem) = self.gate.admit(&mut request, &admission).await {
+        let admitted = self.gate.admit(&mut request, &admission).await;
+        *visit = request.extensions().get().cloned();
+        if let Err(problem) = admitted {
             if !problem.is_tenant_changed() {
                 return Err(problem);
             }
@@ -275,8 +289,9 @@ impl<G: Gate> Endpoint for Edge<G> {
         let authority = host::of(&request);
         let cors = Cors::of(&request, &self.policy.origins, authority.as_ref().ok());
         let answering = async {
-            let answer =
-                AssertUnwindSafe(self.answer(request, route, authority, request_id)).catch_unwind().await;
+            let mut visit = None;
+            let answer = self.answer(request, route, authority, request_id, &mut visit);
+            let answer = AssertUnwindSafe(answer).catch_unwind().await;
             let answer = answer.unwrap_or_else(|payload| Err(rescue::panic(payload.as_ref())));
             let mut id = Uuid::encode_buffer();
             let id = request_id.hyphenated().encode_lower(&mut id);
@@ -287,6 +302,10 @@ impl<G: Gate> Endpoint for Edge<G> {
                     problem.render(id)
                 }
             };
+            if let Some(Visit(visited)) = visit {
+                let status = response.status();
+                visited.end(status, response.headers_mut());
+            }
             if method == Method::HEAD {
                 drop_body(&mut response).await;
             }

@@ -50,7 +50,7 @@ pub use client::{ClientAddr, TrustedProxies};
 pub use conditional::IfMatch;
 pub use cors::Origins;
 pub use docs::{Document, Info};
-pub use edge::{Admission, Edge, Gate, Limits, Origin, Policy, Turn, Viewer};
+pub use edge::{Admission, Edge, Gate, Limits, Origin, Policy, Turn, Viewer, Visit, Visited};
 pub use error::Problem;
 pub use events::EventStream;
 pub use field_errors::FieldErrors;

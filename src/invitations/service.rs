@@ -12,7 +12,7 @@ use crate::{
     entity::{invitations::Model, users::Role},
     error::ServiceError,
     http::IdempotencyKey,
-    idempotency,
+    idempotency, limits,
     mail::{self, Letter, Mail, Recipient},
     notifications::{Event, Kind, notify},
     password,
@@ -99,6 +99,7 @@ async fn write(
     if users::find_by_email(tx, email).await?.is_some() {
         return Err(InvitationError::AlreadyMember);
     }
+    limits::room_for_rows(tx.tenant()).map_err(ServiceError::from)?;
     store::insert(tx, row.clone()).await?;
     idempotency::keep(tx, key, inviter.pk, row.id, row.created_at).await?;
     post(app, tx, inviter, &row, token).await?;

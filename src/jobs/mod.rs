@@ -9,14 +9,14 @@ mod retry;
 mod room;
 mod worker;
 
-use std::{panic::AssertUnwindSafe, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use data_encoding::BASE64;
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tenants::{DataKey, Job, Kinds, LeasedJob, Outbox, Outcome, TenantDb, TenantName};
+use tenants::{DataKey, Full, Job, Kinds, LeasedJob, Outbox, Outcome, Tenant, TenantDb, TenantName};
 use uuid::Uuid;
 
 pub use self::{
@@ -27,6 +27,7 @@ pub use self::{
 use crate::{
     error::ServiceError,
     find,
+    limits::{self, mails},
     mail::{Failure, Letter, Stamp},
     notifications, password,
     registration::tasks::{self, AddressTask},
@@ -84,6 +85,8 @@ const LEASE: Duration = Duration::from_mins(2);
 const DEADLINE: Duration = Duration::from_secs(110);
 /// How many jobs [`run_due`] takes at once.
 const BATCH: u32 = 10;
+/// How long a job waits whose tenant works on as much as it may.
+const BUSY_MILLIS: std::ops::Range<u64> = 2_000..10_000;
 /// How often, a second apart, to report what became of a job. A mail that was sent and is not noted goes out again.
 const REPORTS: u32 = 5;
 
@@ -162,10 +165,28 @@ async fn attempt(app: &App, job: &LeasedJob) -> Outcome {
         Ok(task) => task,
         Err(error) => return Outcome::Park { error },
     };
+    let tenant = match tenant_of(app, job).await {
+        Ok(tenant) => tenant,
+        Err(error) => return retry::later(app, job, error.to_string()),
+    };
+    let _unit = match &tenant {
+        Some(tenant) => match tenant.meter.unit(tenant.limits.concurrency, limits::WAIT).await {
+            Ok(unit) => unit,
+            Err(Full) => return busy(app),
+        },
+        None => None,
+    };
     match guarded(DEADLINE, run(app, job, task)).await {
         Ok(outcome) => outcome,
         Err(error) => retry::later(app, job, error),
     }
+}
+
+/// What becomes of a job of a tenant that works on as much as it may already. Not all come back at once.
+fn busy(app: &App) -> Outcome {
+    let pause = Duration::from_millis(rand::random_range(BUSY_MILLIS));
+    let reason = "put off: the organization works on as much as it may at once".to_owned();
+    Outcome::PutOff { at: app.clock.now() + pause, reason }
 }
 
 /// Works until the deadline, and says why where it broke or took longer.
@@ -186,6 +207,7 @@ async fn report(app: &App, job: &LeasedJob, outcome: &Outcome) {
         Outcome::Retry { at, error } => {
             tracing::warn!(%id, kind, attempts, error, %at, "job failed, to be tried again");
         }
+        Outcome::PutOff { at, reason } => tracing::debug!(%id, kind, attempts, reason, %at, "job put off"),
         Outcome::Park { error } => tracing::error!(%id, kind, attempts, error, "job failed for good"),
     }
     for pause in (0..REPORTS).rev() {
@@ -228,9 +250,15 @@ async fn send_digest(app: &App, job: &LeasedJob, user: Uuid, digest: Uuid) -> Re
 /// The database of the tenant that left the job.
 async fn database_of(app: &App, job: &LeasedJob) -> Result<TenantDb, ServiceError> {
     let gone = || tenants::Error::NoSuchTenant(job.tenant_id.unwrap_or_default().to_string());
-    let name = TenantName::Id(job.tenant_id.ok_or_else(gone)?);
-    let tenant = app.tenancy.resolver().resolve(name).await?.ok_or_else(gone)?;
-    Ok(app.tenancy.database_of(tenant))
+    Ok(app.tenancy.database_of(tenant_of(app, job).await?.ok_or_else(gone)?))
+}
+
+/// The tenant that left the job, if one did, and is still there.
+async fn tenant_of(app: &App, job: &LeasedJob) -> Result<Option<Arc<Tenant>>, ServiceError> {
+    match job.tenant_id {
+        Some(id) => Ok(app.tenancy.resolver().resolve(TenantName::Id(id)).await?),
+        None => Ok(None),
+    }
 }
 
 async fn mail(app: &App, job: &LeasedJob, letter: Letter) -> Outcome {
@@ -238,6 +266,28 @@ async fn mail(app: &App, job: &LeasedJob, letter: Letter) -> Outcome {
         let at = at.format("%Y-%m-%d %H:%M UTC");
         return Outcome::Park { error: format!("what it says expired at {at}, before it could be sent") };
     }
+    match tenant_of(app, job).await {
+        Ok(Some(tenant)) => of_tenant(app, job, &tenant, letter).await,
+        Ok(None) => deliver(app, job, letter).await,
+        Err(error) => retry::later(app, job, error.to_string()),
+    }
+}
+
+/// Delivers a mail, if the tenant may send one more today.
+async fn of_tenant(app: &App, job: &LeasedJob, tenant: &Tenant, letter: Letter) -> Outcome {
+    let counted = match mails::count(app, tenant, &letter.mail).await {
+        Ok(Ok(counted)) => counted,
+        Ok(Err(put_off)) => return put_off,
+        Err(error) => return retry::later(app, job, error.to_string()),
+    };
+    let outcome = deliver(app, job, letter).await;
+    if outcome != Outcome::Done {
+        mails::withdraw(app, tenant, counted).await;
+    }
+    outcome
+}
+
+async fn deliver(app: &App, job: &LeasedJob, letter: Letter) -> Outcome {
     let stamp = Stamp { id: job.id, at: job.created_at };
     match app.mailer.deliver(letter, stamp).await {
         Ok(()) => Outcome::Done,

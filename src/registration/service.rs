@@ -13,7 +13,7 @@ use crate::{
     },
     entity::{sign_ups, tokens::Purpose, users::Role},
     error::ServiceError,
-    jobs,
+    jobs, limits,
     mail::{self, Letter, Mail, Recipient},
     password,
     state::App,
@@ -49,6 +49,7 @@ pub(super) async fn sign_up(
     if !rules.admit(&new.email) {
         return Err(RegistrationError::Closed);
     }
+    limits::room_for_rows(db.tenant()).map_err(ServiceError::from)?;
     if !users::taken_usernames(db, [&new.username]).await?.is_empty() {
         return Err(UserError::UsernameTaken.into());
     }

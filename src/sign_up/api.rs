@@ -136,6 +136,7 @@ impl SignUpApi {
         let new = NewOrganization {
             name: name.clone(),
             slug,
+            plan: None,
             username: input.username,
             email: input.email,
             password: input.password,

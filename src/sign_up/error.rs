@@ -13,6 +13,9 @@ pub enum SignUpError {
     /// Another organization has the slug.
     #[error("the slug {0} is taken")]
     SlugTaken(Slug),
+    /// There is no such plan.
+    #[error("there is no plan `{0}`")]
+    NoSuchPlan(String),
     /// The owner could not be written.
     #[error(transparent)]
     Owner(#[from] UserError),
@@ -39,6 +42,7 @@ impl From<SignUpError> for Problem {
             SignUpError::SlugTaken(slug) => {
                 Self::conflict("slug_taken", format!("The slug {slug} is taken."))
             }
+            SignUpError::NoSuchPlan(_) => Self::field("plan", "There is no such plan."),
             SignUpError::Owner(error) => error.into(),
             SignUpError::Password(error) => error.into(),
             SignUpError::Throttled(error) => error.into(),

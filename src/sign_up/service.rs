@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tenants::{DataKey, NewTenant, Provisioning, SlugChoice, Tenant};
+use tenants::{DataKey, NewTenant, PlanName, Provisioning, SlugChoice, Tenant};
 use uuid::Uuid;
 
 use super::error::SignUpError;
@@ -32,6 +32,8 @@ pub struct NewOrganization {
     pub name: String,
     /// Its slug.
     pub slug: SlugChoice,
+    /// Its plan, if it has one from the beginning.
+    pub plan: Option<PlanName>,
     /// The owner's username.
     pub username: Username,
     /// The owner's e-mail address.
@@ -77,6 +79,8 @@ pub struct InvitedOrganization {
     pub name: String,
     /// Its slug.
     pub slug: SlugChoice,
+    /// Its plan, if it has one from the beginning.
+    pub plan: Option<PlanName>,
     /// Who is to own it.
     pub owner: Email,
 }
@@ -90,8 +94,8 @@ pub async fn create_invited(
     new: InvitedOrganization,
     by: &Actor,
 ) -> Result<Arc<Tenant>, SignUpError> {
-    let InvitedOrganization { name, slug, owner } = new;
-    let provisioning = provision(app, slug, &name).await?;
+    let InvitedOrganization { name, slug, plan, owner } = new;
+    let provisioning = provision(app, slug, &name, plan.as_ref()).await?;
     invitations::invite_owner(app, &provisioning, &name, &owner).await?;
     record(app, &provisioning, &name, json!({"email": owner.as_str(), "invited": true}), by).await?;
     let tenant = provisioning.commit().await.map_err(ServiceError::from)?;
@@ -114,7 +118,12 @@ async fn record(
 }
 
 /// The organization itself, with nobody in it.
-async fn provision(app: &App, slug: SlugChoice, name: &str) -> Result<Provisioning, SignUpError> {
+async fn provision(
+    app: &App,
+    slug: SlugChoice,
+    name: &str,
+    plan: Option<&PlanName>,
+) -> Result<Provisioning, SignUpError> {
     let now = app.clock.now();
     let chosen = slug.slug().clone();
     let tenant = NewTenant { id: app.clock.uuid_v7(), slug, name: name.to_owned(), now };
@@ -122,6 +131,12 @@ async fn provision(app: &App, slug: SlugChoice, name: &str) -> Result<Provisioni
         tenants::Error::SlugTaken => SignUpError::SlugTaken(chosen),
         error => ServiceError::from(error).into(),
     })?;
+    if plan.is_some() {
+        provisioning.set_plan(plan).await.map_err(|error| match error {
+            tenants::Error::NoSuchPlan(plan) => SignUpError::NoSuchPlan(plan),
+            error => ServiceError::from(error).into(),
+        })?;
+    }
     create_settings(&provisioning, name.to_owned(), now).await?;
     Ok(provisioning)
 }
@@ -172,7 +187,7 @@ async fn prepare(app: &App, new: NewOrganization) -> Result<Prepared, SignUpErro
         new.slug.slug().as_str(),
     ];
     let password_hash = password::hash(app, &new.password, &own_words).await?;
-    let provisioning = provision(app, new.slug, &new.name).await?;
+    let provisioning = provision(app, new.slug, &new.name, new.plan.as_ref()).await?;
     let id = provisioning.id();
     let blind = app.tenancy.key(DataKey::BlindIndex).mac(new.email.key().as_bytes());
     let owner = NewUser {

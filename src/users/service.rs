@@ -20,6 +20,7 @@ use crate::{
     comments,
     entity::{tokens::Purpose, users::Role},
     error::ServiceError,
+    limits,
     notifications::{Event, Kind, notify},
     references::{self, Reference},
     state::App,
@@ -275,6 +276,7 @@ pub(super) async fn note_removal(
 /// # Errors
 /// Another one has the username or the address, or those of the database.
 pub async fn join(app: &App, tx: &TenantTx, user: NewUser) -> Result<Account, UserError> {
+    limits::room_for_users(tx, 1).await?;
     let account = store::insert(tx, user).await?;
     tx.index_email(None, Some(&blind(app, &account.email))).await?;
     Ok(account)

@@ -180,6 +180,10 @@ impl Reached {
         self.mails_held
     }
 
+    pub(crate) fn set_own_limits(&mut self, limits: serde_json::Value) {
+        self.limits = limits;
+    }
+
     /// How much it has.
     ///
     /// # Errors
@@ -248,6 +252,10 @@ impl TenantAction {
     #[must_use]
     pub fn reached(&self) -> &Reached {
         &self.reached
+    }
+
+    pub(crate) fn reached_mut(&mut self) -> &mut Reached {
+        &mut self.reached
     }
 
     /// The tenant, as this leaves it.
@@ -389,7 +397,11 @@ impl TenantAction {
     }
 
     /// A statement about this tenant, whose id is `$1`.
-    async fn execute(&self, sql: &str, values: impl IntoIterator<Item = Value>) -> Result<(), DbErr> {
+    pub(crate) async fn execute(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<(), DbErr> {
         let values = std::iter::once(self.reached.tenant.id.into()).chain(values);
         let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
         self.reached.transaction.execute_raw(statement).await.map(|_| ())

@@ -147,7 +147,17 @@ impl Place {
                 }
                 _ => {}
             }
+            if !is_query(statement) {
+                self.written();
+            }
             return result.map_err(query_error);
+        }
+    }
+
+    /// Notes that a tenant's rows may be others now.
+    fn written(&self) {
+        if let Self::Tenant { tenant, .. } = self {
+            tenant.meter.written();
         }
     }
 
@@ -317,6 +327,7 @@ impl Transaction {
 
     async fn commit(self) -> Result<(), DbErr> {
         let open = self.open.lock().await.take().ok_or_else(ended)?;
+        self.place.written();
         to_the_end(open.commit()).await.flatten()
     }
 
@@ -433,6 +444,19 @@ impl TenantTx {
             [format!("tenantry {} {name}", self.tenant.id).into()],
         );
         self.query_one_raw(statement).await?.map_or(Ok(false), |row| row.try_get("", "taken"))
+    }
+
+    /// Takes a lock of this name in this tenant until the transaction ends, and waits for whoever has it.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn wait_for_lock(&self, name: &str) -> Result<(), DbErr> {
+        let statement = Statement::from_sql_and_values(
+            DbBackend::Postgres,
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+            [format!("tenantry {} {name}", self.tenant.id).into()],
+        );
+        self.query_one_raw(statement).await.map(|_| ())
     }
 
     /// Moves an address in the catalog's blind index, in this transaction: `old` goes, `new` comes. Both are keyed

@@ -47,6 +47,15 @@ pub enum Error {
     /// It belongs to a tenant, or there is nothing of this name.
     #[error("{0} is no orphan: a tenant has it, or it is not there")]
     NoOrphan(String),
+    /// A plan has this name already.
+    #[error("there is a plan of that name")]
+    PlanTaken,
+    /// No plan has this name.
+    #[error("there is no plan `{0}`")]
+    NoSuchPlan(String),
+    /// A tenant has the plan.
+    #[error("tenants have that plan")]
+    PlanInUse,
     /// No tenant has this slug.
     #[error("there is no tenant `{0}`")]
     NoSuchTenant(String),

@@ -118,6 +118,13 @@ pub enum Outcome {
         /// Why it failed; for operators, so nothing secret.
         error: String,
     },
+    /// It was not its turn. At this time it is as new: what made it wait does not count as a failure.
+    PutOff {
+        /// When.
+        at: DateTime<Utc>,
+        /// Why; for operators, so nothing secret.
+        reason: String,
+    },
     /// It failed, and trying again would not help: an operator has to look at it.
     Park {
         /// Why; for operators, so nothing secret.
@@ -176,16 +183,27 @@ impl Tenancy {
     ) -> Result<bool, Error> {
         let (status, run_at, error) = match outcome {
             Outcome::Done => ("done", None, None),
-            Outcome::Retry { at, error } => ("queued", Some(*at), Some(error.as_str())),
+            Outcome::Retry { at, error } | Outcome::PutOff { at, reason: error } => {
+                ("queued", Some(*at), Some(error.as_str()))
+            }
             Outcome::Park { error } => ("parked", None, Some(error.as_str())),
         };
         let statement = Statement::from_sql_and_values(
             DbBackend::Postgres,
-            "UPDATE jobs SET status = $3, run_at = coalesce($4, run_at), error = $5, leased_until = NULL, \
+            "UPDATE jobs SET status = $3, run_at = coalesce($4, run_at), \
+                 due_since = CASE WHEN $7 THEN $4 ELSE due_since END, error = $5, leased_until = NULL, \
                  finished_at = CASE WHEN $3 = 'queued' THEN NULL ELSE $6::timestamptz END, \
                  payload = CASE WHEN $3 = 'done' THEN '{}'::jsonb ELSE payload END \
              WHERE id = $1 AND attempts = $2 AND status = 'running'",
-            [job.id.into(), job.attempts.into(), status.into(), run_at.into(), error.into(), now.into()],
+            [
+                job.id.into(),
+                job.attempts.into(),
+                status.into(),
+                run_at.into(),
+                error.into(),
+                now.into(),
+                matches!(outcome, Outcome::PutOff { .. }).into(),
+            ],
         );
         Ok(self.catalog().execute_raw(statement).await?.rows_affected() == 1)
     }

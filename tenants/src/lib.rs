@@ -14,6 +14,8 @@
 //! | write a tenant into a file, or make one from it | [`archive`] |
 //! | read or write the catalog | [`CatalogDb`], [`CatalogTx`] |
 //! | find the tenants of a person | [`Tenancy::tenants_with_email`] |
+//! | limit what a tenant may have and do | [`Limits`], [`Plan`], [`Meter`] |
+//! | know how much a tenant used and has | [`DayUsage`], [`TenantUsage`] |
 //! | leave work for later, and do it | [`Outbox`], [`Tenancy::take_jobs`] |
 //! | do what outlasts a request, in any process | [`Tenancy::take_operations`] |
 //! | count what must not happen too often | [`record_attempt`] |
@@ -44,13 +46,16 @@ mod install;
 mod jobs;
 mod keys;
 mod lanes;
+mod limits;
 mod listener;
 pub mod lists;
 mod live;
 mod master_key;
+mod meter;
 mod names;
 mod operations;
 mod orphans;
+mod plans;
 mod pool;
 mod provisioning;
 mod purge;
@@ -60,6 +65,7 @@ mod resolver;
 mod runs;
 mod tenancy;
 mod throttle;
+mod usage;
 mod wakes;
 
 pub use action::{Reached, TenantAction, Usage, Which};
@@ -70,12 +76,15 @@ pub use fleet::{TenantFilter, TenantSummary};
 pub use install::{MigrationReport, Pending, create_database, has_login};
 pub use jobs::{Job, JobStatus, JobSummary, Kinds, LeasedJob, Outbox, Outcome};
 pub use keys::{DataKey, SecretKey};
+pub use limits::{Limit, Limits, PlanName, PlanNameError, Rate};
 pub use listener::Signals;
 pub use live::{Live, Watching};
 pub use master_key::is_master_key;
+pub use meter::{Full, Meter, Turn, Unit};
 pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, SlugError};
 pub use operations::{Ended, Measure};
 pub use orphans::Orphan;
+pub use plans::Plan;
 pub use pool::{PoolFigures, PoolOptions};
 pub use provisioning::{NewTenant, Provisioning, SlugChoice};
 pub use purge::{Absent, LastStep, Purged, Purging};
@@ -83,7 +92,8 @@ pub use resolution::{Status, Tenant, TenantName, served_versions};
 pub use resolver::{Resolver, ResolverFigures, ResolverOptions};
 pub use runs::{
     Canaries, Figures, HeldFleet, Item, ItemFilter, ItemStatus, MOST_PARALLEL, NoCanaries, NoThreshold,
-    PARALLEL, Pace, Pass, Plan, Run, RunRefused, StopAfter,
+    PARALLEL, Pace, Pass, Run, RunPlan, RunRefused, StopAfter,
 };
 pub use tenancy::{LANES, Settings, Tenancy};
 pub use throttle::{Counted, ThrottleKey, attempts, forget_attempts, record_attempt, withdraw_attempt};
+pub use usage::{DayUsage, TenantUsage, UsageOrder};

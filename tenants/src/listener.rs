@@ -52,6 +52,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) enum Change {
     /// A tenant: it is new, or its status, schema version, limits or names are others.
     Tenant(Uuid),
+    /// A plan, and with it the limits of any number of tenants.
+    Plans,
     /// The signing keys.
     SigningKeys,
 }
@@ -68,6 +70,7 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tenant(id) => write!(f, "tenant {id}"),
+            Self::Plans => f.write_str("plans"),
             Self::SigningKeys => f.write_str("keys"),
         }
     }
@@ -83,6 +86,7 @@ impl FromStr for Change {
     fn from_str(text: &str) -> Result<Self, Nonsense> {
         match text.split_once(' ') {
             Some(("tenant", id)) => id.parse().map(Self::Tenant).map_err(|_| Nonsense),
+            None if text == "plans" => Ok(Self::Plans),
             None if text == "keys" => Ok(Self::SigningKeys),
             _ => Err(Nonsense),
         }
@@ -247,6 +251,7 @@ impl Listener {
                 // It may be closed: who is shown something of it asks first.
                 self.live.wake_tenant(id);
             }
+            Ok(Change::Plans) => self.resolver.flush(),
             Ok(Change::SigningKeys) => self.signals.signing_keys_changed(),
             Err(Nonsense) => tracing::debug!("an announcement that makes no sense"),
         }
@@ -272,7 +277,7 @@ mod tests {
     #[test]
     fn an_announcement_is_understood_as_it_was_meant() {
         let id = Uuid::from_u128(0x0123_4567_89ab_cdef);
-        for change in [Change::Tenant(id), Change::SigningKeys] {
+        for change in [Change::Tenant(id), Change::Plans, Change::SigningKeys] {
             assert_eq!(change.to_string().parse(), Ok(change));
         }
         assert_eq!(

@@ -8,11 +8,12 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statem
 use uuid::Uuid;
 
 use crate::{
-    Error, Job, Outbox, SchemaName, Slug, Tenancy,
+    Error, Job, Outbox, PlanName, SchemaName, Slug, Tenancy,
     action::is_released,
     db::CatalogTx,
     jobs,
     listener::Change,
+    plans,
     resolution::{Tenant, TenantName},
 };
 
@@ -85,8 +86,11 @@ impl Tenancy {
                 GRANT "{group}" TO "{schema}";
                 GRANT "{schema}" TO "{lane_role}";
                 GRANT USAGE ON SCHEMA "{schema}" TO "{schema}";
+                INSERT INTO tenantry.tenant_sizes (tenant_id, written_at) VALUES ('{id}', '{now}');
                 SET LOCAL search_path TO "{schema}", pg_temp;
-                {migrations}"#
+                {migrations}"#,
+                id = new.id,
+                now = new.now.to_rfc3339(),
             ))
             .await?;
         Ok(Provisioning { tenancy: self.clone(), transaction, id: new.id, slug })
@@ -192,6 +196,14 @@ impl Provisioning {
             [hash.to_vec().into(), self.id.into()],
         );
         self.transaction.execute_raw(statement).await.map(|_| ())
+    }
+
+    /// Gives it a plan, or none.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchPlan`], or those of the database.
+    pub async fn set_plan(&self, plan: Option<&PlanName>) -> Result<(), Error> {
+        plans::set_plan_of(&self.transaction, self.id, plan).await
     }
 
     /// Commits. From here on the tenant is there for everybody.

@@ -2,10 +2,15 @@
 
 use std::{ops::RangeInclusive, str::FromStr, sync::Arc, time::Duration};
 
-use sea_orm::{DbBackend, DbErr, QueryResult, Statement, Value};
+use sea_orm::{DbBackend, DbErr, JsonValue as Json, QueryResult, Statement, Value};
 use uuid::Uuid;
 
-use crate::{Error, SchemaName, Slug, render};
+use crate::{
+    Error, SchemaName, Slug,
+    limits::{DEFAULT_PLAN, Limits},
+    meter::{Meter, Meters},
+    render,
+};
 
 /// What an organization's account is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +66,12 @@ pub struct Tenant {
     pub schema_version: i32,
     /// The verified hosts of its own.
     pub domains: Vec<String>,
+    /// What it may have and do: its own limits, its plan's, and everybody's.
+    pub limits: Limits,
+    /// How many bytes it had when it was last measured.
+    pub bytes: u64,
+    /// What this process knows of its use.
+    pub meter: Arc<Meter>,
     /// The batch that binds a connection to it.
     pub(crate) binding: Arc<str>,
 }
@@ -72,6 +83,12 @@ impl Tenant {
         served_versions().contains(&self.schema_version)
     }
 
+    /// Whether there is room for more rows: what it had when it was last measured is no more than it may have.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.limits.storage_bytes.is_none_or(|most| self.bytes <= most)
+    }
+
     /// Whether this is one of its names.
     pub(crate) fn is_called(&self, name: &TenantName) -> bool {
         match name {
@@ -81,16 +98,20 @@ impl Tenant {
         }
     }
 
-    pub(crate) fn from_row(row: &QueryResult, statement_timeout: Duration) -> Result<Self, DbErr> {
+    pub(crate) fn from_row(
+        row: &QueryResult,
+        statement_timeout: Duration,
+        meters: &Meters,
+    ) -> Result<Self, DbErr> {
         let damaged = |error: &dyn std::fmt::Display| DbErr::Type(error.to_string());
         let text = |column: &str| row.try_get::<String>("", column);
         let schema: SchemaName = text("schema_name")?.parse().map_err(|error| damaged(&error))?;
         let domains: Option<String> = row.try_get("", "domains")?;
-        let timeout: Option<i64> = row.try_get("", "statement_timeout_ms")?;
-        let timeout =
-            timeout.and_then(|ms| u64::try_from(ms).ok()).map_or(statement_timeout, Duration::from_millis);
+        let (limits, bytes) = (limits_of(row)?, row.try_get::<Option<i64>>("", "bytes")?);
+        let timeout = limits.statement_timeout_ms.map_or(statement_timeout, Duration::from_millis);
+        let id = row.try_get("", "id")?;
         Ok(Self {
-            id: row.try_get("", "id")?,
+            id,
             slug: text("slug")?.parse().map_err(|error| damaged(&error))?,
             lane: u16::try_from(row.try_get::<i16>("", "lane")?).map_err(|error| damaged(&error))?,
             status: text("status")?.parse().map_err(|error| damaged(&error))?,
@@ -98,10 +119,28 @@ impl Tenant {
             domains: domains
                 .map(|names| names.split(',').map(ToOwned::to_owned).collect())
                 .unwrap_or_default(),
+            limits,
+            bytes: bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+            meter: meters.of(id),
             binding: binding(&schema, timeout).into(),
             schema,
         })
     }
+}
+
+/// The columns that say what a tenant `t` may have and do; for [`limits_of`].
+pub(crate) fn limit_columns() -> String {
+    format!(
+        "t.limits, (SELECT p.limits FROM tenantry.plans p WHERE p.name = t.plan) AS plan_limits, \
+         (SELECT p.limits FROM tenantry.plans p WHERE p.name = '{DEFAULT_PLAN}') AS default_limits"
+    )
+}
+
+/// The limits in force, of a row with the [`limit_columns`].
+pub(crate) fn limits_of(row: &QueryResult) -> Result<Limits, DbErr> {
+    let said =
+        |column| Ok::<_, DbErr>(Limits::of(&row.try_get::<Option<Json>>("", column)?.unwrap_or_default()));
+    Ok(said("limits")?.over(&said("plan_limits")?).over(&said("default_limits")?))
 }
 
 /// The batch that binds a connection: who it is, where it works and how long a statement may take. `public` is not in
@@ -144,9 +183,10 @@ impl TenantName {
         };
         let sql = format!(
             "SELECT t.id, t.slug, t.schema_name, t.lane, t.status, t.schema_version, \
-             (t.limits->>'statement_timeout_ms')::bigint AS statement_timeout_ms, \
+             {}, (SELECT s.bytes FROM tenant_sizes s WHERE s.tenant_id = t.id) AS bytes, \
              (SELECT string_agg(name, ',') FROM domains WHERE tenant_id = t.id AND verified_at IS NOT NULL) AS domains \
-             FROM tenants t WHERE {condition}"
+             FROM tenants t WHERE {condition}",
+            limit_columns()
         );
         Statement::from_sql_and_values(DbBackend::Postgres, sql, [value])
     }

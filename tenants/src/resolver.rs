@@ -30,6 +30,7 @@ use crate::{
     db::CatalogDb,
     flights::Flights,
     listener::Signals,
+    meter::Meters,
     resolution::{Status, Tenant, TenantName},
     tenancy::CATALOG_CONNECTIONS,
 };
@@ -88,6 +89,7 @@ struct Inner {
     catalog: CatalogDb,
     /// For tenants that have no limit of their own.
     statement_timeout: Duration,
+    meters: Arc<Meters>,
     signals: Signals,
     tenants: Cache<Uuid, Known>,
     names: Cache<TenantName, Uuid>,
@@ -119,6 +121,7 @@ impl Resolver {
     pub(crate) fn new(
         catalog: CatalogDb,
         statement_timeout: Duration,
+        meters: Arc<Meters>,
         signals: Signals,
         options: &ResolverOptions,
     ) -> Self {
@@ -126,6 +129,7 @@ impl Resolver {
             inner: Arc::new(Inner {
                 catalog,
                 statement_timeout,
+                meters,
                 signals,
                 tenants: Cache::builder().max_capacity(options.known).time_to_live(KNOWN_FOR).build(),
                 names: Cache::builder().max_capacity(options.known).build(),
@@ -217,7 +221,7 @@ impl Inner {
             self.unknown.insert(name, Unknown { read_at, changes });
             return Ok(None);
         };
-        let tenant = Arc::new(Tenant::from_row(&row, self.statement_timeout)?);
+        let tenant = Arc::new(Tenant::from_row(&row, self.statement_timeout, &self.meters)?);
         if !matches!(name, TenantName::Id(_)) {
             self.names.insert(name, tenant.id);
         }

@@ -20,6 +20,7 @@ use crate::{
     lanes::Lanes,
     listener::{self, Listening},
     live::Live,
+    meter::Meters,
     names::RoleNames,
     pool::Pool,
     render::TenantMigrations,
@@ -73,6 +74,7 @@ struct Inner {
     lanes: Arc<Lanes>,
     lane_count: u16,
     resolver: Resolver,
+    meters: Arc<Meters>,
     signals: Signals,
     live: Live,
     /// How the owner connects, never through a pooler.
@@ -142,7 +144,7 @@ impl Tenancy {
             (0..installation.lanes).map(|lane| installation.login(&login, &installation.roles.lane(lane)));
         let lanes = Lanes::new(lane_logins, &settings.lane_pool);
         let catalog_db = CatalogDb::new(catalog.clone());
-        let signals = Signals::default();
+        let (signals, meters) = (Signals::default(), Arc::<Meters>::default());
         let mut migrations = migration::Tenant::migrations();
         migrations.extend(further);
         Ok(Self {
@@ -152,9 +154,11 @@ impl Tenancy {
                 resolver: Resolver::new(
                     catalog_db.clone(),
                     settings.statement_timeout,
+                    Arc::clone(&meters),
                     signals.clone(),
                     &settings.resolver,
                 ),
+                meters,
                 signals,
                 live: Live::default(),
                 listener_login: installation.login(&direct, &installation.roles.catalog()),
@@ -262,6 +266,10 @@ impl Tenancy {
     /// As [`owner`](Self::owner), for what copies whole tenants and takes its time.
     pub(crate) fn bulk(&self) -> &CatalogDb {
         &self.inner.bulk
+    }
+
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.inner.meters
     }
 
     pub(crate) fn lanes(&self) -> u16 {

@@ -106,6 +106,12 @@ const SCOPES: &[(&str, &[&str])] = &[
     ("GET /api/admin/operations/", &["read"]),
     ("GET /api/admin/operations/{id}/", &["read"]),
     ("GET /api/admin/operations/{id}/events/", &["read"]),
+    ("GET /api/admin/tenants/{id}/usage/", &["read"]),
+    ("GET /api/admin/usage/", &["read"]),
+    ("GET /api/admin/plans/", &["read"]),
+    ("POST /api/admin/plans/", &["provision"]),
+    ("PATCH /api/admin/plans/{name}/", &["provision"]),
+    ("DELETE /api/admin/plans/{name}/", &["destroy"]),
     // Needs no credentials at all.
     ("POST /api/admin/login/", &[]),
     ("GET /api/admin/migrations/", &["read"]),

@@ -101,7 +101,7 @@ async fn what_makes_no_sense_now_is_refused_with_the_reason() {
     assert_eq!(ops.get(&fleet.app, RUNS).await["count"], 0, "and nothing was begun");
 
     // Somebody else is at one.
-    let under_way = fleet.start(&tenants::Plan::default()).await.unwrap();
+    let under_way = fleet.start(&tenants::RunPlan::default()).await.unwrap();
     let id = under_way.run().id;
     for path in [RUNS.to_owned(), format!("{RUNS}{id}/resume/"), format!("{RUNS}{id}/retry/")] {
         let answer = post(&path).await;
@@ -155,7 +155,7 @@ async fn what_makes_no_sense_now_is_refused_with_the_reason() {
 async fn a_stream_tells_how_far_a_run_is_until_it_ends() {
     let fleet = Fleet::behind(3).await;
     let ops = Operator::create(&fleet.app, "ops@example.com").await;
-    let under_way = fleet.start(&tenants::Plan::default()).await.unwrap();
+    let under_way = fleet.start(&tenants::RunPlan::default()).await.unwrap();
     let path = format!("{RUNS}{}/events/", under_way.run().id);
     let mut stream = ops.request(&fleet.app, "GET", &path).open().await;
     let first = stream.next().await.unwrap();

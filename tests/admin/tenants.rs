@@ -30,7 +30,8 @@ async fn a_tenant_is_made_with_an_owner_who_signs_in() {
         shown,
         json!({
             "id": id, "slug": "acme", "name": "Acme Ltd", "status": "active", "schema_version": version,
-            "created_at": "2026-01-02T03:04:05.678901Z", "limits": {}, "mails_held": false,
+            "created_at": "2026-01-02T03:04:05.678901Z", "limits": {}, "mails_held": false, "plan": null,
+            "effective_limits": {},
         })
     );
     let login = json!({"username": "ada", "password": PASSWORD});

@@ -6,6 +6,7 @@ mod archives;
 mod doctor;
 #[cfg(test)]
 mod jobs;
+mod limits;
 #[cfg(test)]
 mod master_key;
 #[cfg(test)]

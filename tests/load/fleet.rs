@@ -25,7 +25,7 @@ use tenantry::{
     fleet::{self, FleetError},
 };
 use tenants::{
-    Figures, LANES, NewTenant, Pace, Plan, PoolOptions, ResolverOptions, SchemaName, SecretKey, Settings,
+    Figures, LANES, NewTenant, Pace, PoolOptions, ResolverOptions, RunPlan, SchemaName, SecretKey, Settings,
     SlugChoice, Tenancy,
 };
 use tokio::{io::AsyncWriteExt as _, process::Command, sync::watch};
@@ -108,7 +108,7 @@ async fn measure_on(cluster: &Cluster, tenants: u32, rounds: u32) -> Result<(), 
     let ahead = open(&settings, &names).await?;
     ahead.ping().await?;
     let began = Instant::now();
-    let nothing = fleet::start(&ahead, &clock, &Plan::default(), &Actor::command_line()).await;
+    let nothing = fleet::start(&ahead, &clock, &RunPlan::default(), &Actor::command_line()).await;
     if !matches!(nothing, Err(FleetError::UpToDate)) {
         return Err("somebody is behind".into());
     }
@@ -127,7 +127,7 @@ async fn open(settings: &Settings, names: &[String]) -> Result<Tenancy, Failure>
 
 async fn run(settings: &Settings, clock: &Clock, names: &[String], parallel: u8) -> Result<f64, Failure> {
     let tenancy = open(settings, names).await?;
-    let plan = Plan { parallel, ..Plan::default() };
+    let plan = RunPlan { parallel, ..RunPlan::default() };
     let began = Instant::now();
     let under_way = fleet::start(&tenancy, clock, &plan, &Actor::command_line()).await?;
     let run = under_way.work(Pace::default(), &watch::Sender::new(Figures::default())).await?;

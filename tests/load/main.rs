@@ -4,6 +4,7 @@
 //! cargo test --release --test load
 //! cargo test --release --test load -- --tenants 1,10,1000,10000 --seconds 5 --connections 16
 //! cargo test --release --test load -- --tenants 100 --only current_user --rounds 1 --streams 2000
+//! cargo test --release --test load -- --noisy
 //! ```
 //!
 //! It starts the real `tenantry serve` on an embedded PostgreSQL in a directory of its own, fills it with tenants, and
@@ -25,6 +26,8 @@
 //!   one on each core, and what a login or a sign-up takes **beside** it is what there is to improve.
 //! - Streams of notifications are measured with the most tenants: their memory is what the server's grows by, the delay
 //!   that from a commit in another process to the event at its reader.
+//! - With `--noisy`, nothing of that, but how long a quiet tenant waits beside a noisy one that sends as fast as it is
+//!   answered: on the same lane and on another, without limits and with them, over how long it waits alone.
 //! - A backend's memory is its **private** memory: what it shares with the others counts once for all of them. It grows
 //!   with the tenants that a lane's connection has seen.
 //!
@@ -39,6 +42,7 @@
 //! | `processes` | CPU and memory from `/proc` |
 //! | `fleet` | what a migration of all tenants costs, with `--fleet 1000` |
 //! | `measure`, `sign_ups`, `storm`, `streams` | the run |
+//! | `noisy` | the other run: a noisy tenant beside a quiet one |
 //! | `report` | what is printed |
 
 use std::{error::Error, process::ExitCode};
@@ -52,6 +56,7 @@ mod database;
 mod fleet;
 mod floor;
 mod measure;
+mod noisy;
 mod options;
 mod processes;
 mod report;
@@ -102,6 +107,7 @@ async fn run(options: &Options) -> Result<(), Failure> {
 async fn measured(options: &Options) -> Result<(), Failure> {
     match options.fleet {
         Some(tenants) => fleet::measure(tenants, options.rounds).await,
+        None if options.noisy => report::print(&noisy::measure(options).await?, options.json),
         None => report::print(&measure::everything(options).await?, options.json),
     }
 }

@@ -38,6 +38,9 @@ pub(crate) struct Options {
     /// Measures only these.
     #[arg(long, value_name = "CASE,…", value_delimiter = ',')]
     only: Vec<Case>,
+    /// Measures how a quiet tenant fares beside a noisy one, and nothing else.
+    #[arg(long)]
+    pub(crate) noisy: bool,
     /// Prints JSON instead of tables.
     #[arg(long)]
     pub(crate) json: bool,

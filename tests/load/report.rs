@@ -82,7 +82,7 @@ impl Figures {
     }
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
+pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     let middle = figures.len() / 2;
     if figures.len().is_multiple_of(2) {
@@ -363,7 +363,7 @@ pub(crate) fn millis(duration: Duration) -> f64 {
 }
 
 /// Prints the report.
-pub(crate) fn print(report: &Report, json: bool) -> Result<(), Failure> {
+pub(crate) fn print(report: &(impl Serialize + fmt::Display), json: bool) -> Result<(), Failure> {
     let text = if json { serde_json::to_string_pretty(report)? } else { report.to_string() };
     writeln!(io::stdout().lock(), "{}", text.trim_end())?;
     Ok(())

@@ -36,6 +36,11 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn start() -> Result<Self, Failure> {
+        Self::start_with_limits(false).await
+    }
+
+    /// One that refuses what happens too often, or does not.
+    pub(crate) async fn start_with_limits(limits: bool) -> Result<Self, Failure> {
         // As root, PostgreSQL runs as another user, who has to be let through.
         let permissions = Permissions::from_mode(0o711);
         let directory =
@@ -51,7 +56,7 @@ impl Service {
             .env("TENANTRY_LISTEN", "127.0.0.1:0")
             .env("TENANTRY_DATA_DIR", data_dir(directory.path()))
             .env("TENANTRY_LOG", "warn")
-            .env("TENANTRY_RATE_LIMITS", "off")
+            .env("TENANTRY_RATE_LIMITS", if limits { "on" } else { "off" })
             .env("TENANTRY_SHUTDOWN_TIMEOUT", "1s")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());

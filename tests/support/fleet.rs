@@ -7,7 +7,7 @@ use tenantry::{
     audit::Actor,
     fleet::{self, FleetError, UnderWay},
 };
-use tenants::{Figures, Item, ItemFilter, NewTenant, Pace, Plan, Run, SchemaName, SlugChoice};
+use tenants::{Figures, Item, ItemFilter, NewTenant, Pace, Run, RunPlan, SchemaName, SlugChoice};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -109,11 +109,11 @@ impl Fleet {
         versions.into_iter().filter(|(_, (version, _))| *version >= NOW).map(|(slug, _)| slug).collect()
     }
 
-    pub(crate) async fn start(&self, plan: &Plan) -> Result<UnderWay, FleetError> {
+    pub(crate) async fn start(&self, plan: &RunPlan) -> Result<UnderWay, FleetError> {
         fleet::start(&self.app.app.tenancy, &self.app.clock, plan, &Actor::command_line()).await
     }
 
-    pub(crate) async fn migrate(&self, plan: &Plan) -> Run {
+    pub(crate) async fn migrate(&self, plan: &RunPlan) -> Run {
         work(self.start(plan).await.unwrap()).await
     }
 

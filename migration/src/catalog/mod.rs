@@ -6,4 +6,5 @@ pub(crate) mod m0003_operators;
 pub(crate) mod m0004_operations;
 pub(crate) mod m0005_archives;
 pub(crate) mod m0006_migration_runs;
+pub(crate) mod m0007_limits;
 pub(crate) mod m0008_impersonations;

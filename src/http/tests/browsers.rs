@@ -6,8 +6,8 @@ use super::{
 };
 
 const APP: &str = "http://app.example.org";
-const EXPOSED: &str = "ETag, Location, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, \
-                       WWW-Authenticate, X-Request-Id";
+const EXPOSED: &str = "ETag, Location, RateLimit-Limit, RateLimit-Policy, RateLimit-Remaining, RateLimit-Reset, \
+                       Retry-After, WWW-Authenticate, X-Request-Id";
 const THING: &str = "/api/things/00000000-0000-0000-0000-000000000000/";
 
 async fn serve_app() -> TestServer {

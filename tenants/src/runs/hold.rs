@@ -6,7 +6,7 @@ use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::{
-    Canaries, Plan, Run, RunRefused,
+    Canaries, Run, RunPlan, RunRefused,
     store::{FLEET, find, statement},
 };
 use crate::{
@@ -89,7 +89,7 @@ impl HeldFleet {
         &self,
         tx: &CatalogTx,
         (id, now): (Uuid, DateTime<Utc>),
-        plan: &Plan,
+        plan: &RunPlan,
         actor: &str,
     ) -> Result<Option<Run>, Error> {
         if let Canaries::Named(slugs) = &plan.canaries {
@@ -132,7 +132,7 @@ impl HeldFleet {
     }
 
     /// Who is behind, in the order of their turns.
-    async fn plan_items(&self, tx: &CatalogTx, run: Uuid, plan: &Plan) -> Result<(), Error> {
+    async fn plan_items(&self, tx: &CatalogTx, run: Uuid, plan: &RunPlan) -> Result<(), Error> {
         let (count, named) = match &plan.canaries {
             Canaries::Count(count) => (i64::from(*count), String::new()),
             Canaries::Named(_) => (0, plan.canaries.to_string()),

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 pub use hold::HeldFleet;
 pub use pace::{Figures, Pace, Pass};
-pub use plan::{Canaries, MOST_PARALLEL, NoCanaries, NoThreshold, PARALLEL, Plan, StopAfter};
+pub use plan::{Canaries, MOST_PARALLEL, NoCanaries, NoThreshold, PARALLEL, RunPlan, StopAfter};
 pub use store::ItemFilter;
 
 /// A run as operators see it.

@@ -115,7 +115,7 @@ pub const MOST_PARALLEL: u8 = 16;
 
 /// How a run goes about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct RunPlan {
     /// Who comes first.
     pub canaries: Canaries,
     /// How many tenants a wave has; `None`: all that are left. A wave begins when the one before has ended.
@@ -126,7 +126,7 @@ pub struct Plan {
     pub parallel: u8,
 }
 
-impl Default for Plan {
+impl Default for RunPlan {
     fn default() -> Self {
         Self {
             canaries: Canaries::default(),

@@ -1,0 +1,80 @@
+//! A request at the gate of a tenant: counted, let through at the tenant's rate, and one of so many at once.
+
+use std::{sync::Arc, time::Duration};
+
+use poem::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tenants::{Full, Meter, Tenant, Turn, Unit};
+
+use crate::{
+    http::{Problem, Visit, Visited},
+    state::App,
+};
+
+/// How long a request or a job waits for its turn: longer than nearly all take, so that who sends a few too many at once is
+/// served, and short enough that a client is told before it gives up by itself.
+pub(crate) const WAIT: Duration = Duration::from_secs(1);
+/// When it is worth coming again: what is under way is over by then, as a rule.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// What answers say of the rate, as draft-ietf-httpapi-ratelimit-headers-06 of December 2022 names it: the last revision
+/// with a field for each number. Later ones pack them into one field, which no client in use reads yet.
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// One that is being answered.
+struct Entered {
+    meter: Arc<Meter>,
+    turn: Option<Turn>,
+    /// Held until the answer is made; what a stream sends after that is not work of this request.
+    _unit: Option<Unit>,
+}
+
+/// Lets a request into a tenant, or not. Either way it has been there, which the answer will say.
+pub(crate) async fn enter(app: &App, tenant: &Tenant) -> (Visit, Result<(), Problem>) {
+    let meter = Arc::clone(&tenant.meter);
+    meter.request();
+    let rate = tenant.limits.rate().filter(|_| app.throttles.are_on());
+    let turn = rate.map(|rate| meter.turn(rate, app.clock.now()));
+    let (unit, refused) = match turn.and_then(|turn| turn.wait) {
+        Some(wait) => (None, Some(wait)),
+        None => match meter.unit(tenant.limits.concurrency, WAIT).await {
+            Ok(unit) => (unit, None),
+            Err(Full) => (None, Some(RETRY_AFTER)),
+        },
+    };
+    let entered = match refused {
+        None => Ok(()),
+        Some(wait) => {
+            meter.throttled();
+            Err(Problem::throttled(wait))
+        }
+    };
+    (Visit(Arc::new(Entered { meter, turn, _unit: unit })), entered)
+}
+
+impl Visited for Entered {
+    fn end(&self, status: StatusCode, headers: &mut HeaderMap) {
+        if status.is_server_error() {
+            self.meter.error();
+        }
+        let Some(turn) = self.turn else { return };
+        let Turn { rate, remaining, full_in, wait } = turn;
+        // Who is refused may come again when there is room for one, and a client that heeds the later of two times would
+        // wait until there is room for all.
+        let reset = wait.unwrap_or(full_in);
+        headers.insert(LIMIT, HeaderValue::from(rate.burst));
+        headers.insert(REMAINING, HeaderValue::from(remaining));
+        headers.insert(RESET, HeaderValue::from(whole_seconds(reset)));
+        // A number and its window in seconds; `burst` is one of the parameters that the draft leaves to the server.
+        let policy = format!("{};w=1;burst={}", rate.per_second, rate.burst);
+        if let Ok(policy) = HeaderValue::from_str(&policy) {
+            headers.insert(POLICY, policy);
+        }
+    }
+}
+
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
