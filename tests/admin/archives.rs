@@ -91,8 +91,8 @@ async fn an_export_is_a_file_that_can_be_listed_fetched_put_back_and_deleted() {
 
     // A second copy, put there by hand.
     let put = |name: &str| ops.request(&app, "PUT", &format!("{ARCHIVES}{name}/"));
-    let made = put("copy.tenantry").body("application/zstd", bytes.clone()).expect(201).await;
-    assert_eq!((&made["name"], &made["tenant"]), (&json!("copy.tenantry"), &tenant));
+    let uploaded = put("copy.tenantry").body("application/zstd", bytes.clone()).expect(201).await;
+    assert_eq!((&uploaded["name"], &uploaded["tenant"]), (&json!("copy.tenantry"), &tenant));
     assert_eq!(bytes_of(&app, "copy.tenantry").await, bytes);
     let again = put("copy.tenantry").body("application/zstd", "something else").send().await;
     assert_eq!(again.said(), (409, "archive_exists".into()));
@@ -356,7 +356,7 @@ async fn exports_come_by_schedule_and_old_ones_go() {
         assert_eq!(pass().await, 1, "acme's, and beta's never");
         assert_eq!(pass().await, 0, "not twice");
         made.push(files(&app).into_iter().rfind(|name| name.ends_with(".scheduled.tenantry")).unwrap());
-        app.clock.advance(std::time::Duration::from_secs(12 * 3600));
+        app.clock.advance(std::time::Duration::from_hours(12));
     }
     let mut left = vec![by_hand];
     left.extend(made.split_off(2));

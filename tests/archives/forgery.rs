@@ -72,7 +72,7 @@ impl Forgery {
                 frame(b'D', &[&place.to_be_bytes()[..], &length, &packed].concat());
             }
             sums.push(json!({
-                "name": named[0], "rows": rows.iter().filter(|byte| **byte == b'\n').count(),
+                "name": named[0], "rows": rows.split(|byte| *byte == b'\n').count() - 1,
                 "bytes": rows.len(), "checksum": blake3::hash(rows).to_hex().as_str(),
             }));
         }

@@ -41,7 +41,7 @@ pub(super) async fn import(app: &TestApp, archive: &[u8], slug: &str, trusted: b
 /// Why an archive is refused, after which everything is as it was.
 pub(super) async fn refusal(app: &TestApp, archive: &[u8], trusted: bool) -> String {
     let before = state(app).await;
-    let refused = load(app, archive, trusted).await.err().expect("it was not refused").to_string();
+    let refused = load(app, archive, trusted).await.expect_err("it was not refused").to_string();
     let mut superuser = app.superuser().await;
     // The connection is closed by us, and rolled back by PostgreSQL a moment later.
     crate::support::eventually("the import is rolled back", async || {
