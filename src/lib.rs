@@ -18,9 +18,9 @@
 //! [`audit`]. [`pages`] are what links in mails lead to. [`cleanup`] deletes what nobody needs any more.
 //!
 //! Around that: [`app`] is the whole API on one page, [`server`] what runs it, [`state`] what all endpoints have at hand,
-//! [`cli`] the commands, [`config`] their settings, [`backend`] the database they open, [`embedded`] the PostgreSQL that comes along, [`clock`] the only
-//! place that reads the time, [`telemetry`] the log. Tables are in [`entity`]; how a connection comes to a tenant is in
-//! the crate [`tenants`].
+//! [`cli`] the commands, [`config`] their settings, [`backend`] the database they open with the key in [`master_key`],
+//! [`embedded`] the PostgreSQL that comes along, [`clock`] the only place that reads the time, [`telemetry`] the log. Tables
+//! are in [`entity`]; how a connection comes to a tenant is in the crate [`tenants`].
 
 pub mod account;
 pub mod activity;

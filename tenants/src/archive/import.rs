@@ -278,7 +278,7 @@ impl Importing {
         let name = self.manifest.tenant.name.clone();
         self.insert(SlugChoice::Exactly(replaced.slug.clone()), &name, now).await?;
         self.run(
-            "UPDATE tenantry.tenants t SET limits = o.limits, mails_held = o.mails_held \
+            "UPDATE tenantry.tenants t SET limits = o.limits, plan = o.plan, mails_held = o.mails_held \
              FROM tenantry.tenants o WHERE t.id = $1 AND o.id = $2",
             [self.id.into(), other.into()],
         )
