@@ -19,6 +19,7 @@ mod operation;
 mod operator;
 pub mod output;
 pub mod password;
+mod provision;
 mod purge;
 mod run;
 mod seed;
@@ -53,6 +54,7 @@ pub use self::{
     migrate::{Migrate, Migrations, MigrationsList, MigrationsShow},
     operation::{OperationList, OperationName, OperationStatus, Operations},
     operator::{Operator, OperatorCreate, OperatorDelete},
+    provision::TenantProvision,
     purge::{TenantCertificate, TenantPurge},
     tenant_changes::{TenantDelete, TenantRename},
     usage::{TenantUsage, Usage, UsageBy},
@@ -182,6 +184,8 @@ pub enum Command {
 pub enum Tenant {
     /// Create a tenant and its owner, whose password is read from standard input
     Create(TenantCreate),
+    /// Create many tenants, whose owners get invitations by mail, from a table
+    Provision(TenantProvision),
     /// List the tenants
     List(TenantList),
     /// Fill a tenant with made-up users, to develop against

@@ -12,7 +12,7 @@ use super::{
     arguments::WrongArguments,
     impersonation, limits,
     output::{Exit, Table},
-    purge,
+    provision, purge,
     run::{Context, Failure},
     seed, tenant_changes as changes, usage,
 };
@@ -32,6 +32,7 @@ use crate::{
 pub(super) async fn tenant(context: &Context, command: Tenant) -> Result<Exit, Failure> {
     match command {
         Tenant::Create(arguments) => create(context, arguments).await,
+        Tenant::Provision(arguments) => provision::provision(context, arguments).await,
         Tenant::List(arguments) => list(context, arguments).await,
         Tenant::Seed(arguments) => seed::seed(context, &arguments).await,
         Tenant::Retention(arguments) => changes::set_retention(context, arguments).await,

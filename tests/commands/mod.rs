@@ -18,6 +18,8 @@ mod operations;
 #[cfg(test)]
 mod operators;
 #[cfg(test)]
+mod provision;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tenants;
