@@ -63,7 +63,7 @@ impl TenantMigrations {
     /// The batch that brings a schema from this version to the current one: the migrations, the version rows, and the
     /// rights of the tenant's role on what is new. It expects `search_path` to lead to the schema.
     pub(crate) fn batch(&self, schema: &SchemaName, from: i32) -> String {
-        self.batch_between(schema, from, current_version())
+        self.batch_between(schema, from, self.version())
     }
 
     /// As [`batch`](Self::batch), to this version and no further.

@@ -29,7 +29,6 @@ use crate::{
     db::CatalogTx,
     listener::Change,
     provisioning::{NewTenant, insert_row, next_suffix},
-    render::current_version,
 };
 
 /// How much is read of the file at once.
@@ -134,7 +133,7 @@ impl Tenancy {
             Importing { tenancy: self.clone(), transaction, id, schema, manifest, replaced: None };
         importing.adopt(version).await?;
         indexes.put_on(&importing.transaction).await.map_err(ArchiveError::of_contents)?;
-        let later = self.migrations().batch_between(&importing.schema, version, current_version());
+        let later = self.migrations().batch(&importing.schema, version);
         let names: Vec<String> = tables::kept(version).map(|table| format!("\"{}\"", table.name)).collect();
         // Whoever comes first is not to wait for autovacuum to find out how large the tables are.
         importing
