@@ -174,6 +174,18 @@ async fn a_tenant_that_is_not_in_use_is_left_alone_and_keeps_no_other_from_its_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn rows_that_make_no_sense_keep_no_other_tenant_from_its_turn() {
+    let app = TestApp::start().await;
+    let (broken, whole) = (app.sign_up("broken").await, app.sign_up("whole").await);
+    fill(&app, &broken).await;
+    fill(&app, &whole).await;
+    // PostgreSQL knows times that no program can count with.
+    run(&app, &format!("UPDATE \"{}\".settings SET created_at = 'infinity'", broken.schema())).await;
+    assert_eq!(pass(&app).await, Cleaned { tenants: 1, rows: 8, closed: 0, purges: 0 });
+    assert_eq!(left(&app, &whole).await, STAYS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_organization_nobody_came_to_is_closed_after_two_weeks() {
     let app = TestApp::start().await;
     let abandoned = app.sign_up("abandoned").await;

@@ -8,9 +8,10 @@
 
 mod store;
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::FutureExt as _;
 use tenants::{JobStatus, Status, Tenant, TenantDb};
 
 pub use store::delete;
@@ -87,7 +88,13 @@ pub async fn pass(app: &App, before: DateTime<Utc>) -> Result<Cleaned, ServiceEr
         }
         for tenant in taken {
             let id = tenant.id;
-            match clean_tenant(app, tenant, now).await {
+            // Whatever a tenant has in its rows, it ends neither the process nor the others' turns.
+            let cleaning = AssertUnwindSafe(clean_tenant(app, tenant, now)).catch_unwind();
+            let Ok(outcome) = cleaning.await else {
+                tracing::error!(tenant = %id, "the clean-up of a tenant panicked");
+                continue;
+            };
+            match outcome {
                 Ok(of_tenant) => {
                     cleaned.tenants += 1;
                     cleaned.rows += of_tenant.rows;

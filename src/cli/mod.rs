@@ -26,6 +26,7 @@ mod seed;
 mod serve;
 mod tenant;
 mod tenant_changes;
+mod tenant_users;
 mod usage;
 
 pub use run::run;
@@ -57,6 +58,7 @@ pub use self::{
     provision::TenantProvision,
     purge::{TenantCertificate, TenantPurge},
     tenant_changes::{TenantDelete, TenantRename},
+    tenant_users::TenantUsers,
     usage::{TenantUsage, Usage, UsageBy},
 };
 use crate::config::settings_help;
@@ -202,6 +204,8 @@ pub enum Tenant {
     Limits(TenantLimits),
     /// Show what a tenant used, day by day
     Usage(TenantUsage),
+    /// List the users of a tenant; that somebody looked stands in its log
+    Users(TenantUsers),
     /// Give a tenant another slug or name
     #[command(after_help = "\
 Examples:

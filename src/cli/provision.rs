@@ -62,7 +62,8 @@ pub(super) async fn provision(context: &Context, arguments: TenantProvision) -> 
     if arguments.file.as_os_str() == "-" {
         std::io::stdin().read_to_end(&mut text)?;
     } else {
-        text = std::fs::read(&arguments.file).map_err(|error| format!("{}: {error}", arguments.file.display()))?;
+        text = std::fs::read(&arguments.file)
+            .map_err(|error| format!("{}: {error}", arguments.file.display()))?;
     }
     let lines = read(&text)?;
     let app = context.open_app().await?;
@@ -79,14 +80,16 @@ pub(super) async fn provision(context: &Context, arguments: TenantProvision) -> 
 
 /// The tenants of a table and the lines they stand in; or all that is wrong with it.
 fn read(text: &[u8]) -> Result<Vec<(u64, NewTenant)>, Failure> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
+    // A line with too few fields is told like any other that makes no sense, with its number.
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text);
     let headers = reader.headers()?.clone();
     let (mut tenants, mut wrong) = (Vec::new(), Vec::new());
     for record in reader.records() {
-        // A line that is no line tells its place by itself.
+        // What is no text tells its place by itself.
         let record = record?;
         let line = record.position().map_or(0, csv::Position::line);
-        let parsed = record.deserialize::<Line>(Some(&headers)).map_err(|error| vec![error.to_string().into()]);
+        let parsed =
+            record.deserialize::<Line>(Some(&headers)).map_err(|error| vec![error.to_string().into()]);
         match parsed.and_then(tenant) {
             Ok(tenant) => tenants.push((line, tenant)),
             Err(sentences) => {
@@ -94,11 +97,7 @@ fn read(text: &[u8]) -> Result<Vec<(u64, NewTenant)>, Failure> {
             }
         }
     }
-    if wrong.is_empty() {
-        Ok(tenants)
-    } else {
-        Err(format!("nothing was made:{}", wrong.concat()).into())
-    }
+    if wrong.is_empty() { Ok(tenants) } else { Err(format!("nothing was made:{}", wrong.concat()).into()) }
 }
 
 fn tenant(line: Line) -> Result<NewTenant, Wrong> {
@@ -114,7 +113,12 @@ fn tenant(line: Line) -> Result<NewTenant, Wrong> {
         Some(Some(ChosenPlan(plan))) => Some(plan),
         None => None,
     };
-    Ok(NewTenant { name: name.into_string(), slug: SlugChoice::Exactly(slug), plan, owner: Owner::Invited(email) })
+    Ok(NewTenant {
+        name: name.into_string(),
+        slug: SlugChoice::Exactly(slug),
+        plan,
+        owner: Owner::Invited(email),
+    })
 }
 
 fn take<T>(wrong: &mut Wrong, column: &str, read: Result<T, Wrong>) -> Option<T> {
@@ -126,11 +130,8 @@ fn take<T>(wrong: &mut Wrong, column: &str, read: Result<T, Wrong>) -> Option<T>
 
 /// One after the other: each is a transaction of its own, and whoever stops this keeps what was made.
 async fn make(context: &Context, app: &App, tenants: Vec<(u64, NewTenant)>) -> Vec<Row> {
-    let bar = if context.output.is_json() {
-        ProgressBar::hidden()
-    } else {
-        ProgressBar::new(tenants.len() as u64)
-    };
+    let bar =
+        if context.output.is_json() { ProgressBar::hidden() } else { ProgressBar::new(tenants.len() as u64) };
     if let Ok(style) = ProgressStyle::with_template("provision {wide_bar} {pos}/{len} {elapsed}") {
         bar.set_style(style);
     }

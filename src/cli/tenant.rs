@@ -14,7 +14,7 @@ use super::{
     output::{Exit, Table},
     provision, purge,
     run::{Context, Failure},
-    seed, tenant_changes as changes, usage,
+    seed, tenant_changes as changes, tenant_users, usage,
 };
 use crate::{
     admin::{self, Change, NewTenant},
@@ -41,6 +41,7 @@ pub(super) async fn tenant(context: &Context, command: Tenant) -> Result<Exit, F
         Tenant::Show(tenant) => changes::show(context, &tenant.slug).await,
         Tenant::Limits(arguments) => limits::of_tenant(context, arguments).await,
         Tenant::Usage(arguments) => usage::of_tenant(context, &arguments).await,
+        Tenant::Users(arguments) => tenant_users::users(context, arguments).await,
         Tenant::Rename(arguments) => changes::rename(context, arguments).await,
         Tenant::Delete(arguments) => changes::delete(context, &arguments).await,
         Tenant::Restore(tenant) => changes::change(context, &tenant.slug, Change::Restore).await,

@@ -141,7 +141,20 @@ impl<L: Listing> PageQuery<L> {
     }
 
     fn read(request: &Request) -> Result<Self, Problem> {
-        let query = request.uri().query().unwrap_or_default();
+        let origin = request.data::<Origin>().map(|origin| origin.0.to_string()).unwrap_or_default();
+        let path = canonical(request.original_uri().path());
+        Self::of(origin, path, request.uri().query().unwrap_or_default())
+    }
+
+    /// What a query string asks for. Its links lead nowhere: for whoever asks for a page without a request.
+    ///
+    /// # Errors
+    /// 400 for a search that makes no sense.
+    pub fn parse(query: &str) -> Result<Self, Problem> {
+        Self::of(String::new(), String::new(), query)
+    }
+
+    fn of(origin: String, path: String, query: &str) -> Result<Self, Problem> {
         let [mut page, mut page_size, mut search, mut ordering] = [const { Cow::Borrowed("") }; 4];
         // Of a parameter given twice the last one counts, as in Django.
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -153,8 +166,6 @@ impl<L: Listing> PageQuery<L> {
                 _ => {}
             }
         }
-        let origin = request.data::<Origin>().map(|origin| origin.0.to_string()).unwrap_or_default();
-        let path = canonical(request.original_uri().path());
         Ok(Self {
             number: page_number(page.trim()),
             size: size(page_size.trim()),
@@ -293,6 +304,14 @@ pub struct Page<T> {
     next: Option<String>,
     previous: Option<String>,
     results: Vec<T>,
+}
+
+impl<T> Page<T> {
+    /// Those of this page.
+    #[must_use]
+    pub fn into_results(self) -> Vec<T> {
+        self.results
+    }
 }
 
 impl<T: Type> Type for Page<T> {

@@ -323,6 +323,23 @@ async fn who_may_do_what() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_was_kept_out_is_so_after_a_restore() {
+    let app = TestApp::start().await;
+    let ops = Operator::create(&app, "ops@example.com").await;
+    let acme = app.sign_up("acme").await;
+    let archive = exported(&app, &ops, &acme.id).await;
+    ops.request(&app, "POST", &of(&acme.id, "suspend")).expect(200).await;
+    let body = json!({"archive": archive});
+    let request = ops.request(&app, "POST", &of(&acme.id, "restore_from")).json(&body);
+    let id = succeeded(&app, &ops, request).await["tenant"]["id"].as_str().unwrap().to_owned();
+    let login = json!({"username": "acme-owner", "password": PASSWORD});
+    let login = || app.request("POST", "/api/login/").host(&host(&app, "acme")).json(&login);
+    assert_eq!(login().send().await.said(), (403, "tenant_suspended".into()));
+    ops.request(&app, "POST", &of(&id, "resume")).expect(200).await;
+    login().expect(200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exports_come_by_schedule_and_old_ones_go() {
     let app = TestApp::start().await;
     let ops = Operator::create(&app, "ops@example.com").await;

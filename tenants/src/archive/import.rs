@@ -266,8 +266,8 @@ impl Importing {
         Ok(slug)
     }
 
-    /// Enters the tenant into the catalog in the place of another one: with its slug, its domains, its limits and what its
-    /// mails are at. The other one keeps everything else, is suspended, and gets a slug of its own.
+    /// Enters the tenant into the catalog in the place of another one: with its slug, its domains, its limits, its
+    /// status and what its mails are at. The other one keeps everything else, is suspended, and gets a slug of its own.
     ///
     /// # Errors
     /// [`Error::NoSuchTenant`], also for one that is being deleted or purged; or those of the database.
@@ -287,6 +287,13 @@ impl Importing {
             [self.id.into(), other.into()],
         )
         .await?;
+        // Whoever was kept out is so still: that is not what was lost.
+        if replaced.status_before == Status::Suspended.as_str() {
+            let schema = &self.schema;
+            self.run("UPDATE tenantry.tenants SET status = 'suspended' WHERE id = $1", [self.id.into()])
+                .await?;
+            self.transaction.batch(&format!(r#"REVOKE USAGE ON SCHEMA "{schema}" FROM "{schema}""#)).await?;
+        }
         self.replaced = Some(other);
         Ok(replaced)
     }
