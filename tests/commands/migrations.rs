@@ -44,6 +44,12 @@ async fn a_run_that_is_killed_is_resumed() {
     assert_eq!(fleet.migrated().await.len(), 8);
     let list = place.run("migrations list").ok();
     assert!(list.contains("  interrupted  4 ") && list.contains("  8 of 12  "), "{list}");
+    // Its backend is left, and would migrate the tenant yet if it were let at the table before it gives up waiting.
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    eventually("its backend has given up", async || {
+        sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut user).await.unwrap() == 0
+    })
+    .await;
     user.execute("COMMIT").await.unwrap();
 
     let resumed = place.run("migrate --resume --json").json();
