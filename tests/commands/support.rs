@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::Request;
+use crate::support::{Request, http_client};
 
 /// Where somebody works with the program.
 pub(super) struct Workplace {
@@ -90,7 +90,7 @@ impl Workplace {
         let (_, port) = answer["url"].as_str().unwrap().rsplit_once(':').unwrap();
         rustls::crypto::ring::default_provider().install_default().ok();
         let address = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
-        Serve { child, address, started: answer, client: reqwest::Client::new() }
+        Serve { child, address, started: answer, client: http_client() }
     }
 }
 

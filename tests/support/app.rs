@@ -23,7 +23,7 @@ use url::Url;
 
 use super::{
     Database,
-    client::{Organization, Request},
+    client::{Organization, Request, http_client},
     superuser_of,
 };
 
@@ -150,7 +150,7 @@ impl TestApp {
         });
         // The first test to come here does it; the others are told that it is done.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        let client = http_client();
         Self { app, clock, address, database, client, _stop: stop }
     }
 

@@ -1,6 +1,6 @@
 //! Users as clients.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use poem::FromRequest as _;
 use reqwest::{
@@ -22,6 +22,13 @@ use tenants::{SchemaName, TenantDb, TenantName};
 use uuid::Uuid;
 
 use super::{EventStream, PASSWORD, TestApp};
+
+/// A client that leaves no connection idle for so long that the server closes it just when it is used again: a request that
+/// is lost so is not sent once more, because nobody knows what became of it.
+pub(crate) fn http_client() -> Client {
+    let builder = Client::builder().redirect(reqwest::redirect::Policy::none());
+    builder.pool_idle_timeout(Duration::from_secs(5)).build().unwrap()
+}
 
 /// A request in the making.
 #[must_use]

@@ -13,7 +13,7 @@ mod smtp;
 mod statements;
 
 pub(crate) use app::{Options, TestApp};
-pub(crate) use client::{Answer, Organization, Person, Request, User, assert_not_valid};
+pub(crate) use client::{Answer, Organization, Person, Request, User, assert_not_valid, http_client};
 pub(crate) use counts::assert_counts;
 pub(crate) use database::{Database, superuser_of};
 pub(crate) use document::{Operation, operations};
