@@ -7,7 +7,9 @@ use poem_openapi::{
     types::MaybeUndefined,
 };
 use serde_json::Value;
-use tenants::{Reached, SlugChoice, Status, TenantAction, TenantFilter, TenantSummary, Usage, Which};
+use tenants::{
+    Reached, SchemaName, SlugChoice, Status, TenantAction, TenantFilter, TenantSummary, Usage, Which,
+};
 use uuid::Uuid;
 
 use super::{
@@ -119,6 +121,8 @@ crate::output! {
         pub name: String,
         /// `active`, `suspended`, `deleting` or `purging`.
         pub status: String,
+        /// Its schema in the database, and the role that reaches nothing else.
+        pub schema: String,
         /// How many tenant migrations its schema has had.
         pub schema_version: i32,
         /// When it was made.
@@ -197,6 +201,7 @@ impl TenantDetailOut {
             slug,
             name,
             status,
+            schema: SchemaName::of(id).to_string(),
             schema_version,
             created_at,
             usage,

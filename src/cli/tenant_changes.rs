@@ -75,7 +75,9 @@ struct Shown<'a>(&'a TenantDetailOut);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TenantDetailOut { id, slug, name, status, schema_version, created_at, usage, plan, .. } = self.0;
+        let TenantDetailOut {
+            id, slug, name, status, schema, schema_version, created_at, usage, plan, ..
+        } = self.0;
         let (limits, mails_held) = (&self.0.effective_limits, &self.0.mails_held);
         writeln!(f, "{slug}\n")?;
         writeln!(f, "  Name     {}", Printable(name))?;
@@ -84,7 +86,7 @@ impl fmt::Display for Shown<'_> {
         writeln!(f, "  Users    {}", usage.users)?;
         writeln!(f, "  Rows     {}", usage.rows)?;
         writeln!(f, "  Bytes    {}", usage.bytes)?;
-        writeln!(f, "  Schema   version {schema_version}")?;
+        writeln!(f, "  Schema   {schema}, version {schema_version}")?;
         writeln!(f, "  Plan     {}", plan.as_deref().unwrap_or("none"))?;
         writeln!(f, "  Limits   {}", Printable(limits))?;
         if *mails_held {

@@ -1,6 +1,7 @@
 //! The life of a tenant in the hands of operators.
 
 use serde_json::{Value, json};
+use tenants::SchemaName;
 
 use super::support::Operator;
 use crate::support::{Answer, PASSWORD, Person, TestApp, eventually, mail_to, token_to};
@@ -29,7 +30,8 @@ async fn a_tenant_is_made_with_an_owner_who_signs_in() {
     assert_eq!(
         shown,
         json!({
-            "id": id, "slug": "acme", "name": "Acme Ltd", "status": "active", "schema_version": version,
+            "id": id, "slug": "acme", "name": "Acme Ltd", "status": "active",
+            "schema": SchemaName::of(id.parse().unwrap()).to_string(), "schema_version": version,
             "created_at": "2026-01-02T03:04:05.678901Z", "limits": {}, "mails_held": false, "plan": null,
             "effective_limits": {},
         })

@@ -40,6 +40,7 @@
 //! | `database` | the statements behind a request, and the backends
 //! | `floor` | pgbench |
 //! | `processes` | CPU and memory from `/proc` |
+//! | `archive` | what export and import of one tenant cost, with `--archive 1000000` |
 //! | `fleet` | what a migration of all tenants costs, with `--fleet 1000` |
 //! | `measure`, `sign_ups`, `storm`, `streams` | the run |
 //! | `noisy` | the other run: a noisy tenant beside a quiet one |
@@ -50,6 +51,7 @@ use std::{error::Error, process::ExitCode};
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+mod archive;
 mod cases;
 mod client;
 mod database;
@@ -105,9 +107,10 @@ async fn run(options: &Options) -> Result<(), Failure> {
 }
 
 async fn measured(options: &Options) -> Result<(), Failure> {
-    match options.fleet {
-        Some(tenants) => fleet::measure(tenants, options.rounds).await,
-        None if options.noisy => report::print(&noisy::measure(options).await?, options.json),
-        None => report::print(&measure::everything(options).await?, options.json),
+    match (options.fleet, options.archive) {
+        (Some(tenants), _) => fleet::measure(tenants, options.rounds).await,
+        (None, Some(rows)) => archive::measure(rows, options.rounds).await,
+        (None, None) if options.noisy => report::print(&noisy::measure(options).await?, options.json),
+        (None, None) => report::print(&measure::everything(options).await?, options.json),
     }
 }

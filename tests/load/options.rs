@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// Measures instead what a migration of so many tenants costs, which adds a column.
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=10_000))]
     pub(crate) fleet: Option<u32>,
+    /// Measures instead what the export and the import of one tenant of so many rows cost.
+    #[arg(long, value_name = "ROWS", value_parser = value_parser!(u32).range(1_000..=10_000_000))]
+    pub(crate) archive: Option<u32>,
     /// Measures only these.
     #[arg(long, value_name = "CASE,…", value_delimiter = ',')]
     only: Vec<Case>,

@@ -85,6 +85,11 @@ pub(crate) fn private_memory(process: u32) -> Option<u32> {
     kibibytes(process, "smaps_rollup", &["Private_Clean:", "Private_Dirty:"])
 }
 
+/// The most that a process has had resident so far, in KiB.
+pub(crate) fn peak_memory(process: u32) -> Option<u32> {
+    kibibytes(process, "status", &["VmHWM:"])
+}
+
 fn kibibytes(process: u32, file: &str, names: &[&str]) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/{process}/{file}")).ok()?;
     let value = |line: &str| line.split_whitespace().nth(1)?.parse::<u32>().ok();

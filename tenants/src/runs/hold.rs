@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     Canaries, Run, RunPlan, RunRefused,
-    store::{FLEET, find, statement},
+    store::{FLEET, count_again, find, statement},
 };
 use crate::{
     Error, Slug, Tenancy,
@@ -182,7 +182,7 @@ impl HeldFleet {
             return Err(RunRefused::OtherVersion { run: run.target, program: self.target() }.into());
         }
         tx.execute_raw(statement(GIVE_BACK, [run.id.into()])).await?;
-        tx.execute_raw(statement(COUNT_AGAIN, [run.id.into()])).await?;
+        tx.execute_raw(count_again(run.id)).await?;
         Ok(find(tx, Some(run.id)).await?.ok_or(RunRefused::Unknown)?)
     }
 
@@ -215,12 +215,6 @@ const PLAN: &str = "INSERT INTO migration_items \
 /// Gives back what was taken and not done.
 pub(super) const GIVE_BACK: &str = "UPDATE tenantry.migration_items \
      SET status = CASE WHEN failures > 0 THEN 'failed' ELSE 'pending' END WHERE run_id = $1 AND status = 'running'";
-
-/// Counts what became of the items of a run.
-pub(super) const COUNT_AGAIN: &str = "UPDATE tenantry.migration_runs r SET (total, done, failed, skipped) = (\
-         SELECT count(*), count(*) FILTER (WHERE status = 'done'), count(*) FILTER (WHERE status = 'failed'), \
-             count(*) FILTER (WHERE status = 'skipped') FROM tenantry.migration_items WHERE run_id = r.id) \
-     WHERE id = $1";
 
 fn process() -> i64 {
     i64::from(std::process::id())

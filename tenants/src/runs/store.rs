@@ -10,16 +10,34 @@ use crate::{Error, Tenancy, db::CatalogDb};
 /// holds one installation.
 pub(super) const FLEET: &str = "hashtextextended('tenantry.fleet', 0)";
 
-/// The columns of a [`Run`]. A row that says `running` while nobody holds the fleet is of a process that is gone.
-pub(super) fn columns() -> String {
+/// What reads a [`Run`]. A row that says `running` while nobody holds the fleet is of a process that is gone: it was killed
+/// before it noted how far it was, so its items are counted.
+fn select() -> String {
     format!(
-        "id, target, CASE WHEN status = 'running' AND NOT EXISTS (\
-             SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
-             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-             AND (classid::bigint << 32) | objid::bigint = {FLEET}) \
-         THEN 'interrupted' ELSE status END AS status, reason, canaries, wave_size, stop_after, parallel, actor, process, \
-         total, done, failed, skipped, started_at, finished_at"
+        "SELECT id, target, CASE WHEN is_interrupted THEN 'interrupted' ELSE status END AS status, reason, canaries, \
+             wave_size, stop_after, parallel, actor, process, coalesce(counted.total, r.total) AS total, \
+             coalesce(counted.done, r.done) AS done, coalesce(counted.failed, r.failed) AS failed, \
+             coalesce(counted.skipped, r.skipped) AS skipped, started_at, finished_at \
+         FROM (SELECT *, status = 'running' AND NOT EXISTS (\
+                 SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+                 AND (classid::bigint << 32) | objid::bigint = {FLEET}) AS is_interrupted \
+             FROM tenantry.migration_runs) AS r \
+         LEFT JOIN LATERAL ({COUNTED} WHERE run_id = r.id AND r.is_interrupted) AS counted ON r.is_interrupted"
     )
+}
+
+/// What became of items.
+const COUNTED: &str = "SELECT count(*) AS total, count(*) FILTER (WHERE status = 'done') AS done, \
+         count(*) FILTER (WHERE status = 'failed') AS failed, count(*) FILTER (WHERE status = 'skipped') AS skipped \
+     FROM tenantry.migration_items";
+
+/// Counts again what became of the items of a run.
+pub(super) fn count_again(run: Uuid) -> Statement {
+    let sql = format!(
+        "UPDATE tenantry.migration_runs r SET (total, done, failed, skipped) = ({COUNTED} WHERE run_id = r.id) WHERE id = $1"
+    );
+    statement(sql, [run.into()])
 }
 
 pub(super) fn statement(sql: impl Into<String>, values: impl IntoIterator<Item = Value>) -> Statement {
@@ -28,11 +46,8 @@ pub(super) fn statement(sql: impl Into<String>, values: impl IntoIterator<Item =
 
 /// Some run, or the latest.
 pub(super) async fn find(db: &impl ConnectionTrait, id: Option<Uuid>) -> Result<Option<Run>, DbErr> {
-    let sql = format!(
-        "SELECT {} FROM tenantry.migration_runs WHERE $1::uuid IS NULL OR id = $1 \
-         ORDER BY started_at DESC, id DESC LIMIT 1",
-        columns()
-    );
+    let sql =
+        format!("{} WHERE $1::uuid IS NULL OR id = $1 ORDER BY started_at DESC, id DESC LIMIT 1", select());
     Run::find_by_statement(statement(sql, [id.into()])).one(db).await
 }
 
@@ -80,10 +95,7 @@ impl Tenancy {
     /// Those of the database.
     pub async fn runs(&self, newest_first: bool, (offset, limit): (u64, u64)) -> Result<Vec<Run>, Error> {
         let direction = if newest_first { "DESC" } else { "ASC" };
-        let sql = format!(
-            "SELECT {} FROM migration_runs ORDER BY started_at {direction}, id {direction} OFFSET $1 LIMIT $2",
-            columns()
-        );
+        let sql = format!("{} ORDER BY started_at {direction}, id {direction} OFFSET $1 LIMIT $2", select());
         Ok(Run::find_by_statement(statement(sql, [number(offset), number(limit)]))
             .all(self.catalog())
             .await?)

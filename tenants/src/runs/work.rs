@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::{
     Figures, HeldFleet, Pace, Pass, Run, RunRefused, StopAfter,
     desk::{APPEND, Desk, END, FINISH, TAKE, Task},
-    hold::{COUNT_AGAIN, GIVE_BACK},
-    store::{FLEET, find, statement},
+    hold::GIVE_BACK,
+    store::{FLEET, count_again, find, statement},
     worker::{Worker, is_passing},
 };
 use crate::{Error, Tenancy, connection::Login, error::query_error, listener::Change};
@@ -294,7 +294,7 @@ impl Work<'_> {
     async fn finish(self, now: DateTime<Utc>) -> Result<Run, Error> {
         let mut desk = self.desk.into_inner();
         desk.rows(&statement(GIVE_BACK, [self.run.into()])).await?;
-        desk.rows(&statement(COUNT_AGAIN, [self.run.into()])).await?;
+        desk.rows(&count_again(self.run)).await?;
         let stopped = desk.stopped.take();
         desk.rows(&statement(
             format!("WITH ended AS ({FINISH}) SELECT pg_advisory_unlock({FLEET})"),
