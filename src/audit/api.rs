@@ -105,12 +105,7 @@ pub fn entry_out(row: installation::Model) -> AuditOut {
 }
 
 fn own_entry((row, user): (audit::Model, Option<users::Model>)) -> TenantAuditOut {
-    let actor = user.map(|user| PersonOut {
-        pk: user.pk,
-        username: user.username,
-        first_name: user.first_name,
-        last_name: user.last_name,
-    });
+    let actor = user.map(PersonOut::from);
     TenantAuditOut {
         id: row.id,
         by_operator: row.by_operator,
@@ -146,7 +141,7 @@ impl TenantAuditApi {
         query: PageQuery<Log>,
     ) -> Result<Json<Page<TenantAuditOut>>, Problem> {
         let window = query.window(store::count_own(db).await.map_err(ServiceError::from)?)?;
-        let rows = store::list_own(db, query.order(), &window).await.map_err(ServiceError::from)?;
+        let rows = store::list_own(db, query.is_descending(), &window).await.map_err(ServiceError::from)?;
         Ok(Json(query.page(&window, rows.into_iter().map(own_entry).collect())))
     }
 }
@@ -170,8 +165,9 @@ impl AuditApi {
         let catalog = self.0.tenancy.catalog();
         let count = store::count(catalog, tenant.0).await.map_err(ServiceError::from)?;
         let window = query.window(count)?;
-        let rows =
-            store::list(catalog, tenant.0, query.order(), &window).await.map_err(ServiceError::from)?;
+        let rows = store::list(catalog, tenant.0, query.is_descending(), &window)
+            .await
+            .map_err(ServiceError::from)?;
         Ok(Json(query.page(&window, rows.into_iter().map(entry_out).collect())))
     }
 }
