@@ -237,9 +237,8 @@ impl AdminApi {
         let filter = TenantFilter { status: status.0.map(Into::into), search };
         let tenancy = &self.0.tenancy;
         let window = query.window(tenancy.count(&filter).await.map_err(ServiceError::from)?)?;
-        let newest_first = query.order().first().is_none_or(|order| order.descending);
         let tenants = tenancy
-            .list(&filter, newest_first, (window.offset, Some(window.limit)))
+            .list(&filter, query.is_descending(), (window.offset, Some(window.limit)))
             .await
             .map_err(ServiceError::from)?;
         Ok(Json(query.page(&window, tenants.into_iter().map(Into::into).collect())))

@@ -1,15 +1,15 @@
 //! The rows of both logs.
 
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, Order as Direction,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, PaginatorTrait,
+    QueryFilter, QueryOrder, QuerySelect,
 };
 use tenants::entity::audit as installation;
 use uuid::Uuid;
 
 use crate::{
     entity::{audit, users},
-    http::page::{Order, Window},
+    http::page::{Window, direction},
 };
 
 pub(super) async fn insert(db: &impl ConnectionTrait, row: installation::Model) -> Result<(), DbErr> {
@@ -18,11 +18,6 @@ pub(super) async fn insert(db: &impl ConnectionTrait, row: installation::Model) 
 
 pub(super) async fn insert_own(db: &impl ConnectionTrait, row: audit::Model) -> Result<(), DbErr> {
     audit::Entity::insert(row.into_active_model()).exec_without_returning(db).await.map(|_| ())
-}
-
-/// The one field there is to order by; ties, as everywhere, in its direction.
-fn direction(order: &[Order]) -> Direction {
-    if order.first().is_some_and(|order| order.descending) { Direction::Desc } else { Direction::Asc }
 }
 
 fn of_tenant(tenant: Option<Uuid>) -> Condition {
@@ -36,13 +31,13 @@ pub(super) async fn count(db: &impl ConnectionTrait, tenant: Option<Uuid>) -> Re
 pub(super) async fn list(
     db: &impl ConnectionTrait,
     tenant: Option<Uuid>,
-    order: &[Order],
+    descending: bool,
     window: &Window,
 ) -> Result<Vec<installation::Model>, DbErr> {
     installation::Entity::find()
         .filter(of_tenant(tenant))
-        .order_by(installation::Column::CreatedAt, direction(order))
-        .order_by(installation::Column::Id, direction(order))
+        .order_by(installation::Column::CreatedAt, direction(descending))
+        .order_by(installation::Column::Id, direction(descending))
         .offset(window.offset)
         .limit(window.limit)
         .all(db)
@@ -94,13 +89,13 @@ pub(super) async fn count_own(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
 /// Entries of the tenant's own log, and who did what they tell of.
 pub(super) async fn list_own(
     db: &impl ConnectionTrait,
-    order: &[Order],
+    descending: bool,
     window: &Window,
 ) -> Result<Vec<(audit::Model, Option<users::Model>)>, DbErr> {
     audit::Entity::find()
         .find_also_related(users::Entity)
-        .order_by(audit::Column::CreatedAt, direction(order))
-        .order_by(audit::Column::Id, direction(order))
+        .order_by(audit::Column::CreatedAt, direction(descending))
+        .order_by(audit::Column::Id, direction(descending))
         .offset(window.offset)
         .limit(window.limit)
         .all(db)

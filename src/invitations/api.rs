@@ -102,7 +102,7 @@ impl InvitationsApi {
         query: PageQuery<Invitations>,
     ) -> Result<Json<Page<InvitationOut>>, Problem> {
         let window = query.window(store::count(db).await.map_err(ServiceError::from)?)?;
-        let rows = store::list(db, query.order(), &window).await.map_err(ServiceError::from)?;
+        let rows = store::list(db, query.is_descending(), &window).await.map_err(ServiceError::from)?;
         Ok(Json(query.page(&window, rows.into_iter().map(Into::into).collect())))
     }
 

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, Order as Direction, QueryFilter,
-    QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, QueryFilter, QueryOrder,
+    QuerySelect,
 };
 use tenants::{
     TenantTx,
@@ -15,7 +15,7 @@ use crate::{
     auth::links::LinkToken,
     cleanup,
     entity::invitations::{Column, Entity, Model},
-    http::page::{Order, Window},
+    http::page::{self, Window},
     users::identity::Email,
 };
 
@@ -54,12 +54,10 @@ pub(super) async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
 
 pub(super) async fn list(
     db: &impl ConnectionTrait,
-    order: &[Order],
+    descending: bool,
     window: &Window,
 ) -> Result<Vec<Model>, DbErr> {
-    // The one field there is to order by; ties, as everywhere, in its direction.
-    let descending = order.first().is_some_and(|order| order.descending);
-    let direction = if descending { Direction::Desc } else { Direction::Asc };
+    let direction = page::direction(descending);
     Entity::find()
         .order_by(Column::CreatedAt, direction.clone())
         .order_by(Column::Id, direction)

@@ -1,13 +1,14 @@
 //! The rows of operations, but for their leases.
 
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, Order, PaginatorTrait,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect,
 };
 use tenants::entity::operations::{Column, Entity};
 use uuid::Uuid;
 
 use super::Operation;
+use crate::http::page::direction;
 
 /// Which operations a list shows.
 #[derive(Clone, Debug, Default)]
@@ -57,11 +58,10 @@ pub async fn list(
     newest_first: bool,
     (offset, limit): (u64, u64),
 ) -> Result<Vec<Operation>, DbErr> {
-    let direction = if newest_first { Order::Desc } else { Order::Asc };
     Entity::find()
         .filter(filter.condition())
-        .order_by(Column::CreatedAt, direction.clone())
-        .order_by(Column::Id, direction)
+        .order_by(Column::CreatedAt, direction(newest_first))
+        .order_by(Column::Id, direction(newest_first))
         .offset(offset)
         .limit(limit)
         .all(db)

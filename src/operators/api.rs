@@ -244,7 +244,8 @@ impl OperatorsApi {
     ) -> Result<Json<Page<OperatorOut>>, Problem> {
         let catalog = self.0.tenancy.catalog();
         let window = query.window(store::count_operators(catalog).await.map_err(ServiceError::from)?)?;
-        let rows = store::operators(catalog, query.order(), &window).await.map_err(ServiceError::from)?;
+        let rows =
+            store::operators(catalog, query.is_descending(), &window).await.map_err(ServiceError::from)?;
         Ok(Json(query.page(&window, rows.into_iter().map(Into::into).collect())))
     }
 
@@ -286,7 +287,8 @@ impl OperatorsApi {
     ) -> Result<Json<Page<ApiKeyOut>>, Problem> {
         let catalog = self.0.tenancy.catalog();
         let window = query.window(store::count_keys(catalog).await.map_err(ServiceError::from)?)?;
-        let rows = store::keys(catalog, query.order(), Some(&window)).await.map_err(ServiceError::from)?;
+        let rows =
+            store::keys(catalog, query.is_descending(), Some(&window)).await.map_err(ServiceError::from)?;
         let keys = rows.into_iter().map(ApiKeyOut::new).collect::<Result<_, _>>()?;
         Ok(Json(query.page(&window, keys)))
     }

@@ -239,7 +239,7 @@ pub async fn delete_key(app: &App, id: Uuid, by: &Actor) -> Result<(), OperatorE
 /// # Errors
 /// Those of the database.
 pub async fn all_keys(app: &App) -> Result<Vec<(api_keys::Model, operators::Model)>, ServiceError> {
-    Ok(store::keys(app.tenancy.catalog(), &[], None).await?)
+    Ok(store::keys(app.tenancy.catalog(), false, None).await?)
 }
 
 /// Rotates the signing keys.
