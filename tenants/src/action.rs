@@ -180,6 +180,10 @@ impl Reached {
         self.mails_held
     }
 
+    pub(crate) fn transaction(&self) -> &CatalogTx {
+        &self.transaction
+    }
+
     pub(crate) fn set_own_limits(&mut self, limits: serde_json::Value) {
         self.limits = limits;
     }
