@@ -39,12 +39,12 @@ pub async fn change(
         before.insert("limits".to_owned(), own.to_value());
         after.insert("limits".to_owned(), changed.to_value());
     }
-    if let Some(plan) = &change.plan {
-        if had.as_deref() != plan.as_ref().map(PlanName::as_str) {
-            action.set_plan(plan.as_ref()).await.map_err(no_such_plan)?;
-            before.insert("plan".to_owned(), had.into());
-            after.insert("plan".to_owned(), plan.as_ref().map(ToString::to_string).into());
-        }
+    if let Some(plan) = &change.plan
+        && had.as_deref() != plan.as_ref().map(PlanName::as_str)
+    {
+        action.set_plan(plan.as_ref()).await.map_err(no_such_plan)?;
+        before.insert("plan".to_owned(), had.into());
+        after.insert("plan".to_owned(), plan.as_ref().map(ToString::to_string).into());
     }
     if after.is_empty() {
         return Ok(());
