@@ -7,7 +7,7 @@ use serde_json::Value;
 use tenants::{TenantDb, entity::audit as installation};
 use uuid::Uuid;
 
-use super::store;
+use super::store::{self, About};
 use crate::{
     app::Tag,
     auth::AdminCaller,
@@ -159,13 +159,20 @@ impl AuditApi {
         &self,
         _operator: Reads,
         query: PageQuery<Log>,
-        /// Only what was done to the tenant of this id.
-        tenant: Query<Option<Uuid>>,
+        /// Only what was done to one tenant: its id, or a slug that it has or had, purged or not.
+        tenant: Query<Option<String>>,
     ) -> Result<Json<Page<AuditOut>>, Problem> {
+        let about = tenant.0.map(|name| name.parse::<About>()).transpose();
+        let about =
+            about.map_err(|_| Problem::field("tenant", "Enter the id or the slug of an organization."))?;
         let catalog = self.0.tenancy.catalog();
-        let count = store::count(catalog, tenant.0).await.map_err(ServiceError::from)?;
+        let tenants = match about {
+            Some(about) => Some(about.tenants(catalog).await.map_err(ServiceError::from)?),
+            None => None,
+        };
+        let count = store::count(catalog, tenants.as_deref()).await.map_err(ServiceError::from)?;
         let window = query.window(count)?;
-        let rows = store::list(catalog, tenant.0, query.is_descending(), &window)
+        let rows = store::list(catalog, tenants.as_deref(), query.is_descending(), &window)
             .await
             .map_err(ServiceError::from)?;
         Ok(Json(query.page(&window, rows.into_iter().map(entry_out).collect())))
