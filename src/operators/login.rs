@@ -120,7 +120,7 @@ async fn sign_in(
     let (token, token_expiration) = app.tokens.issue_to_operator(operator.id, mark).await?;
     let tx = app.tenancy.catalog().begin().await?;
     if let Some(rehashed) = rehashed {
-        store::rehash(&tx, &operator, rehashed).await?;
+        store::set_password(&tx, &operator, rehashed).await?;
     }
     audit::record(app, &tx, actor, Action::Login, json!({})).await?;
     // Last: the row of an address is shared by all who come from there.

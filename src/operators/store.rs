@@ -53,21 +53,20 @@ pub(super) async fn delete_operator(tx: &CatalogTx, id: Uuid) -> Result<(), DbEr
     operators::Entity::delete_by_id(id).exec(tx).await.map(|_| ())
 }
 
-/// Keeps another hash of the same password.
-pub(super) async fn rehash(
+/// Keeps another hash, of the same password or of another, unless that was changed meanwhile; whether it did.
+pub(super) async fn set_password(
     tx: &CatalogTx,
     operator: &operators::Model,
     password_hash: String,
-) -> Result<(), DbErr> {
+) -> Result<bool, DbErr> {
     let change = operators::ActiveModel { password_hash: Set(password_hash), ..Default::default() };
-    operators::Entity::update_many()
+    let changed = operators::Entity::update_many()
         .set(change)
         .filter(operators::Column::Id.eq(operator.id))
-        // Not over one that was changed meanwhile.
         .filter(operators::Column::PasswordHash.eq(&operator.password_hash))
         .exec(tx)
-        .await
-        .map(|_| ())
+        .await?;
+    Ok(changed.rows_affected > 0)
 }
 
 pub(super) async fn count_operators(db: &impl ConnectionTrait) -> Result<u64, DbErr> {

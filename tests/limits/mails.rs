@@ -74,11 +74,15 @@ async fn what_was_put_off_goes_out_as_soon_as_it_may() {
 
     // Another limit than that of mails changes nothing of them.
     ops.limit(&app, &acme, json!({"burst": 9, "requests_per_second": 9})).await;
-    let put_off = "SELECT count(*) FROM tenantry.jobs WHERE status = 'queued' AND run_at > '2026-01-03T00:00:00Z'";
+    let put_off =
+        "SELECT count(*) FROM tenantry.jobs WHERE status = 'queued' AND run_at > '2026-01-03T00:00:00Z'";
     assert_eq!(number(&app, put_off).await, 4);
     ops.limit(&app, &acme, json!({"mails_per_day": 1})).await;
     let raised = sent(&app).await;
-    assert!(matches!(&raised[..], [to] if to.starts_with("new")), "one more, and not the neighbour's: {raised:?}");
+    assert!(
+        matches!(&raised[..], [to] if to.starts_with("new")),
+        "one more, and not the neighbour's: {raised:?}"
+    );
     assert_eq!(number(&app, put_off).await, 3, "what is too much still waits again");
     ops.limit(&app, &acme, json!({"mails_per_day": null})).await;
     assert_eq!(sent(&app).await.len(), 2, "lifted");
