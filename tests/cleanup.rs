@@ -111,6 +111,25 @@ async fn the_catalog_forgets_what_was_done_and_keeps_what_failed_for_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn operations_are_kept_for_a_quarter_of_a_year_after_their_end() {
+    let app = TestApp::start().await;
+    let now = app.clock.now().to_rfc3339();
+    let sql = format!(
+        "INSERT INTO tenantry.operations (id, kind, is_exclusive, params, status, done, actor, attempts, created_at, finished_at)
+         SELECT gen_random_uuid(), kind, false, '{{}}', status, 0, 'somebody', 1, '2020-01-01Z',
+             timestamptz '{now}' - age::interval FROM (VALUES
+             ('old', 'succeeded', '90 days 1 us'), ('old failure', 'failed', '90 days 1 us'),
+             ('young', 'succeeded', '90 days'), ('waits', 'queued', NULL)) AS operations (kind, status, age)"
+    );
+    run(&app, &sql).await;
+    // What waits is of no kind that this program knows, so nobody does it.
+    assert_eq!(pass(&app).await, Cleaned { rows: 2, ..Cleaned::default() });
+    let sql = "SELECT string_agg(kind, ' ' ORDER BY kind) FROM tenantry.operations";
+    let row = app.superuser().await.fetch_one(sql).await.unwrap();
+    assert_eq!(row.get::<&str, _>(0), "waits young");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_rows_are_deleted_in_batches() {
     let app = TestApp::start().await;
     let acme = app.sign_up("acme").await;

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp};
 
@@ -31,6 +31,34 @@ fn the_committed_document_is_the_one_of_the_code() {
 #[test]
 fn the_document_leaves_nothing_unsaid() {
     assert_eq!(tenantry::app::document().gaps(), [""; 0]);
+}
+
+#[test]
+fn what_answers_say_of_the_rate_is_described_once_and_named_by_every_operation_of_a_tenant() {
+    let document: Value = serde_json::from_slice(&tenantry::app::document().to_json().unwrap()).unwrap();
+    let names = ["RateLimit-Limit", "RateLimit-Policy", "RateLimit-Remaining", "RateLimit-Reset"];
+    let shared: Vec<_> = document["components"]["headers"].as_object().unwrap().keys().collect();
+    assert_eq!(shared, names);
+    let reference = |name: &str| json!({"$ref": format!("#/components/headers/{name}")});
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            // Whoever takes the tenant's header is asked for it, and counted.
+            let parameters = operation["parameters"].as_array();
+            let tenanted = parameters.is_some_and(|all| all.iter().any(|one| one["name"] == "X-Tenant"));
+            let responses = operation["responses"].as_object().unwrap();
+            for (status, response) in responses.iter().filter(|(_, response)| response["$ref"].is_null()) {
+                for name in names {
+                    let expected = if tenanted { reference(name) } else { Value::Null };
+                    assert_eq!(response["headers"][name], expected, "{method} {path} {status}");
+                }
+            }
+        }
+    }
+    let refused = &document["components"]["responses"]["TooManyRequests"]["headers"];
+    assert_eq!(
+        (&refused["RateLimit-Reset"], &refused["Retry-After"]["schema"]["type"]),
+        (&reference(names[3]), &json!("integer"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

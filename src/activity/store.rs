@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, JoinType,
-    Order as Direction, QueryFilter, QueryOrder, QuerySelect, RelationTrait as _,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, JoinType, QueryFilter,
+    QueryOrder, QuerySelect, RelationTrait as _,
 };
 use tenants::lists::List;
 use uuid::Uuid;
@@ -18,7 +18,7 @@ use crate::{
         activities::{Column, Entity, Relation},
         users,
     },
-    http::page::Window,
+    http::page::{self, Window},
     references::display,
 };
 
@@ -86,7 +86,7 @@ pub(super) async fn page(
     window: &Window,
     descending: bool,
 ) -> Result<Vec<Row>, DbErr> {
-    let direction = if descending { Direction::Desc } else { Direction::Asc };
+    let direction = page::direction(descending);
     let Numbers { first, end } = numbers.of_page(window.offset, window.limit, descending);
     if first == end {
         return Ok(Vec::new());

@@ -21,10 +21,11 @@ use crate::{
     audit::Actor,
     error::ServiceError,
     http::{
-        Body, Created, Field, FieldErrors, IfMatch, Input, Json, Listing, Name, NoContent, Page, PageQuery,
-        Problem,
+        Body, Created, Field, FieldErrors, IfMatch, Input, Json, Listing, Name, NoContent, OptionalBody,
+        Page, PageQuery, Problem,
         input::{Wrong, kind, wrong},
     },
+    invitations::OwnerInvited,
     limits::{self, ChosenPlan, LimitsIn, LimitsPatch},
     operators::{Destroys, Provisions, Reads},
     sign_up::{ChosenSlug, derive_slug},
@@ -152,6 +153,32 @@ crate::output! {
     }
 }
 
+crate::input! {
+    /// Who is to own a tenant.
+    pub struct OwnerInvitationIn {
+        /// The e-mail address. Left out, it is whose invitation is replaced.
+        pub email: Option<Email>,
+    }
+}
+
+crate::output! {
+    /// An invitation to own a tenant.
+    pub struct OwnerInvitationOut {
+        /// The address the link was sent to.
+        pub email: String,
+        /// When the link was sent.
+        pub created_at: DateTime<Utc>,
+        /// When the link stops working.
+        pub expires_at: DateTime<Utc>,
+    }
+}
+
+impl From<OwnerInvited> for OwnerInvitationOut {
+    fn from(OwnerInvited { email, created_at, expires_at }: OwnerInvited) -> Self {
+        Self { email, created_at, expires_at }
+    }
+}
+
 /// What a tenant is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Enum)]
 #[oai(rename_all = "snake_case")]
@@ -242,9 +269,8 @@ impl AdminApi {
         let filter = TenantFilter { status: status.0.map(Into::into), search };
         let tenancy = &self.0.tenancy;
         let window = query.window(tenancy.count(&filter).await.map_err(ServiceError::from)?)?;
-        let newest_first = query.order().first().is_none_or(|order| order.descending);
         let tenants = tenancy
-            .list(&filter, newest_first, (window.offset, Some(window.limit)))
+            .list(&filter, query.is_descending(), (window.offset, Some(window.limit)))
             .await
             .map_err(ServiceError::from)?;
         Ok(Json(query.page(&window, tenants.into_iter().map(Into::into).collect())))
@@ -377,6 +403,25 @@ impl AdminApi {
         id: Path<Uuid>,
     ) -> Result<Json<TenantDetailOut>, Problem> {
         self.change(id.0, Change::Restore, &operator.0.actor).await
+    }
+
+    /// Invite the owner of a tenant that has none yet
+    ///
+    /// Scope `provision`. A link goes out by mail, good for seven days; the one before stops working. Once somebody owns the
+    /// tenant, that is who invites.
+    #[oai(path = "/api/admin/tenants/:id/invite_owner", method = "post", operation_id = "inviteOwner")]
+    async fn invite_owner(
+        &self,
+        operator: Provisions,
+        /// The tenant's id.
+        id: Path<Uuid>,
+        OptionalBody(input): OptionalBody<OwnerInvitationIn>,
+    ) -> Result<Created<OwnerInvitationOut>, Problem> {
+        let email = input.and_then(|input| input.email);
+        let action = service::act_on(&self.0, Which::Id(id.0), true).await?;
+        let invited = super::invite_owner(&self.0, &action, email.as_ref(), &operator.0.actor).await?;
+        action.commit().await.map_err(ServiceError::from)?;
+        Ok(Created(invited.into()))
     }
 
     /// The users of a tenant

@@ -23,6 +23,12 @@ pub enum AdminError {
     /// There is no such plan.
     #[error("there is no plan `{0}`")]
     NoSuchPlan(String),
+    /// Somebody owns it.
+    #[error("the tenant has an owner, who invites whom he wants")]
+    HasOwner,
+    /// Nobody said whom to invite, and nobody was invited before.
+    #[error("nobody was invited before: say whom to invite")]
+    NobodyToInvite,
     /// Its schema is older or newer than what this program reads.
     #[error(
         "the tenant's schema is at version {0}, which this program does not read: run `tenantry migrate`"
@@ -60,6 +66,10 @@ impl From<AdminError> for Problem {
             }
             AdminError::SlugTaken(slug) => Self::conflict("slug_taken", format!("The slug {slug} is taken.")),
             AdminError::NoSuchPlan(_) => Self::field("plan", "There is no such plan."),
+            AdminError::HasOwner => {
+                Self::conflict("has_owner", "The organization has an owner, who can invite others.")
+            }
+            AdminError::NobodyToInvite => Self::field("email", "This field is required."),
             AdminError::NotServed(_) => Self::unavailable(std::time::Duration::from_secs(30)),
             AdminError::Service(error) => error.into(),
         }

@@ -3,10 +3,12 @@
 
 pub mod api;
 mod error;
+mod owner;
 mod service;
 
-pub use api::{AdminApi, TenantDetailOut};
+pub use api::{AdminApi, OwnerInvitationOut, TenantDetailOut};
 pub use error::AdminError;
+pub use owner::invite_owner;
 pub use service::{
     Change, NewTenant, Owner, act_on, provision, reach, rename, set_retention, set_status, users,
 };

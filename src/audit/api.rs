@@ -7,7 +7,7 @@ use serde_json::Value;
 use tenants::{TenantDb, entity::audit as installation};
 use uuid::Uuid;
 
-use super::store;
+use super::store::{self, About};
 use crate::{
     app::Tag,
     auth::AdminCaller,
@@ -105,12 +105,7 @@ pub fn entry_out(row: installation::Model) -> AuditOut {
 }
 
 fn own_entry((row, user): (audit::Model, Option<users::Model>)) -> TenantAuditOut {
-    let actor = user.map(|user| PersonOut {
-        pk: user.pk,
-        username: user.username,
-        first_name: user.first_name,
-        last_name: user.last_name,
-    });
+    let actor = user.map(PersonOut::from);
     TenantAuditOut {
         id: row.id,
         by_operator: row.by_operator,
@@ -146,7 +141,7 @@ impl TenantAuditApi {
         query: PageQuery<Log>,
     ) -> Result<Json<Page<TenantAuditOut>>, Problem> {
         let window = query.window(store::count_own(db).await.map_err(ServiceError::from)?)?;
-        let rows = store::list_own(db, query.order(), &window).await.map_err(ServiceError::from)?;
+        let rows = store::list_own(db, query.is_descending(), &window).await.map_err(ServiceError::from)?;
         Ok(Json(query.page(&window, rows.into_iter().map(own_entry).collect())))
     }
 }
@@ -164,14 +159,22 @@ impl AuditApi {
         &self,
         _operator: Reads,
         query: PageQuery<Log>,
-        /// Only what was done to the tenant of this id.
-        tenant: Query<Option<Uuid>>,
+        /// Only what was done to one tenant: its id, or a slug that it has or had, purged or not.
+        tenant: Query<Option<String>>,
     ) -> Result<Json<Page<AuditOut>>, Problem> {
+        let about = tenant.0.map(|name| name.parse::<About>()).transpose();
+        let about =
+            about.map_err(|_| Problem::field("tenant", "Enter the id or the slug of an organization."))?;
         let catalog = self.0.tenancy.catalog();
-        let count = store::count(catalog, tenant.0).await.map_err(ServiceError::from)?;
+        let tenants = match about {
+            Some(about) => Some(about.tenants(catalog).await.map_err(ServiceError::from)?),
+            None => None,
+        };
+        let count = store::count(catalog, tenants.as_deref()).await.map_err(ServiceError::from)?;
         let window = query.window(count)?;
-        let rows =
-            store::list(catalog, tenant.0, query.order(), &window).await.map_err(ServiceError::from)?;
+        let rows = store::list(catalog, tenants.as_deref(), query.is_descending(), &window)
+            .await
+            .map_err(ServiceError::from)?;
         Ok(Json(query.page(&window, rows.into_iter().map(entry_out).collect())))
     }
 }

@@ -11,4 +11,4 @@ mod store;
 pub use api::{AuditApi, AuditOut, TenantAuditApi, entry_out};
 pub(crate) use record::note_in;
 pub use record::{Action, Actor, note, record, record_about, record_at, record_of_tenant};
-pub use store::{last_of, latest};
+pub use store::{About, NobodysName, last_of, latest};

@@ -239,7 +239,9 @@ impl AuthApi {
     ) -> Result<Json<Page<SessionOut>>, Problem> {
         let (user, now) = (caller.account.pk, self.0.clock.now());
         let window = query.window(sessions::count(db, user, now).await.map_err(ServiceError::from)?)?;
-        let rows = sessions::list(db, user, now, query.order(), &window).await.map_err(ServiceError::from)?;
+        let rows = sessions::list(db, user, now, query.is_descending(), &window)
+            .await
+            .map_err(ServiceError::from)?;
         let sessions = rows.into_iter().map(|row| SessionOut::of(row, &caller));
         Ok(Json(query.page(&window, sessions.collect())))
     }

@@ -50,11 +50,7 @@ pub(super) async fn login(
     let account = named(&claim);
     let pair = format!("{} {account}", device.network());
     let _turn = app.throttles.turn(db.tenant().id, &pair, device.network()).await;
-    if app.throttles.are_on()
-        && let Some(wait) = app.throttles.failed_logins.wait(device.of, app.clock.now())
-    {
-        return Err(ThrottleError::Throttled(throttle::seconds(wait)).into());
-    }
+    app.throttles.remembered(&app.throttles.failed_logins, device.of, app.clock.now())?;
     let found = find(db, &claim).await?;
     let (attempt, is_open) = admit(app, db, &claim, found.as_ref(), device, (&account, &pair)).await?;
     match verified(app, claim, found, is_open).await {

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use poem::{FromRequest, Request, RequestBody, http::header::USER_AGENT};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, DerivePartialModel, EntityTrait,
-    JoinType, Order as Direction, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait,
-    RelationTrait, Select, sea_query::LockType,
+    JoinType, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationTrait, Select,
+    sea_query::LockType,
 };
 use tenants::{TenantTx, Wake};
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use crate::{
     entity::{sessions, users},
     http::{
         ClientAddr,
-        page::{Order, Window},
+        page::{self, Window},
     },
     users::Account,
 };
@@ -219,12 +219,10 @@ pub(super) async fn list(
     db: &impl ConnectionTrait,
     user: Uuid,
     now: DateTime<Utc>,
-    order: &[Order],
+    descending: bool,
     window: &Window,
 ) -> Result<Vec<Shown>, DbErr> {
-    // The one field there is to order by; ties, as everywhere, in its direction.
-    let descending = order.first().is_some_and(|order| order.descending);
-    let direction = if descending { Direction::Desc } else { Direction::Asc };
+    let direction = page::direction(descending);
     of_user(user, now)
         .order_by(sessions::Column::CreatedAt, direction.clone())
         .order_by(sessions::Column::Id, direction)

@@ -1,5 +1,6 @@
 //! What nobody needs any more is deleted: expired sessions, links, sign-ups and invitations, devices that were not used
-//! for long, what happened longer ago than a tenant wants it kept, throttles and jobs that are over; and organizations that were signed up and never used are closed.
+//! for long, what happened longer ago than a tenant wants it kept, throttles, jobs and operations that are over; and
+//! organizations that were signed up and never used are closed.
 //! Those whose grace period is over are purged, by [operations](crate::operations).
 //!
 //! It goes on beside the requests and must not be felt by them: one tenant after the other, one statement at a time and a
@@ -16,7 +17,9 @@ use tenants::{JobStatus, Status, Tenant, TenantDb};
 
 pub use store::delete;
 
-use crate::{activity, archives, error::ServiceError, idempotency, invitations, purge, state::App};
+use crate::{
+    activity, archives, error::ServiceError, idempotency, invitations, operations, purge, state::App,
+};
 
 /// How many rows a statement deletes: some milliseconds of work, and few enough locks.
 pub const BATCH: u32 = 1_000;
@@ -39,6 +42,8 @@ const DONE_JOBS: TimeDelta = TimeDelta::days(7);
 /// For how long what was given up waits for an operator: it is kept with what it is to be done with, addresses and names
 /// among it, which nobody may keep for ever.
 const PARKED_JOBS: TimeDelta = TimeDelta::days(90);
+/// For how long operators can look up what became of an operation; the audit log tells for good that it was done.
+const OPERATIONS: TimeDelta = TimeDelta::days(90);
 /// For how long an organization may be without a proven address and a second user. The contract's.
 const ABANDONED: TimeDelta = TimeDelta::days(14);
 
@@ -115,7 +120,9 @@ async fn clean_catalog(app: &App, now: DateTime<Utc>) -> Result<u64, ServiceErro
     let throttles =
         batches(async || tenants::forget_attempts(app.tenancy.catalog(), now - THROTTLES, BATCH).await)
             .await?;
-    Ok(jobs + throttles)
+    let operations =
+        batches(async || operations::forget(app.tenancy.catalog(), now - OPERATIONS, BATCH).await).await?;
+    Ok(jobs + throttles + operations)
 }
 
 async fn clean_tenant(app: &App, tenant: Arc<Tenant>, now: DateTime<Utc>) -> Result<Cleaned, ServiceError> {

@@ -201,7 +201,7 @@ async fn delete(context: &Context, arguments: ApiKeyDelete) -> Result<Exit, Fail
     let ApiKeyDelete { id, yes } = arguments;
     WrongArguments::confirm(yes, "whatever uses this key stops working")?;
     let app = context.open_app().await?;
-    let deleted = operators::delete_key(&app, id, &Actor::command_line()).await;
+    let deleted = operators::delete_key(&app, id, &Actor::command_line(), None).await;
     let deleted = deleted.map_err(|error| match error {
         OperatorError::NotFound => format!("there is no API key {id}").into(),
         error => Failure::from(error),

@@ -1,23 +1,19 @@
 //! `tenantry audit`
 
 use clap::Args;
-use tenants::{Slug, Which};
 
 use super::{
     output::{Exit, Table},
     run::{Context, Failure},
 };
-use crate::{
-    admin::{self, AdminError},
-    audit::{self, AuditOut},
-};
+use crate::audit::{self, About, AuditOut};
 
 /// The arguments of `audit`.
 #[derive(Args, Debug, PartialEq, Eq)]
 pub struct Audit {
-    /// Only what was done to this tenant
-    #[arg(long, value_name = "SLUG")]
-    pub tenant: Option<Slug>,
+    /// Only what was done to the tenant of this id, or that has this slug, or had it
+    #[arg(long, value_name = "SLUG|ID")]
+    pub tenant: Option<About>,
     /// How many entries to show at most, the newest first
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub limit: u32,
@@ -27,16 +23,17 @@ pub(super) async fn audit(context: &Context, arguments: Audit) -> Result<Exit, F
     let Audit { tenant, limit } = arguments;
     let app = context.open_app().await?;
     let entries = async {
-        let tenant = match &tenant {
-            Some(slug) => Some(admin::reach(&app, Which::Slug(slug)).await?.tenant().id),
+        let catalog = app.tenancy.catalog();
+        let tenants = match &tenant {
+            Some(about) => Some(about.tenants(catalog).await?),
             None => None,
         };
-        Ok(audit::latest(app.tenancy.catalog(), tenant, u64::from(limit)).await?)
+        if let (Some(about), Some([])) = (&tenant, tenants.as_deref()) {
+            return Err(tenants::Error::NoSuchTenant(about.to_string()));
+        }
+        Ok(audit::latest(catalog, tenants.as_deref(), u64::from(limit)).await?)
     };
-    let entries = entries.await.map_err(|error: AdminError| match (error, &tenant) {
-        (AdminError::NotFound, Some(slug)) => tenants::Error::NoSuchTenant(slug.to_string()).into(),
-        (error, _) => Failure::from(error),
-    });
+    let entries = entries.await;
     let entries: Vec<AuditOut> = app.finish(entries).await?.into_iter().map(audit::entry_out).collect();
     context.output.list(&entries, |entries| {
         let headings = ["WHEN", "WHO", "WHAT", "TENANT", "FROM", "DETAIL"];

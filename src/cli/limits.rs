@@ -27,7 +27,7 @@ const NONE: &str = "none";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitArgument {
     /// This.
-    To(u64),
+    To(i64),
     /// What is said elsewhere.
     None,
 }
@@ -48,25 +48,25 @@ impl FromStr for LimitArgument {
 #[command(next_help_heading = "Limits (a number, or none: what is said elsewhere counts)")]
 pub struct LimitArguments {
     /// Requests a second in the long run, to each process
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub requests_per_second: Option<LimitArgument>,
     /// Requests at once after a pause
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub burst: Option<LimitArgument>,
     /// Requests and jobs worked on at once, by each process
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub concurrency: Option<LimitArgument>,
     /// Milliseconds after which PostgreSQL gives up a statement
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub statement_timeout_ms: Option<LimitArgument>,
     /// Users, the deactivated ones included
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub users: Option<LimitArgument>,
     /// Bytes of all tables and their indexes
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub storage_bytes: Option<LimitArgument>,
     /// Mails in a day of UTC
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub mails_per_day: Option<LimitArgument>,
 }
 
@@ -92,9 +92,10 @@ impl LimitArguments {
                 (_, None) => {}
                 (_, Some(LimitArgument::None)) => patch.0.push((limit, None)),
                 (name, Some(LimitArgument::To(value))) => {
-                    let checked = limits::check(limit, value).map_err(|sentence| vec![sentence]);
-                    fits &= wrong.take(name, checked).is_some();
-                    patch.0.push((limit, Some(value)));
+                    let checked = limits::check(limit, value.into()).map_err(|sentence| vec![sentence]);
+                    let checked = wrong.take(name, checked);
+                    fits &= checked.is_some();
+                    patch.0.push((limit, checked));
                 }
             }
         }

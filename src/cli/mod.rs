@@ -18,6 +18,7 @@ mod migrate;
 mod operation;
 mod operator;
 pub mod output;
+mod owner;
 pub mod password;
 mod provision;
 mod purge;
@@ -54,7 +55,8 @@ pub use self::{
     master_key::KeysRotateMaster,
     migrate::{Migrate, Migrations, MigrationsList, MigrationsShow},
     operation::{OperationList, OperationName, OperationStatus, Operations},
-    operator::{Operator, OperatorCreate, OperatorDelete},
+    operator::{Operator, OperatorCreate, OperatorDelete, OperatorPassword},
+    owner::TenantInviteOwner,
     provision::TenantProvision,
     purge::{TenantCertificate, TenantPurge},
     tenant_changes::{TenantDelete, TenantRename},
@@ -212,6 +214,8 @@ Examples:
   tenantry tenant rename acme --slug acme-labs
   tenantry tenant rename acme --name \"Acme Labs\"")]
     Rename(TenantRename),
+    /// Invite the owner of a tenant that has none yet; an invitation before is void
+    InviteOwner(TenantInviteOwner),
     /// Delete a tenant: nobody finds it any more, and until it is purged it can be restored
     Delete(TenantDelete),
     /// Open a tenant again that was deleted, or that its owner closed

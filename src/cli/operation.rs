@@ -1,6 +1,6 @@
 //! `tenantry operation …`, and how a command does an operation in its own process.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,6 +18,9 @@ use crate::{
     state::App,
 };
 
+/// How often an operation is looked at that another process has: a lease is a matter of seconds.
+const LOOKED: Duration = Duration::from_secs(1);
+
 /// What can be done with operations.
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum Operations {
@@ -25,7 +28,7 @@ pub enum Operations {
     List(OperationList),
     /// Show an operation and what came of it
     Show(OperationName),
-    /// Take up an operation here: one that waits, one whose process died, or one that failed
+    /// Take up an operation here: one that waits, one whose process died, or one that failed. While a process has it, wait
     Resume(OperationName),
 }
 
@@ -126,12 +129,66 @@ async fn show(context: &Context, id: Uuid) -> Result<Exit, Failure> {
 async fn resume(context: &Context, id: Uuid) -> Result<Exit, Failure> {
     let app = context.open_app().await?;
     let done = async {
-        let taken = operations::resume(&app, id).await?;
-        perform(context, &app, taken).await
+        match take_up(context, &app, id).await? {
+            TakenUp::Here(taken) => perform(context, &app, taken).await,
+            TakenUp::Elsewhere(ended) => Ok(ended),
+        }
     };
     let done = done.await;
     let done = app.finish(done).await?;
     told(context, done, |row| Shown(row).to_string())
+}
+
+/// What came of taking an operation up.
+enum TakenUp {
+    /// It is this process that has it now.
+    Here(Operation),
+    /// The process that had it has done it, or has failed to.
+    Elsewhere(Operation),
+}
+
+/// Takes an operation up. Whether the process that has it was killed, nobody knows before its lease has run out: until then
+/// this waits, and goes on waiting as long as it is renewed. So it ends in the same way, however soon after the kill it is
+/// called.
+async fn take_up(context: &Context, app: &App, id: Uuid) -> Result<TakenUp, Failure> {
+    let bar = if context.output.is_json() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+    let mut waited = false;
+    loop {
+        if let Some(taken) = operations::resume(app, id).await? {
+            bar.finish_and_clear();
+            return Ok(TakenUp::Here(taken));
+        }
+        let row = operations::find(app.tenancy.catalog(), id).await.map_err(ServiceError::from)?;
+        let row = row.ok_or_else(|| format!("there is no operation {id}"))?;
+        match (row.status.as_str(), row.leased_until) {
+            ("succeeded", _) if waited => return Ok(TakenUp::Elsewhere(row)),
+            ("succeeded", _) => {
+                return Err(format!(
+                    "it has succeeded already: `tenantry operation show {id}` says what came of it"
+                )
+                .into());
+            }
+            ("running", Some(until)) => {
+                let kind = &row.kind;
+                let until_when = until.format("%H:%M:%S UTC");
+                if !std::mem::replace(&mut waited, true) {
+                    context.output.note(&format!(
+                        "The operation {kind} is held by another process until {until_when}. If it does not renew that, it is \
+                         taken up here; Ctrl-C ends the waiting and nothing else."
+                    ));
+                }
+                let left = (until - app.clock.now()).num_seconds().max(0);
+                bar.set_message(format!(
+                    "{kind}: {} done by the process that holds it until {until_when}, for {left} s more",
+                    row.done
+                ));
+                bar.tick();
+            }
+            // It was given back or failed in this moment.
+            _ => {}
+        }
+        tokio::time::sleep(LOOKED).await;
+    }
 }
 
 /// Does an operation that was taken, and shows how far it is where a person looks on. What became of it, as the catalog has it.

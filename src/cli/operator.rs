@@ -31,6 +31,8 @@ Examples:
     Create(OperatorCreate),
     /// List the operators
     List,
+    /// Give an operator another password, which is read from standard input; who is signed in by the old one is not any more
+    Password(OperatorPassword),
     /// Remove an operator, with all of its API keys
     Delete(OperatorDelete),
 }
@@ -39,6 +41,14 @@ Examples:
 #[derive(Args, Debug, PartialEq, Eq)]
 pub struct OperatorCreate {
     /// The address the operator signs in with
+    #[arg(value_name = "EMAIL")]
+    pub email: String,
+}
+
+/// The arguments of `operator password`.
+#[derive(Args, Debug, PartialEq, Eq)]
+pub struct OperatorPassword {
+    /// The operator's address
     #[arg(value_name = "EMAIL")]
     pub email: String,
 }
@@ -58,6 +68,7 @@ pub(super) async fn operator(context: &Context, command: Operator) -> Result<Exi
     match command {
         Operator::Create(arguments) => create(context, &arguments).await,
         Operator::List => list(context).await,
+        Operator::Password(arguments) => set_password(context, &arguments).await,
         Operator::Delete(arguments) => delete(context, &arguments).await,
     }
 }
@@ -122,11 +133,41 @@ async fn list(context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-async fn delete(context: &Context, arguments: &OperatorDelete) -> Result<Exit, Failure> {
-    #[derive(Serialize)]
-    struct Deleted<'a> {
-        email: &'a str,
+/// An operator, by whose name something was done.
+#[derive(Serialize)]
+struct Named<'a> {
+    email: &'a str,
+}
+
+async fn set_password(context: &Context, arguments: &OperatorPassword) -> Result<Exit, Failure> {
+    let mut wrong = WrongArguments::default();
+    let email = wrong.take("EMAIL", Email::parse(&arguments.email));
+    let password = wrong.read_password();
+    let (Some(email), Some(password)) = (email, password) else { return Err(wrong.failure()) };
+    let app = context.open_app().await?;
+    let set = async {
+        let operator = operators::find_operator(&app, &email).await?.ok_or(OperatorError::NotFound)?;
+        operators::set_password(&app, operator, &password, &Actor::command_line()).await
+    };
+    let set = set.await.map_err(|error| match error {
+        OperatorError::Password(PasswordError::Refused(wrong)) => WrongArguments::refused_password(wrong),
+        error => not_found(&email, error),
+    });
+    app.finish(set).await?;
+    context.output.answer(&Named { email: email.as_str() }, |Named { email }| {
+        format!("{email} has another password: tokens are refused from the next request on. API keys go on.")
+    })?;
+    Ok(Exit::Ok)
+}
+
+fn not_found(email: &Email, error: OperatorError) -> Failure {
+    match error {
+        OperatorError::NotFound => format!("there is no operator {}", email.as_str()).into(),
+        error => error.into(),
     }
+}
+
+async fn delete(context: &Context, arguments: &OperatorDelete) -> Result<Exit, Failure> {
     let mut wrong = WrongArguments::default();
     let Some(email) = wrong.take("EMAIL", Email::parse(&arguments.email)) else {
         return Err(wrong.failure());
@@ -138,12 +179,9 @@ async fn delete(context: &Context, arguments: &OperatorDelete) -> Result<Exit, F
         let operator = operators::find_operator(&app, &email).await?.ok_or(OperatorError::NotFound)?;
         operators::delete_operator(&app, operator.id, &Actor::command_line()).await
     };
-    let deleted = deleted.await.map_err(|error| match error {
-        OperatorError::NotFound => format!("there is no operator {}", email.as_str()).into(),
-        error => Failure::from(error),
-    });
+    let deleted = deleted.await.map_err(|error| not_found(&email, error));
     app.finish(deleted).await?;
-    context.output.answer(&Deleted { email: email.as_str() }, |Deleted { email }| {
+    context.output.answer(&Named { email: email.as_str() }, |Named { email }| {
         format!("Removed the operator {email}: tokens and API keys are refused from the next request on.")
     })?;
     Ok(Exit::Ok)

@@ -78,6 +78,14 @@ impl Output {
         self.answer(rows, |rows| table(rows).render(self.colors))
     }
 
+    /// Tells a person on standard error what a command does meanwhile.
+    pub fn note(self, text: &str) {
+        if !self.json {
+            // Whoever closed it does not want to know.
+            let _ = write_line(&mut io::stderr().lock(), text);
+        }
+    }
+
     /// Says on standard error why a command failed.
     pub fn failure(self, error: &(dyn Error + 'static)) {
         let mut stderr = io::stderr().lock();

@@ -12,7 +12,7 @@ use super::{
     arguments::WrongArguments,
     impersonation, limits,
     output::{Exit, Table},
-    provision, purge,
+    owner, provision, purge,
     run::{Context, Failure},
     seed, tenant_changes as changes, tenant_users, usage,
 };
@@ -43,6 +43,7 @@ pub(super) async fn tenant(context: &Context, command: Tenant) -> Result<Exit, F
         Tenant::Usage(arguments) => usage::of_tenant(context, &arguments).await,
         Tenant::Users(arguments) => tenant_users::users(context, arguments).await,
         Tenant::Rename(arguments) => changes::rename(context, arguments).await,
+        Tenant::InviteOwner(arguments) => owner::invite(context, arguments).await,
         Tenant::Delete(arguments) => changes::delete(context, &arguments).await,
         Tenant::Restore(tenant) => changes::change(context, &tenant.slug, Change::Restore).await,
         Tenant::Impersonate(arguments) => impersonation::begin(context, arguments).await,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde::Serialize;
 use serde_json::Value;
 use tenants::{Slug, TenantAction, TenantSummary, Which};
@@ -24,12 +24,13 @@ use crate::{
 
 /// The arguments of `tenant rename`.
 #[derive(Args, Debug, PartialEq, Eq)]
+#[command(group(ArgGroup::new("change").args(["slug", "name"]).required(true).multiple(true)))]
 pub struct TenantRename {
     /// The tenant
     #[arg(value_name = "SLUG")]
     pub tenant: Slug,
     /// Its host is SLUG.<base domain> from now on; the slug before stays taken for 90 days
-    #[arg(long, value_name = "SLUG", required_unless_present = "name")]
+    #[arg(long, value_name = "SLUG")]
     pub slug: Option<String>,
     /// The organization's name from now on
     #[arg(long, value_name = "NAME")]

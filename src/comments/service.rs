@@ -26,7 +26,6 @@ use crate::{
     notifications::{self, Event, Kind},
     references::Reference,
     state::App,
-    throttle::{self, ThrottleError},
     users::{self, Account, PersonOut},
 };
 
@@ -132,11 +131,7 @@ pub(super) async fn create(
     key: &IdempotencyKey,
 ) -> Result<CommentOut, CommentError> {
     let (whose, now) = ((db.tenant().id, caller.account.pk), app.clock.now());
-    if app.throttles.are_on()
-        && let Some(wait) = app.throttles.comments.wait(whose, now)
-    {
-        return Err(ThrottleError::Throttled(throttle::seconds(wait)).into());
-    }
+    app.throttles.remembered(&app.throttles.comments, whose, now)?;
     let mentions = Mentions::of(&draft.body);
     let tx = db.begin().await?;
     let answer = write(app, &tx, caller.account.pk, draft, &mentions, key).await;

@@ -47,12 +47,7 @@ impl FromQueryResult for Signed {
     fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
         let comment = Model::from_query_result(row, prefix)?;
         let [username, first_name, last_name] = AUTHOR.map(|(_, name)| row.try_get(prefix, name));
-        let author = match comment.author_pk {
-            Some(pk) => {
-                Some(PersonOut { pk, username: username?, first_name: first_name?, last_name: last_name? })
-            }
-            None => None,
-        };
+        let author = PersonOut::joined(comment.author_pk, username?, first_name?, last_name?);
         Ok(Self { comment, author })
     }
 }

@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 use serde_json::json;
-use tenants::{Figures, HeldFleet, MigrationReport, Pace, Pass, Run, RunPlan, RunRefused, Settings, Tenancy};
+use tenants::{
+    Canaries, Figures, HeldFleet, MigrationReport, Pace, Pass, Run, RunPlan, RunRefused, Settings, Tenancy,
+};
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -64,6 +66,10 @@ pub async fn start(
     plan: &RunPlan,
     by: &Actor,
 ) -> Result<UnderWay, FleetError> {
+    // Said even where nobody is behind: a name that is wrong today is wrong on the night of the next version.
+    if let Canaries::Named(slugs) = &plan.canaries {
+        tenancy.check_exist(slugs).await?;
+    }
     // The one question that a deployment asks that has nothing to do.
     if tenancy.behind().await? == 0 {
         return Err(FleetError::UpToDate);

@@ -5,6 +5,7 @@
 //! document, the route table and the tests read one description.
 
 mod errors;
+mod rate_limits;
 mod written;
 
 use std::collections::HashSet;

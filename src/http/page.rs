@@ -54,6 +54,12 @@ impl Order {
     }
 }
 
+/// How a query is ordered that goes by one column, and by the id where that is the same.
+#[must_use]
+pub fn direction(descending: bool) -> sea_orm::Order {
+    if descending { sea_orm::Order::Desc } else { sea_orm::Order::Asc }
+}
+
 /// Which page a request wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Number {

@@ -102,15 +102,15 @@ impl InvitationsApi {
         query: PageQuery<Invitations>,
     ) -> Result<Json<Page<InvitationOut>>, Problem> {
         let window = query.window(store::count(db).await.map_err(ServiceError::from)?)?;
-        let rows = store::list(db, query.order(), &window).await.map_err(ServiceError::from)?;
+        let rows = store::list(db, query.is_descending(), &window).await.map_err(ServiceError::from)?;
         Ok(Json(query.page(&window, rows.into_iter().map(Into::into).collect())))
     }
 
     /// Invite somebody
     ///
-    /// For admins and owners; only an owner invites owners. A link goes out by mail, good for seven days. An address that was
-    /// invited before gets a new link, and the one before stops working; only an owner does that to an owner's. So does a link whose sender may not give that role any
-    /// more.
+    /// For admins and owners. A link goes out by mail, good for seven days, or until its sender may no longer give that role.
+    /// Inviting an address again sends a new link and voids the one before. Only an owner invites owners, or replaces the
+    /// invitation of one.
     #[oai(path = "/api/invitations", method = "post", operation_id = "invite")]
     async fn invite(
         &self,

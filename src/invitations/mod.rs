@@ -7,4 +7,4 @@ mod store;
 
 pub use api::InvitationsApi;
 pub use error::InvitationError;
-pub use service::{invite_owner, remove_expired};
+pub use service::{OwnerInvited, invite_owner, remove_expired, take_back_owner};

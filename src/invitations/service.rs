@@ -1,8 +1,8 @@
 //! The rules of inviting and joining.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sea_orm::{ActiveEnum as _, DbErr};
-use tenants::{Provisioning, TenantDb, TenantTx, lists};
+use sea_orm::{ActiveEnum as _, ConnectionTrait, DbErr};
+use tenants::{Outbox, Slug, TenantDb, TenantTx, lists};
 use uuid::Uuid;
 
 use super::{InvitationError, store};
@@ -140,16 +140,17 @@ pub async fn remove_expired(db: &TenantDb, now: DateTime<Utc>, limit: u32) -> Re
     Ok(deleted)
 }
 
-/// Invites the owner of an organization that an operator is about to make: there is nobody in it yet.
+/// Invites the owner of an organization that an operator has made, or is about to: there is nobody in it yet. The invitation
+/// before, if there is one, has to be [taken back](take_back_owner) first.
 ///
 /// # Errors
 /// Those of the database.
 pub async fn invite_owner(
     app: &App,
-    tenant: &Provisioning,
-    organization: &str,
+    tenant: &impl Outbox,
+    (slug, organization): (&Slug, &str),
     email: &Email,
-) -> Result<(), ServiceError> {
+) -> Result<OwnerInvited, ServiceError> {
     let (token, now) = (LinkToken::generate(), app.clock.now());
     let row = Model {
         id: app.clock.uuid_v7(),
@@ -167,12 +168,42 @@ pub async fn invite_owner(
         // Whoever gets it knows no operator by name; where the organization is to be, he can tell.
         inviter: app.site.base_domain.clone(),
         role: row.role,
-        link: app.site.account_link(tenant.slug(), "accept", &token.encode()),
+        link: app.site.account_link(slug, "accept", &token.encode()),
     };
     let letter = Letter { to: Recipient::stranger(&row.email), mail, expires_at: Some(row.expires_at) };
+    let invited =
+        OwnerInvited { email: row.email.clone(), created_at: row.created_at, expires_at: row.expires_at };
     store::insert(tenant, row).await?;
     mail::post(app, tenant, letter).await?;
-    Ok(lists::adjust(tenant, &[(store::all(), 1)], now).await?)
+    lists::adjust(tenant, &[(store::all(), 1)], now).await?;
+    Ok(invited)
+}
+
+/// An owner to be, who has a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnerInvited {
+    /// The address it was sent to.
+    pub email: String,
+    /// When.
+    pub created_at: DateTime<Utc>,
+    /// When it stops working.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Takes the invitation back by which an operator has asked the owner in: its link does not work any more. Whose address it
+/// was for; `None` if there is none. Waits for who is about to accept it.
+///
+/// # Errors
+/// Those of the database.
+pub async fn take_back_owner(
+    db: &impl ConnectionTrait,
+    now: DateTime<Utc>,
+) -> Result<Option<String>, ServiceError> {
+    let email = store::delete_by_operator(db).await?;
+    if email.is_some() {
+        lists::adjust(db, &[(store::all(), -1)], now).await?;
+    }
+    Ok(email)
 }
 
 async fn post(

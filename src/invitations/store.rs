@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, Order as Direction, QueryFilter,
-    QueryOrder, QuerySelect,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, QueryFilter, QueryOrder,
+    QuerySelect, sea_query::ExprTrait as _,
 };
 use tenants::{
     TenantTx,
@@ -15,7 +15,7 @@ use crate::{
     auth::links::LinkToken,
     cleanup,
     entity::invitations::{Column, Entity, Model},
-    http::page::{Order, Window},
+    http::page::{self, Window},
     users::identity::Email,
 };
 
@@ -30,9 +30,17 @@ pub(super) async fn delete_by_email(tx: &TenantTx, email: &Email) -> Result<Opti
     Ok(of_address.exec_with_returning(tx).await?.pop())
 }
 
-/// Deletes those that are over and that nobody else has locked.
+/// Deletes the invitation by which an operator has asked the owner in, if nobody has followed it; whose address it was for.
+pub(super) async fn delete_by_operator(db: &impl ConnectionTrait) -> Result<Option<String>, DbErr> {
+    let deleted = Entity::delete_many().filter(Column::ByOperator.eq(true)).exec_with_returning(db).await?;
+    Ok(deleted.into_iter().next().map(|deleted| deleted.email))
+}
+
+/// Deletes those that are over and that nobody else has locked. But for an operator's: nobody is in that organization to
+/// invite its owner again, and whoever does has to know whom.
 pub(super) async fn delete_expired(tx: &TenantTx, now: DateTime<Utc>, limit: u32) -> Result<u64, DbErr> {
-    cleanup::delete::<Entity>(tx, &[Column::Id], Column::ExpiresAt.lte(now), limit).await
+    let over = Column::ExpiresAt.lte(now).and(Column::ByOperator.eq(false));
+    cleanup::delete::<Entity>(tx, &[Column::Id], over, limit).await
 }
 
 pub(super) async fn insert(tx: &impl ConnectionTrait, row: Model) -> Result<(), DbErr> {
@@ -54,12 +62,10 @@ pub(super) async fn count(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
 
 pub(super) async fn list(
     db: &impl ConnectionTrait,
-    order: &[Order],
+    descending: bool,
     window: &Window,
 ) -> Result<Vec<Model>, DbErr> {
-    // The one field there is to order by; ties, as everywhere, in its direction.
-    let descending = order.first().is_some_and(|order| order.descending);
-    let direction = if descending { Direction::Desc } else { Direction::Asc };
+    let direction = page::direction(descending);
     Entity::find()
         .order_by(Column::CreatedAt, direction.clone())
         .order_by(Column::Id, direction)

@@ -26,7 +26,7 @@ crate::input! {
         pub users: MaybeUndefined<u64>,
         /// Bytes of the organization's tables and their indexes; at least 1.
         pub storage_bytes: MaybeUndefined<u64>,
-        /// Mails in a day of UTC.
+        /// Mails in a day of UTC; at least 0.
         pub mails_per_day: MaybeUndefined<u64>,
     }
 }
@@ -59,19 +59,22 @@ impl LimitsIn {
 /// As a member of another input. A misspelt limit would be one that nobody has set.
 impl Field for LimitsIn {
     fn from_value(value: Value) -> Result<Self, Wrong> {
-        let members = value.as_object().into_iter().flat_map(|object| object.keys());
-        let unknown = members.filter(|name| Limit::ALL.iter().all(|limit| limit.as_str() != name.as_str()));
+        let Value::Object(mut object) = value else { return nested(value) };
+        let unknown =
+            object.keys().filter(|name| Limit::ALL.iter().all(|limit| limit.as_str() != name.as_str()));
         let mut sentences: Wrong =
             unknown.map(|name| format!("{name}: There is no such limit.").into()).collect();
-        match nested::<Self>(value) {
-            Ok(limits) => {
-                for (limit, value) in limits.patch().0 {
-                    if let Some(Err(sentence)) = value.map(|value| check(limit, value)) {
-                        sentences.push(format!("{limit}: {sentence}").into());
-                    }
-                }
-                if sentences.is_empty() { Ok(limits) } else { Err(sentences) }
+        for limit in Limit::ALL {
+            // Before its type sees it, which knows other bounds. What is no integer is for the type to refuse.
+            let number = object.get(limit.as_str()).and_then(integer);
+            if let Some(Err(sentence)) = number.map(|number| check(limit, number)) {
+                sentences.push(format!("{limit}: {sentence}").into());
+                object.remove(limit.as_str());
             }
+        }
+        match nested(Value::Object(object)) {
+            Ok(limits) if sentences.is_empty() => Ok(limits),
+            Ok(_) => Err(sentences),
             Err(found) => {
                 sentences.extend(found);
                 Err(sentences)
@@ -80,19 +83,23 @@ impl Field for LimitsIn {
     }
 }
 
-/// Whether a limit can be set to this.
+fn integer(value: &Value) -> Option<i128> {
+    value.as_i64().map(i128::from).or_else(|| value.as_u64().map(i128::from))
+}
+
+/// What a limit is set to by this number.
 ///
 /// # Errors
 /// The sentence that names the bound.
-pub(crate) fn check(limit: Limit, value: u64) -> Result<(), Sentence> {
+pub(crate) fn check(limit: Limit, value: i128) -> Result<u64, Sentence> {
     let (least, most) = limit.bounds().into_inner();
-    if value < least {
+    if value < i128::from(least) {
         return Err(format!("Ensure this value is greater than or equal to {least}.").into());
     }
-    if value > most {
-        return Err(format!("Ensure this value is less than or equal to {most}.").into());
-    }
-    Ok(())
+    u64::try_from(value)
+        .ok()
+        .filter(|value| *value <= most)
+        .ok_or_else(|| format!("Ensure this value is less than or equal to {most}.").into())
 }
 
 /// What to change of limits: each to this, or to what is said elsewhere.

@@ -13,6 +13,9 @@ pub(crate) const SURPLUS: u64 = 100;
 /// Over how long the mails of yesterday are spread: what a tenant has too many of is looked at a few times a second, beside
 /// the mails of others, and not all in one go.
 const SPREAD_SECONDS: i64 = 3_600;
+/// What is said of a mail that waits for another day. Once the limit is another one, those are looked at again of which it
+/// is said.
+pub(super) const PUT_OFF: &str = "put off: the organization has sent all the mails it may send in a day";
 
 /// A mail that was counted.
 #[derive(Debug)]
@@ -54,8 +57,7 @@ pub(crate) async fn count(
     }
     let spread = if first { 0 } else { rand::random_range(1..=SPREAD_SECONDS) };
     let at = tomorrow(now) + TimeDelta::seconds(spread);
-    let reason = "put off: the organization has sent all the mails it may send in a day".to_owned();
-    Ok(Err(Outcome::PutOff { at, reason }))
+    Ok(Err(Outcome::PutOff { at, reason: PUT_OFF.to_owned() }))
 }
 
 /// Takes it back: it did not go out.

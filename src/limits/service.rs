@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use tenants::{CatalogTx, Limits, Plan, PlanName, TenantAction};
 
-use super::{LimitsPatch, PlanError};
+use super::{LimitsPatch, PlanError, mails::PUT_OFF};
 use crate::{
     admin::AdminError,
     audit::{self, Action, Actor},
@@ -32,22 +32,26 @@ pub async fn change(
 ) -> Result<(), AdminError> {
     let [mut before, mut after] = [Map::new(), Map::new()];
     let own = Limits::of(action.reached().limits());
+    let (had, in_force) = action.reached().plan_and_limits().await?;
     let changed = change.limits.apply(own);
     if changed != own {
         action.set_limits(&changed).await?;
         before.insert("limits".to_owned(), own.to_value());
         after.insert("limits".to_owned(), changed.to_value());
     }
-    if let Some(plan) = &change.plan {
-        let (had, _) = action.reached().plan_and_limits().await?;
-        if had.as_deref() != plan.as_ref().map(PlanName::as_str) {
-            action.set_plan(plan.as_ref()).await.map_err(no_such_plan)?;
-            before.insert("plan".to_owned(), had.into());
-            after.insert("plan".to_owned(), plan.as_ref().map(ToString::to_string).into());
-        }
+    if let Some(plan) = &change.plan
+        && had.as_deref() != plan.as_ref().map(PlanName::as_str)
+    {
+        action.set_plan(plan.as_ref()).await.map_err(no_such_plan)?;
+        before.insert("plan".to_owned(), had.into());
+        after.insert("plan".to_owned(), plan.as_ref().map(ToString::to_string).into());
     }
     if after.is_empty() {
         return Ok(());
+    }
+    let (_, from_now_on) = action.reached().plan_and_limits().await?;
+    if from_now_on.mails_per_day != in_force.mails_per_day {
+        action.hasten(PUT_OFF, app.clock.now()).await?;
     }
     let detail = json!({"before": before, "after": after});
     let tenant = action.tenant();
@@ -94,6 +98,9 @@ pub async fn set_plan(app: &App, name: &str, limits: &LimitsPatch, by: &Actor) -
         return Ok(plan);
     }
     plan.set_limits(&tx, &after).await?;
+    if before.mails_per_day != after.mails_per_day {
+        plan.hasten(&tx, PUT_OFF, app.clock.now()).await?;
+    }
     let shown = |limits: Limits| json!({"plan": plan.name, "limits": limits.to_value()});
     let detail = json!({"before": shown(before), "after": shown(after)});
     commit(app, tx, by, Action::PlanChanged, detail).await?;
@@ -108,6 +115,10 @@ pub async fn delete_plan(app: &App, name: &str, by: &Actor) -> Result<(), PlanEr
     let tx = app.tenancy.catalog().begin().await?;
     let plan = Plan::lock(&tx, name).await?;
     let detail = json!({"before": {"plan": plan.name, "limits": plan.limits}});
+    // Nobody has it, but what the plan `default` says counts for those who have none.
+    if Limits::of(&plan.limits).mails_per_day.is_some() {
+        plan.hasten(&tx, PUT_OFF, app.clock.now()).await?;
+    }
     plan.delete(&tx).await?;
     commit(app, tx, by, Action::PlanDeleted, detail).await
 }

@@ -21,9 +21,12 @@ impl Row {
     pub(super) fn read(&self) -> Result<(Kind, Option<PersonOut>, ReferenceOut), ServiceError> {
         let damaged = || ServiceError::from(tenants::Error::Damaged(format!("notification {}", self.id)));
         let kind = Kind::from_name(&self.kind).ok_or_else(damaged)?;
-        let names = [&self.username, &self.first_name, &self.last_name].map(Clone::clone);
-        let [username, first_name, last_name] = names;
-        let actor = PersonOut::joined(self.actor_pk, username, first_name, last_name);
+        let actor = PersonOut::joined(
+            self.actor_pk,
+            self.username.clone(),
+            self.first_name.clone(),
+            self.last_name.clone(),
+        );
         let object = ReferenceOut::read(Some(&self.object_type), self.object_id, self.display.clone());
         Ok((kind, actor, object.ok_or_else(damaged)?))
     }

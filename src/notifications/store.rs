@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, JoinType,
-    Order as Direction, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationTrait,
-    Select, sea_query::LockType,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, RelationTrait, Select,
+    sea_query::LockType,
 };
 use tenants::{
     TenantTx,
@@ -18,6 +18,7 @@ use crate::{
         notifications::{ActiveModel, Column, Entity, Relation},
         users,
     },
+    http::page,
     references,
 };
 
@@ -79,7 +80,7 @@ pub(super) async fn list(
     start: Start,
     (limit, descending): (u64, bool),
 ) -> Result<Vec<Row>, DbErr> {
-    let direction = || if descending { Direction::Desc } else { Direction::Asc };
+    let direction = page::direction(descending);
     let from = |number: i64| if descending { Column::Number.lte(number) } else { Column::Number.gte(number) };
     let mut number = start.number;
     if start.skip > 0 {
@@ -87,7 +88,7 @@ pub(super) async fn list(
             .select_only()
             .column(Column::Number)
             .filter(those(user, rows).add(from(number)))
-            .order_by(Column::Number, direction())
+            .order_by(Column::Number, direction.clone())
             .offset(start.skip)
             .limit(1)
             .into_tuple()
@@ -99,7 +100,7 @@ pub(super) async fn list(
     }
     whole()
         .filter(those(user, rows).add(from(number)))
-        .order_by(Column::Number, direction())
+        .order_by(Column::Number, direction)
         .limit(limit)
         .into_model()
         .all(db)

@@ -11,9 +11,6 @@ pub enum OperationError {
     /// Another one that changes the same tenant as a whole is under way.
     #[error("another operation on this tenant is under way")]
     InProgress,
-    /// There is no such operation, or none that can be taken up.
-    #[error("there is no such operation, or a process is at it, or it has succeeded")]
-    NotToBeResumed,
     /// Anything else.
     #[error(transparent)]
     Service(#[from] ServiceError),
@@ -26,7 +23,6 @@ impl From<OperationError> for Problem {
                 "operation_in_progress",
                 "Another operation on this organization is under way: wait until it has ended.",
             ),
-            OperationError::NotToBeResumed => Self::not_found(),
             OperationError::Service(error) => error.into(),
         }
     }

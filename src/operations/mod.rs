@@ -21,7 +21,7 @@ pub use self::{
     error::{Failure, OperationError},
     progress::Progress,
     runner::{Runners, perform, resume, run_queued},
-    store::{Filter, count, find, list},
+    store::{Filter, count, find, forget, list},
     stream::OperationStreamApi,
 };
 use crate::{archives, audit::Actor, error::ServiceError, purge, state::App};

@@ -185,13 +185,14 @@ pub async fn run_queued(app: &App) -> Result<usize, ServiceError> {
     Ok(count)
 }
 
-/// Takes this operation, to [perform](perform) it: one that waits, one whose process died, or one that failed.
+/// Takes this operation, to [perform](perform) it: one that waits, for its next attempt too, one whose process died, or one
+/// that failed. `None` if a process has it, if it succeeded, or if there is none.
 ///
 /// # Errors
-/// [`OperationError::NotToBeResumed`], [`OperationError::InProgress`], or those of the database.
-pub async fn resume(app: &App, id: Uuid) -> Result<Operation, OperationError> {
+/// [`OperationError::InProgress`], or those of the database.
+pub async fn resume(app: &App, id: Uuid) -> Result<Option<Operation>, OperationError> {
     match app.tenancy.take_operation(id, LEASE, app.clock.now()).await {
-        Ok(taken) => taken.ok_or(OperationError::NotToBeResumed),
+        Ok(taken) => Ok(taken),
         Err(tenants::Error::Database(error))
             if matches!(tenants::fault(&error), tenants::Fault::Unique(_)) =>
         {

@@ -1,13 +1,15 @@
 //! The rows of operations, but for their leases.
 
+use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, Order, PaginatorTrait,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _, PaginatorTrait,
     QueryFilter, QueryOrder, QuerySelect,
 };
 use tenants::entity::operations::{Column, Entity};
 use uuid::Uuid;
 
 use super::Operation;
+use crate::{cleanup, http::page::direction};
 
 /// Which operations a list shows.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,15 @@ impl Filter {
 pub(super) async fn insert(db: &impl ConnectionTrait, row: &Operation) -> Result<(), DbErr> {
     let row = row.clone().into_active_model();
     Entity::insert(row).exec_without_returning(db).await.map(|_| ())
+}
+
+/// Deletes what ended before this time, so many rows at most; how many there were.
+///
+/// # Errors
+/// Those of the database.
+pub async fn forget(db: &impl ConnectionTrait, before: DateTime<Utc>, limit: u32) -> Result<u64, DbErr> {
+    // Of one that goes on it is null.
+    cleanup::delete::<Entity>(db, &[Column::Id], Column::FinishedAt.lt(before), limit).await
 }
 
 /// The operation of this id.
@@ -57,11 +68,10 @@ pub async fn list(
     newest_first: bool,
     (offset, limit): (u64, u64),
 ) -> Result<Vec<Operation>, DbErr> {
-    let direction = if newest_first { Order::Desc } else { Order::Asc };
     Entity::find()
         .filter(filter.condition())
-        .order_by(Column::CreatedAt, direction.clone())
-        .order_by(Column::Id, direction)
+        .order_by(Column::CreatedAt, direction(newest_first))
+        .order_by(Column::Id, direction(newest_first))
         .offset(offset)
         .limit(limit)
         .all(db)

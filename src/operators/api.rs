@@ -7,8 +7,8 @@ use tenants::entity::{api_keys, operators};
 use uuid::Uuid;
 
 use super::{
-    CreatedKey, Destroys, DoesEverything, NewKey, NewOperator, Provisions, Reads, Scope, login, service,
-    store,
+    CreatedKey, Destroys, DoesEverything, InPerson, NewKey, NewOperator, OperatorError, Provisions, Reads,
+    Scope, login, password, service, store,
 };
 use crate::{
     app::Tag,
@@ -51,6 +51,23 @@ crate::output! {
         pub id: Uuid,
         /// The e-mail address.
         pub email: String,
+    }
+}
+
+impl From<login::SignedIn> for OperatorLoginOut {
+    fn from(signed_in: login::SignedIn) -> Self {
+        let login::SignedIn { id, email, token, token_expiration } = signed_in;
+        Self { token, token_expiration, operator: OperatorBrief { id, email } }
+    }
+}
+
+crate::input! {
+    /// Another password.
+    pub struct OperatorPasswordIn {
+        /// The present password.
+        pub old_password: Credential,
+        /// The new password.
+        pub new_password: Password,
     }
 }
 
@@ -225,12 +242,26 @@ impl OperatorsApi {
             written: &input.email,
             password: input.password.secret().clone(),
         };
-        let signed_in = login::login(&self.0, claim, client).await?;
-        Ok(no_store(Json(OperatorLoginOut {
-            token: signed_in.token,
-            token_expiration: signed_in.token_expiration,
-            operator: OperatorBrief { id: signed_in.id, email: signed_in.email },
-        })))
+        Ok(no_store(Json(login::login(&self.0, claim, client).await?.into())))
+    }
+
+    /// Change one's password
+    ///
+    /// For operators who have signed in; not for API keys, which go on. All tokens made with the password before end, this one
+    /// too: the answer has another.
+    #[oai(path = "/api/admin/operators/password", method = "post", operation_id = "changeOperatorPassword")]
+    async fn change_password(
+        &self,
+        operator: InPerson,
+        Body(input): Body<OperatorPasswordIn>,
+    ) -> Result<Response<Json<OperatorLoginOut>>, Problem> {
+        let old = input.old_password.secret().clone();
+        let changed = password::change(&self.0, &operator.0, old, &input.new_password).await;
+        let signed_in = changed.map_err(|error| match error {
+            OperatorError::Password(error) => error.about("new_password"),
+            error => error.into(),
+        })?;
+        Ok(no_store(Json(signed_in.into())))
     }
 
     /// The operators
@@ -244,7 +275,8 @@ impl OperatorsApi {
     ) -> Result<Json<Page<OperatorOut>>, Problem> {
         let catalog = self.0.tenancy.catalog();
         let window = query.window(store::count_operators(catalog).await.map_err(ServiceError::from)?)?;
-        let rows = store::operators(catalog, query.order(), &window).await.map_err(ServiceError::from)?;
+        let rows =
+            store::operators(catalog, query.is_descending(), &window).await.map_err(ServiceError::from)?;
         Ok(Json(query.page(&window, rows.into_iter().map(Into::into).collect())))
     }
 
@@ -263,11 +295,12 @@ impl OperatorsApi {
 
     /// Remove an operator
     ///
-    /// Scope `destroy`. The operator's tokens and API keys are refused from the next request on. There is always one left.
+    /// All scopes: an operator may do everything. The tokens and API keys of who is removed are refused from the next request
+    /// on. There is always one left.
     #[oai(path = "/api/admin/operators/:id", method = "delete", operation_id = "deleteOperator")]
     async fn delete_operator(
         &self,
-        operator: Destroys,
+        operator: DoesEverything,
         /// The operator's id.
         id: Path<Uuid>,
     ) -> Result<NoContent, Problem> {
@@ -286,7 +319,8 @@ impl OperatorsApi {
     ) -> Result<Json<Page<ApiKeyOut>>, Problem> {
         let catalog = self.0.tenancy.catalog();
         let window = query.window(store::count_keys(catalog).await.map_err(ServiceError::from)?)?;
-        let rows = store::keys(catalog, query.order(), Some(&window)).await.map_err(ServiceError::from)?;
+        let rows =
+            store::keys(catalog, query.is_descending(), Some(&window)).await.map_err(ServiceError::from)?;
         let keys = rows.into_iter().map(ApiKeyOut::new).collect::<Result<_, _>>()?;
         Ok(Json(query.page(&window, keys)))
     }
@@ -324,7 +358,7 @@ impl OperatorsApi {
 
     /// Delete an API key
     ///
-    /// Scope `destroy`. It is refused from the next request on.
+    /// Scope `destroy`. It is refused from the next request on. A key cannot delete one that may do more than itself.
     #[oai(path = "/api/admin/api_keys/:id", method = "delete", operation_id = "deleteApiKey")]
     async fn delete_api_key(
         &self,
@@ -332,7 +366,7 @@ impl OperatorsApi {
         /// The key's id.
         id: Path<Uuid>,
     ) -> Result<NoContent, Problem> {
-        service::delete_key(&self.0, id.0, &operator.0.actor).await?;
+        service::delete_key(&self.0, id.0, &operator.0.actor, operator.0.key.as_deref()).await?;
         Ok(NoContent)
     }
 

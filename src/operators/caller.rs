@@ -72,6 +72,10 @@ pub struct Provisions(pub OperatorCaller);
 #[derive(Clone, Debug)]
 pub struct Destroys(pub OperatorCaller);
 
+/// Proof of an operator who has signed in: no API key stands for a person. Taken first, like [`Reads`].
+#[derive(Clone, Debug)]
+pub struct InPerson(pub OperatorCaller);
+
 /// Proof of an operator who may do everything. Taken first, like [`Reads`].
 #[derive(Clone, Debug)]
 pub struct DoesEverything(pub OperatorCaller);
@@ -94,8 +98,19 @@ fn caller(request: &Request, scopes: &[Scope]) -> Result<OperatorCaller, Problem
     }
 }
 
+fn in_person(request: &Request) -> Result<OperatorCaller, Problem> {
+    let caller = caller(request, &[])?;
+    if caller.key.is_some() { Err(Problem::permission_denied()) } else { Ok(caller) }
+}
+
 macro_rules! operator_with_scopes {
     ($name:ident: $($scope:ident),+) => {
+        operator_proof!($name, |request| caller(request, &[$(Scope::$scope),+]));
+    };
+}
+
+macro_rules! operator_proof {
+    ($name:ident, $prove:expr) => {
         impl<'a> ApiExtractor<'a> for $name {
             const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::SecurityScheme];
             type ParamType = ();
@@ -114,7 +129,8 @@ macro_rules! operator_with_scopes {
                 _: &mut RequestBody,
                 _: ExtractParamOptions<()>,
             ) -> poem::Result<Self> {
-                Ok(Self(caller(request, &[$(Scope::$scope),+])?))
+                let prove: fn(&Request) -> Result<OperatorCaller, Problem> = $prove;
+                Ok(Self(prove(request)?))
             }
         }
     };
@@ -124,6 +140,7 @@ operator_with_scopes!(Reads: Read);
 operator_with_scopes!(Provisions: Provision);
 operator_with_scopes!(Destroys: Destroy);
 operator_with_scopes!(DoesEverything: Read, Provision, Destroy);
+operator_proof!(InPerson, in_person);
 
 #[cfg(test)]
 mod tests {

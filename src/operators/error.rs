@@ -18,7 +18,7 @@ pub enum OperatorError {
     #[error("this is the last operator")]
     LastOperator,
     /// The key with which it was asked for may not do this itself.
-    #[error("a key cannot make one that can do more than itself")]
+    #[error("a key can neither make nor delete one that can do more than itself")]
     Denied,
     /// The key would be refused from the start.
     #[error("the end lies in the past")]

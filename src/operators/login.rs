@@ -16,9 +16,7 @@ use crate::{
     error::ServiceError,
     http::{ClientAddr, Problem},
     state::App,
-    throttle::{
-        self, Attempt, LOGINS_OF_ADDRESS, LOGINS_OF_ADDRESS_TO_ACCOUNT, LOGINS_TO_ACCOUNT, ThrottleError,
-    },
+    throttle::{self, Attempt, LOGINS_OF_ADDRESS, LOGINS_OF_ADDRESS_TO_ACCOUNT, LOGINS_TO_ACCOUNT},
     users::identity::Email,
 };
 
@@ -49,21 +47,14 @@ pub(super) async fn login(app: &App, claim: Claim<'_>, client: ClientAddr) -> Re
     };
     let pair = format!("{network} {account}");
     let _turn = app.throttles.turn(Uuid::nil(), &account, &network).await;
-    if app.throttles.are_on()
-        && let Some(wait) = app.throttles.failed_logins.wait(client.network(), app.clock.now())
-    {
-        return Err(Problem::throttled(throttle::seconds(wait)));
-    }
+    app.throttles.remembered(&app.throttles.failed_logins, client.network(), app.clock.now())?;
     let catalog = app.tenancy.catalog();
     let limits = [
         (LOGINS_OF_ADDRESS, network.as_str()),
         (LOGINS_OF_ADDRESS_TO_ACCOUNT, pair.as_str()),
         (LOGINS_TO_ACCOUNT, account.as_str()),
     ];
-    let attempt = throttle::admit(app, catalog, &limits).await.map_err(|error| match error {
-        ThrottleError::Throttled(after) => Problem::throttled(after),
-        ThrottleError::Service(error) => error.into(),
-    })?;
+    let attempt = throttle::admit(app, catalog, &limits).await?;
     match decide(app, claim, client, &attempt).await {
         Ok(Some(signed_in)) => Ok(signed_in),
         Ok(None) => {
@@ -129,7 +120,7 @@ async fn sign_in(
     let (token, token_expiration) = app.tokens.issue_to_operator(operator.id, mark).await?;
     let tx = app.tenancy.catalog().begin().await?;
     if let Some(rehashed) = rehashed {
-        store::rehash(&tx, &operator, rehashed).await?;
+        store::set_password(&tx, &operator, rehashed).await?;
     }
     audit::record(app, &tx, actor, Action::Login, json!({})).await?;
     // Last: the row of an address is shared by all who come from there.

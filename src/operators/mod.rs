@@ -6,14 +6,16 @@ mod caller;
 mod error;
 mod gate;
 mod login;
+mod password;
 mod scope;
 mod service;
 mod store;
 
 pub use api::OperatorsApi;
-pub use caller::{Destroys, DoesEverything, Identity, KeyInUse, OperatorCaller, Provisions, Reads};
+pub use caller::{Destroys, DoesEverything, Identity, InPerson, KeyInUse, OperatorCaller, Provisions, Reads};
 pub use error::OperatorError;
 pub use gate::{goes_on, identify, is_there};
+pub use password::set_password;
 pub use scope::{Scope, Scopes};
 pub use service::{
     CreatedKey, NewKey, NewOperator, all_keys, all_operators, create_key, create_operator,

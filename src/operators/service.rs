@@ -220,13 +220,24 @@ fn shown_key(key: &api_keys::Model) -> Value {
     })
 }
 
-/// Deletes an API key: from the next request on it is refused.
+/// Deletes an API key: from the next request on it is refused. With another key, only one that may do no more than that:
+/// who found a weak key shall not take the strong ones away.
 ///
 /// # Errors
 /// See [`OperatorError`].
-pub async fn delete_key(app: &App, id: Uuid, by: &Actor) -> Result<(), OperatorError> {
+pub async fn delete_key(
+    app: &App,
+    id: Uuid,
+    by: &Actor,
+    with: Option<&KeyInUse>,
+) -> Result<(), OperatorError> {
     let tx = app.tenancy.catalog().begin().await?;
     let key = store::lock_key(&tx, id).await?.ok_or(OperatorError::NotFound)?;
+    if let Some(with) = with
+        && !with.scopes.include(scopes_of(&key.scopes)?)
+    {
+        return Err(OperatorError::Denied);
+    }
     store::delete_key(&tx, id).await?;
     audit::record(app, &tx, by, Action::ApiKeyDeleted, json!({"before": shown_key(&key)})).await?;
     tx.commit().await?;
@@ -239,7 +250,7 @@ pub async fn delete_key(app: &App, id: Uuid, by: &Actor) -> Result<(), OperatorE
 /// # Errors
 /// Those of the database.
 pub async fn all_keys(app: &App) -> Result<Vec<(api_keys::Model, operators::Model)>, ServiceError> {
-    Ok(store::keys(app.tenancy.catalog(), &[], None).await?)
+    Ok(store::keys(app.tenancy.catalog(), false, None).await?)
 }
 
 /// Rotates the signing keys.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel as _,
-    Order as Direction, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
 };
 use tenants::{
     CatalogTx,
@@ -11,7 +11,7 @@ use tenants::{
 };
 use uuid::Uuid;
 
-use crate::http::page::{Order, Window};
+use crate::http::page::{Window, direction};
 
 pub(super) async fn insert_operator(db: &impl ConnectionTrait, row: operators::Model) -> Result<(), DbErr> {
     operators::Entity::insert(row.into_active_model()).exec_without_returning(db).await.map(|_| ())
@@ -53,26 +53,20 @@ pub(super) async fn delete_operator(tx: &CatalogTx, id: Uuid) -> Result<(), DbEr
     operators::Entity::delete_by_id(id).exec(tx).await.map(|_| ())
 }
 
-/// Keeps another hash of the same password.
-pub(super) async fn rehash(
+/// Keeps another hash, of the same password or of another, unless that was changed meanwhile; whether it did.
+pub(super) async fn set_password(
     tx: &CatalogTx,
     operator: &operators::Model,
     password_hash: String,
-) -> Result<(), DbErr> {
+) -> Result<bool, DbErr> {
     let change = operators::ActiveModel { password_hash: Set(password_hash), ..Default::default() };
-    operators::Entity::update_many()
+    let changed = operators::Entity::update_many()
         .set(change)
         .filter(operators::Column::Id.eq(operator.id))
-        // Not over one that was changed meanwhile.
         .filter(operators::Column::PasswordHash.eq(&operator.password_hash))
         .exec(tx)
-        .await
-        .map(|_| ())
-}
-
-/// The one field there is to order by; ties, as everywhere, in its direction.
-fn direction(order: &[Order]) -> Direction {
-    if order.first().is_some_and(|order| order.descending) { Direction::Desc } else { Direction::Asc }
+        .await?;
+    Ok(changed.rows_affected > 0)
 }
 
 pub(super) async fn count_operators(db: &impl ConnectionTrait) -> Result<u64, DbErr> {
@@ -81,12 +75,12 @@ pub(super) async fn count_operators(db: &impl ConnectionTrait) -> Result<u64, Db
 
 pub(super) async fn operators(
     db: &impl ConnectionTrait,
-    order: &[Order],
+    descending: bool,
     window: &Window,
 ) -> Result<Vec<operators::Model>, DbErr> {
     operators::Entity::find()
-        .order_by(operators::Column::CreatedAt, direction(order))
-        .order_by(operators::Column::Id, direction(order))
+        .order_by(operators::Column::CreatedAt, direction(descending))
+        .order_by(operators::Column::Id, direction(descending))
         .offset(window.offset)
         .limit(window.limit)
         .all(db)
@@ -148,13 +142,13 @@ pub(super) async fn count_keys(db: &impl ConnectionTrait) -> Result<u64, DbErr> 
 
 pub(super) async fn keys(
     db: &impl ConnectionTrait,
-    order: &[Order],
+    descending: bool,
     window: Option<&Window>,
 ) -> Result<Vec<KeyRow>, DbErr> {
     let rows = api_keys::Entity::find()
         .find_also_related(operators::Entity)
-        .order_by(api_keys::Column::CreatedAt, direction(order))
-        .order_by(api_keys::Column::Id, direction(order))
+        .order_by(api_keys::Column::CreatedAt, direction(descending))
+        .order_by(api_keys::Column::Id, direction(descending))
         .offset(window.map(|window| window.offset))
         .limit(window.map(|window| window.limit))
         .all(db)

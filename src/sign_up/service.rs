@@ -96,7 +96,7 @@ pub async fn create_invited(
 ) -> Result<Arc<Tenant>, SignUpError> {
     let InvitedOrganization { name, slug, plan, owner } = new;
     let provisioning = provision(app, slug, &name, plan.as_ref()).await?;
-    invitations::invite_owner(app, &provisioning, &name, &owner).await?;
+    invitations::invite_owner(app, &provisioning, (provisioning.slug(), &name), &owner).await?;
     record(app, &provisioning, &name, json!({"email": owner.as_str(), "invited": true}), by).await?;
     let tenant = provisioning.commit().await.map_err(ServiceError::from)?;
     tracing::info!(tenant = %tenant.id, "an organization was made");

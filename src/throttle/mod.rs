@@ -9,7 +9,7 @@ mod limit;
 mod memory;
 mod requests;
 
-use std::time::Duration;
+use std::{hash::Hash, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ipnet::IpNet;
@@ -114,6 +114,20 @@ impl Throttles {
         }
         let of_account = self.logins_to_account.wait(&format!("{tenant} {account}")).await;
         Some([of_account, self.logins.wait(network).await])
+    }
+
+    /// Refuses who, as far as this process remembers, did it too often.
+    ///
+    /// # Errors
+    /// [`ThrottleError::Throttled`].
+    pub(crate) fn remembered<K: Copy + Eq + Hash + Send + Sync + 'static>(
+        &self,
+        memory: &Memory<K>,
+        whose: K,
+        now: DateTime<Utc>,
+    ) -> Result<(), ThrottleError> {
+        let wait = if self.on { memory.wait(whose, now) } else { None };
+        wait.map_or(Ok(()), |wait| Err(ThrottleError::Throttled(seconds(wait))))
     }
 
     /// As [`turn`](Self::turn), of somebody who is signed in, wherever he is.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     app::Tag,
     auth::{AdminCaller, Caller},
-    entity::users::Role,
+    entity::users::{self, Role},
     error::ServiceError,
     http::{
         Body, IfMatch, Json, Listing, Name, NoContent, Page, PageQuery, Problem,
@@ -195,6 +195,12 @@ impl From<&Account> for PersonOut {
             first_name: account.first_name.clone(),
             last_name: account.last_name.clone(),
         }
+    }
+}
+
+impl From<users::Model> for PersonOut {
+    fn from(user: users::Model) -> Self {
+        Self { pk: user.pk, username: user.username, first_name: user.first_name, last_name: user.last_name }
     }
 }
 

@@ -191,6 +191,14 @@ pub async fn find_by_email(db: &impl ConnectionTrait, email: &Email) -> Result<O
     Entity::find().filter(Column::EmailKey.eq(email.key())).into_partial_model::<Account>().one(db).await
 }
 
+/// Whether there is an owner.
+///
+/// # Errors
+/// Those of the database.
+pub async fn has_owner(db: &impl ConnectionTrait) -> Result<bool, DbErr> {
+    Entity::find().filter(Column::Role.eq(Role::Owner)).count(db).await.map(|count| count > 0)
+}
+
 /// Whether there is an owner whose address is proven to be his.
 ///
 /// # Errors

@@ -15,8 +15,8 @@ use sea_orm::{
 use uuid::Uuid;
 
 use crate::{
-    Error, Fault, SchemaName, Slug, Tenancy, TenantSummary, Wake, db::CatalogTx, fault, listener::Change,
-    resolution::Status,
+    Error, Fault, Job, Outbox, SchemaName, Slug, Tenancy, TenantSummary, Wake, db::CatalogTx, fault, jobs,
+    listener::Change, resolution::Status,
 };
 
 /// How long a slug that was given up stays taken. The contract's.
@@ -180,6 +180,10 @@ impl Reached {
         self.mails_held
     }
 
+    pub(crate) fn transaction(&self) -> &CatalogTx {
+        &self.transaction
+    }
+
     pub(crate) fn set_own_limits(&mut self, limits: serde_json::Value) {
         self.limits = limits;
     }
@@ -238,6 +242,16 @@ impl Reached {
         let wakes = self.wakes.into_inner().unwrap_or_else(PoisonError::into_inner);
         self.tenancy.live().wake(self.tenant.id, wakes);
         Ok(())
+    }
+}
+
+impl Outbox for Reached {
+    fn tenant_id(&self) -> Option<Uuid> {
+        Some(self.tenant.id)
+    }
+
+    async fn enqueue(&self, job: &Job) -> Result<Option<Uuid>, DbErr> {
+        jobs::insert(self, Some(self.tenant.id), job).await
     }
 }
 

@@ -271,6 +271,37 @@ const SUMMARY: &str = "SELECT j.id, j.kind, t.slug AS tenant, j.status, j.attemp
 /// Whether it has this status, `$1`, or is not done.
 const OF_STATUS: &str = "CASE WHEN $1 = '' THEN j.status <> 'done' ELSE j.status = $1 END";
 
+/// Whose jobs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whose<'a> {
+    /// Those of one tenant.
+    Tenant(Uuid),
+    /// Those of all tenants that have this plan.
+    Plan(&'a str),
+    /// All.
+    Everybody,
+}
+
+/// Has the jobs looked at again now that were put off for this reason.
+pub(crate) async fn hasten(
+    tx: &CatalogTx,
+    whose: Whose<'_>,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    let (which, value): (_, sea_orm::Value) = match whose {
+        Whose::Tenant(id) => ("tenant_id = $3", id.into()),
+        Whose::Plan(name) => ("tenant_id IN (SELECT id FROM tenantry.tenants WHERE plan = $3)", name.into()),
+        Whose::Everybody => ("$3", true.into()),
+    };
+    let sql = format!(
+        "UPDATE tenantry.jobs SET run_at = $1, due_since = $1 \
+         WHERE status = 'queued' AND run_at > $1 AND error = $2 AND {which}"
+    );
+    let values = [now.into(), reason.into(), value];
+    tx.execute_raw(Statement::from_sql_and_values(DbBackend::Postgres, sql, values)).await.map(|_| ())
+}
+
 impl CatalogTx {
     /// A job; `None` if there is none.
     ///

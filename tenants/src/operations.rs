@@ -73,8 +73,8 @@ impl Tenancy {
         Ok(taken)
     }
 
-    /// Takes this operation, if nobody is at it; one that failed, too, to begin it anew. `None` if somebody is at it, if it
-    /// succeeded, or if there is none.
+    /// Takes this operation, if nobody is at it: one that waits for its next attempt, too, and one that failed, to begin it
+    /// anew. `None` if somebody is at it, if it succeeded, or if there is none.
     ///
     /// # Errors
     /// Those of the database; of one that failed also the unique constraint that keeps it from going on beside another.
@@ -84,8 +84,9 @@ impl Tenancy {
         lease: Duration,
         now: DateTime<Utc>,
     ) -> Result<Option<Model>, Error> {
-        let which =
-            format!("SELECT id FROM operations WHERE id = $3 AND (({FREE}) OR status = 'failed') FOR UPDATE");
+        let which = format!(
+            "SELECT id FROM operations WHERE id = $3 AND (({FREE}) OR status IN ('queued', 'failed')) FOR UPDATE"
+        );
         Ok(self.take(&which, [id.into()], lease, now).await?.pop())
     }
 

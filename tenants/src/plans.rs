@@ -6,6 +6,8 @@ use uuid::Uuid;
 
 use crate::{
     CatalogDb, CatalogTx, Error, Fault, Limits, PlanName, Reached, Tenancy, TenantAction, fault,
+    jobs::{self, Whose},
+    limits::DEFAULT_PLAN,
     listener::Change,
     resolution::{limit_columns, limits_of},
 };
@@ -98,6 +100,16 @@ impl Plan {
         Ok(tx.batch(&Change::Plans.announcement()).await?)
     }
 
+    /// Has the jobs of its tenants looked at again now that were put off for this reason.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn hasten(&self, tx: &CatalogTx, reason: &str, now: DateTime<Utc>) -> Result<(), DbErr> {
+        // What it says concerns everybody whose plan says nothing.
+        let whose = if self.name == DEFAULT_PLAN { Whose::Everybody } else { Whose::Plan(&self.name) };
+        jobs::hasten(tx, whose, reason, now).await
+    }
+
     /// Deletes one that is locked. Every process hears of it when the transaction is committed.
     ///
     /// # Errors
@@ -150,6 +162,14 @@ impl Reached {
 }
 
 impl TenantAction {
+    /// Has the tenant's jobs looked at again now that were put off for this reason.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn hasten(&self, reason: &str, now: DateTime<Utc>) -> Result<(), DbErr> {
+        jobs::hasten(self.reached().transaction(), Whose::Tenant(self.tenant().id), reason, now).await
+    }
+
     /// Gives the tenant limits of its own.
     ///
     /// # Errors

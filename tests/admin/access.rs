@@ -84,7 +84,9 @@ async fn what_operators_have_opens_nothing_of_a_tenant() {
 const SCOPES: &[(&str, &[&str])] = &[
     ("GET /api/admin/operators/", &["read"]),
     ("POST /api/admin/operators/", &["read", "provision", "destroy"]),
-    ("DELETE /api/admin/operators/{id}/", &["destroy"]),
+    ("DELETE /api/admin/operators/{id}/", &["read", "provision", "destroy"]),
+    // For people: no key does it, whatever its scopes.
+    ("POST /api/admin/operators/password/", &["read", "provision", "destroy"]),
     ("GET /api/admin/api_keys/", &["read"]),
     ("POST /api/admin/api_keys/", &["provision"]),
     ("DELETE /api/admin/api_keys/{id}/", &["destroy"]),
@@ -94,6 +96,7 @@ const SCOPES: &[(&str, &[&str])] = &[
     ("POST /api/admin/tenants/", &["provision"]),
     ("GET /api/admin/tenants/{id}/", &["read"]),
     ("PATCH /api/admin/tenants/{id}/", &["provision"]),
+    ("POST /api/admin/tenants/{id}/invite_owner/", &["provision"]),
     ("DELETE /api/admin/tenants/{id}/", &["destroy"]),
     ("POST /api/admin/tenants/{id}/suspend/", &["provision"]),
     ("POST /api/admin/tenants/{id}/resume/", &["provision"]),

@@ -190,3 +190,88 @@ async fn keys_are_rotated_and_the_log_says_so() {
     let detail = json!({"key": now["key"]["kid"], "signs_from": now["key"]["signs_from"], "is_new": true});
     assert_eq!((&newest["action"], &newest["detail"]), (&json!("keys.rotated"), &detail));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_takes_none_away_that_may_do_more() {
+    let app = TestApp::start().await;
+    let ops = Operator::create(&app, "ops@example.com").await;
+    let list = async || ops.get(&app, KEYS).await["results"].clone();
+    let weak = ops.key_with(&app, &["destroy"]).await;
+    let weak_id = list().await[0]["id"].clone();
+    let mut ids = Vec::new();
+    for scopes in [&["read", "provision", "destroy"][..], &["read", "destroy"], &["read"]] {
+        ops.key_with(&app, scopes).await;
+        ids.push(list().await[0]["id"].clone());
+    }
+    let path = |id: &Value| format!("{KEYS}{}/", id.as_str().unwrap());
+    let delete = async |key: &str, id: &Value| app.request("DELETE", &path(id)).bearer(key).send().await;
+    for id in &ids {
+        assert_eq!(delete(&weak, id).await.said(), (403, "permission_denied".into()));
+    }
+    let operator = app.request("DELETE", &format!("{OPERATORS}{}/", ops.id)).bearer(&weak).send().await;
+    assert_eq!(operator.said(), (403, "permission_denied".into()), "who has all those keys");
+    assert_eq!(list().await.as_array().unwrap().len(), 5, "all are there");
+    // One that may do as much, and one less: itself too.
+    let middle = ops.key_with(&app, &["read", "destroy"]).await;
+    for id in [&ids[1], &ids[2]] {
+        assert_eq!(delete(&middle, id).await.status, 204);
+    }
+    assert_eq!(delete(&weak, &weak_id).await.status, 204);
+    assert_eq!(delete(&middle, &ids[0]).await.status, 403);
+    let token = ops.sign_in(&app).await;
+    assert_eq!(delete(&token, &ids[0]).await.status, 204, "a person may do everything");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_changes_the_password_and_is_signed_in_anew() {
+    const PATH: &str = "/api/admin/operators/password/";
+    const NEW: &str = "another horse battery";
+    let app = TestApp::start().await;
+    let ops = Operator::create(&app, "ops@example.com").await;
+    let (token, other) = (ops.sign_in(&app).await, ops.sign_in(&app).await);
+    let change = async |bearer: &str, old: &str, new: &str| {
+        let body = json!({"old_password": old, "new_password": new});
+        app.request("POST", PATH).bearer(bearer).json(&body).send().await
+    };
+    assert_eq!(change(&ops.key, PASSWORD, NEW).await.said(), (403, "permission_denied".into()));
+    let wrong = change(&token, "wrong", NEW).await;
+    let sentence = "Your old password was entered incorrectly. Please enter it again.";
+    assert_eq!((wrong.status, &wrong.json()["old_password"]), (400, &json!([sentence])));
+    let easy = change(&token, PASSWORD, "ops@example.com").await;
+    assert_eq!(easy.status, 400);
+    assert!(easy.json()["new_password"].is_array() && easy.json()["old_password"].is_null(), "{}", easy.text);
+
+    app.clock.advance(std::time::Duration::from_secs(1));
+    let changed = change(&token, PASSWORD, NEW).await;
+    assert_eq!((changed.status, changed.header("cache-control")), (200, "no-store"), "{}", changed.text);
+    let answer = changed.json();
+    assert_eq!(answer["operator"], json!({"id": ops.id, "email": "ops@example.com"}));
+    assert_eq!(answer["token_expiration"], "2026-01-02T03:19:06Z");
+    let ask = async |bearer: &str| app.request("GET", OPERATORS).bearer(bearer).send().await.status;
+    assert_eq!([ask(&token).await, ask(&other).await], [401, 401], "those of the old one");
+    assert_eq!([ask(answer["token"].as_str().unwrap()).await, ask(&ops.key).await], [200, 200]);
+    assert_eq!(sign_in(&app, "ops@example.com", PASSWORD).send().await.status, 400);
+    sign_in(&app, "ops@example.com", NEW).expect(200).await;
+    let log = ops.log(&app).await;
+    let entry = log.iter().find(|entry| entry["action"] == "operator.password_changed").unwrap();
+    assert_eq!(entry["detail"], json!({"id": ops.id, "email": "ops@example.com"}));
+    assert!(!json!(log).to_string().contains("argon2"), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_found_a_desk_open_does_not_find_out_the_password() {
+    let app = TestApp::start().await;
+    let ops = Operator::create(&app, "ops@example.com").await;
+    let token = ops.sign_in(&app).await;
+    let change = async |old: &str| {
+        let body = json!({"old_password": old, "new_password": "another horse battery"});
+        app.request("POST", "/api/admin/operators/password/").bearer(&token).json(&body).send().await
+    };
+    for _ in 0..5 {
+        assert_eq!(change("wrong").await.status, 400);
+    }
+    let refused = change(PASSWORD).await;
+    assert_eq!((refused.said(), refused.header("retry-after")), ((429, "throttled".into()), "15"));
+    app.clock.advance(std::time::Duration::from_secs(15));
+    assert_eq!(change(PASSWORD).await.status, 200);
+}

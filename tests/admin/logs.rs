@@ -164,8 +164,42 @@ async fn a_tenant_s_admins_see_what_was_done_to_it_and_by_whom_of_them() {
     // Who is gone is not named any more.
     acme.owner.request("DELETE", &format!("/api/users/{}/", admin.pk)).expect(204).await;
     assert_eq!(acme.owner.get(LOG).await["results"][2]["actor"], Value::Null);
-    let odd = ops.request(&app, "GET", "/api/admin/audit/?tenant=acme").send().await;
-    assert_eq!(odd.status, 400, "{}", odd.text);
+    let odd = ops.request(&app, "GET", "/api/admin/audit/?tenant=a").send().await;
+    let sentence = "Enter the id or the slug of an organization.";
+    assert_eq!((odd.status, &odd.json()["tenant"]), (400, &json!([sentence])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_to_a_tenant_is_found_by_every_slug_it_had() {
+    let app = TestApp::start().await;
+    let ops = Operator::create(&app, "ops@example.com").await;
+    let (acme, beta) = (app.sign_up("acme").await, app.sign_up("beta").await);
+    let path = |id: &str| format!("/api/admin/tenants/{id}/");
+    let found = async |name: &str| {
+        let page = ops.get(&app, &format!("/api/admin/audit/?tenant={name}")).await;
+        let actions = page["results"].as_array().unwrap().iter();
+        let actions: Vec<_> = actions.map(|entry| entry["action"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(page["count"], actions.len());
+        actions.join(" ")
+    };
+    ops.request(&app, "POST", &format!("{}suspend/", path(&beta.id))).expect(200).await;
+    assert_eq!([found("acme").await, found("nobody").await], ["", ""]);
+    let rename = async |slug: &str| {
+        ops.request(&app, "PATCH", &path(&acme.id)).json(&json!({"slug": slug})).expect(200).await;
+    };
+    rename("labs").await;
+    // Nothing was done to it under its new name yet.
+    assert_eq!([found("acme").await, found("labs").await], ["tenant.renamed", "tenant.renamed"]);
+    rename("works").await;
+    ops.request(&app, "DELETE", &path(&acme.id)).expect(204).await;
+    let purge = ops.request(&app, "POST", &format!("{}purge/", path(&acme.id))).json(&json!({"now": true}));
+    purge.expect(202).await;
+    tenantry::operations::run_queued(&app.app).await.unwrap();
+    let all = "tenant.purged tenant.purge_requested tenant.deleted tenant.renamed tenant.renamed";
+    for name in ["acme", "labs", "works", acme.id.as_str()] {
+        assert_eq!(found(name).await, all, "{name}");
+    }
+    assert_eq!(found("beta").await, "tenant.suspended");
 }
 
 #[tokio::test(flavor = "multi_thread")]

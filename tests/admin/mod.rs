@@ -9,6 +9,7 @@ mod listener;
 mod logs;
 mod migrations;
 mod operations;
+mod owners;
 mod purge;
 mod slugs;
 mod support;

@@ -42,7 +42,8 @@ async fn an_operator_limits_a_tenant_and_sees_what_it_uses() {
     let full = place.run("tenant seed acme --users 3").failure(1);
     assert_eq!(full, "error: This organization has reached its limit of 3 users.\n");
     place.run("tenant seed acme --users 2").ok();
-    let wrong = place.run("tenant limits acme --burst 0 --concurrency 20000").failure(2);
+    let wrong = place.run("tenant limits acme --burst 0 --concurrency 20000 --users -1").failure(2);
+    assert!(wrong.contains("--users: Ensure this value is greater than or equal to 1."), "{wrong}");
     assert!(wrong.contains("--burst: Ensure this value is greater than or equal to 1."), "{wrong}");
     assert!(wrong.contains("--concurrency: Ensure this value is less than or equal to 10000."), "{wrong}");
     assert!(place.run("tenant limits acme --users many").failure(2).contains("a whole number, or none"));

@@ -112,3 +112,13 @@ async fn what_failed_is_shown_with_its_reason_and_retried() {
     let expected = ["migration.resumed", "migration.retried", "migration.started"];
     assert_eq!(actions, expected.map(|action| (action.to_owned(), by.clone())));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_canary_that_is_nobody_is_told_where_nobody_is_behind() {
+    let fleet = Fleet::behind(0).await;
+    fleet.make("t-0").await;
+    let place = at(&fleet);
+    assert_eq!(place.run("migrate --canaries t-0").ok(), "The database is up to date.\n");
+    let refused = place.run("migrate --canaries t-0,nope").failure(1);
+    assert_eq!(refused, "error: there is no tenant `nope`\n");
+}

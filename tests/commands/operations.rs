@@ -47,8 +47,18 @@ async fn a_tenant_is_purged_from_the_command_line() {
     let id = purged["id"].as_str().unwrap();
     assert_eq!(place.run(&format!("operation show {id} --json")).json(), purged);
     let again = place.run(&format!("operation resume {id}")).failure(1);
-    assert_eq!(again, "error: there is no such operation, or a process is at it, or it has succeeded\n");
+    let done =
+        format!("error: it has succeeded already: `tenantry operation show {id}` says what came of it\n");
+    assert_eq!(again, done);
     assert_eq!(place.run("tenant list").ok(), "No tenants yet.\n");
+    // What was done to it is found by the name it had.
+    let log = place.run("audit --tenant acme --json").json();
+    let done: Vec<_> =
+        log.as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!(done, ["tenant.purged", "tenant.purge_requested", "tenant.deleted", "tenant.provisioned"]);
+    let by_id =
+        place.run(&format!("audit --tenant {} --json", purged["tenant"]["id"].as_str().unwrap())).json();
+    assert_eq!(by_id, log);
     assert_eq!(place.run("doctor --json").json()["problems"], 0);
 }
 
@@ -111,4 +121,51 @@ async fn what_a_killed_process_was_at_another_one_finishes() {
     assert_eq!((&certificate["valid"], &certificate["by"]), (&json!(true), &json!("ops@example.com")));
     assert_eq!(place.run("doctor --json").json()["problems"], 0);
     assert_eq!(serve.terminate(), Some(0));
+}
+
+/// The database of a place, from the outside, while no command is at it.
+async fn change(place: &Workplace, sql: &str) {
+    let cluster = Cluster::start_or_attach(&Options::new(place.data_dir())).await.unwrap();
+    let mut superuser = superuser_of(&cluster.superuser_url("tenantry")).await;
+    superuser.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_operation_of_a_killed_process_is_taken_up_whenever_it_is_resumed() {
+    let place = Workplace::new();
+    place.run_with("tenant create --name=Acme --owner-email=ada@acme.example", PASSWORD).ok();
+    let exported = place.run("tenant export acme --json").json();
+    let id = exported["id"].as_str().unwrap();
+    let resume = format!("operation resume {id}");
+    let again = place.run(&resume).failure(1);
+    let done =
+        format!("error: it has succeeded already: `tenantry operation show {id}` says what came of it\n");
+    assert_eq!(again, done);
+    let nobody = "5e0c1f5a-0d0c-4d0c-8f3e-6f1de0a7c0de";
+    let unknown = place.run(&format!("operation resume {nobody}")).failure(1);
+    assert_eq!(unknown, format!("error: there is no operation {nobody}\n"));
+
+    // As a kill leaves it. The lease is longer than it takes to start the database and the command.
+    let killed = "UPDATE tenantry.operations SET status = 'running', result = NULL, finished_at = NULL, attempts = 1, \
+                  leased_until = now() + interval '12 s'";
+    change(&place, killed).await;
+    let resumed = place.run(&resume);
+    assert_eq!(resumed.code, 0, "{resumed:?}");
+    assert!(
+        resumed.stderr.starts_with("The operation tenant.export is held by another process until "),
+        "{resumed:?}"
+    );
+    assert!(resumed.stdout.contains("Status    succeeded"), "{resumed:?}");
+    change(&place, killed).await;
+    assert_eq!(
+        place.run(&format!("{resume} --json")).json()["status"],
+        "succeeded",
+        "and says nothing else to a program"
+    );
+
+    // One that waits for its next attempt has nobody who holds it.
+    let waits = "UPDATE tenantry.operations SET status = 'queued', result = NULL, finished_at = NULL, attempts = 1, \
+                 leased_until = now() + interval '1 hour'";
+    change(&place, waits).await;
+    assert!(place.run(&resume).ok().contains("Status    succeeded"));
 }

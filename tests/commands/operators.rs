@@ -28,6 +28,7 @@ async fn an_operator_works_from_the_command_line_and_over_http_alike() {
         "tenant.resumed",
         "tenant.suspended",
         "tenant.renamed",
+        "tenant.renamed",
         "tenant.provisioned",
     ];
     assert_eq!(told, done);
@@ -97,7 +98,10 @@ async fn life_of_a_tenant(place: &Workplace, serve: &Serve) -> Value {
     let text = place.run("tenant show acme").ok();
     assert!(text.starts_with("acme\n\n  Name     Acme\n  Status   active\n"), "{text}");
 
-    assert_eq!(place.run("tenant rename acme").code, 2);
+    let nothing = place.run("tenant rename acme").failure(2);
+    assert!(nothing.contains("<--slug <SLUG>|--name <NAME>>"), "{nothing}");
+    let renamed = place.run("tenant rename acme --name=Acme+Sons").ok();
+    assert_eq!(renamed, "The tenant acme is acme now, Acme+Sons.\n");
     assert!(place.run("tenant rename acme --slug=www").failure(2).contains("--slug: This name is reserved."));
     let renamed = place.run("tenant rename acme --slug=labs --name=Labs").ok();
     assert_eq!(renamed, "The tenant acme is labs now, Labs.\n");

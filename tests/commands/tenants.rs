@@ -200,3 +200,32 @@ fn is_running(pid: &str) -> bool {
     let state = String::from_utf8(ps.stdout).unwrap();
     !state.trim().is_empty() && !state.starts_with('Z')
 }
+
+#[tokio::test]
+async fn who_lost_an_invitation_or_a_password_gets_another_one() {
+    let place = Workplace::new();
+    place.run("tenant create --name=Acme --owner-email=ada@acme.example --invite").ok();
+    let invited = place.run("tenant invite-owner acme").ok();
+    assert!(invited.starts_with("Invited ada@acme.example to own acme: the link works until "), "{invited}");
+    let invited = place.run("tenant invite-owner acme --email ben@acme.example --json").json();
+    assert_eq!(invited["email"], "ben@acme.example");
+    let wrong = place.run("tenant invite-owner acme --email nobody").failure(2);
+    assert!(wrong.contains("--email: Enter a valid email address."), "{wrong}");
+    place.run_with("tenant create --name=Beta --owner-email=ada@beta.example", "correct horse battery").ok();
+    let owned = place.run("tenant invite-owner beta").failure(1);
+    assert_eq!(owned, "error: the tenant has an owner, who invites whom he wants\n");
+
+    place.run_with("operator create ops@example.com", "correct horse battery").ok();
+    let set = place.run_with("operator password OPS@example.com", "another horse battery").ok();
+    assert!(set.starts_with("OPS@example.com has another password"), "{set}");
+    let easy = place.run_with("operator password ops@example.com", "ops@example.com").failure(2);
+    assert!(easy.contains("the password: "), "{easy}");
+    let nobody = place.run_with("operator password who@example.com", "another horse battery").failure(1);
+    assert_eq!(nobody, "error: there is no operator who@example.com\n");
+    let serve = place.serve();
+    let sign_in = async |password: &str| {
+        let body = serde_json::json!({"email": "ops@example.com", "password": password});
+        serve.service("POST", "/api/admin/login/").json(&body).send().await.status
+    };
+    assert_eq!([sign_in("correct horse battery").await, sign_in("another horse battery").await], [400, 200]);
+}

@@ -79,18 +79,25 @@ async fn what_makes_no_sense_is_told_field_by_field() {
     let told = refused(&wrong).await["limits"].clone();
     let expected = json!([
         "requests: There is no such limit.",
-        "users: A valid integer is required.",
-        "mails_per_day: Ensure this value is greater than or equal to 0.",
-    ]);
-    assert_eq!(told, expected);
-    let told =
-        refused(&json!({"limits": {"burst": 0, "statement_timeout_ms": 5, "concurrency": 10_001}})).await;
-    let expected = json!([
         "burst: Ensure this value is greater than or equal to 1.",
         "concurrency: Ensure this value is less than or equal to 10000.",
         "statement_timeout_ms: Ensure this value is greater than or equal to 10.",
+        "mails_per_day: Ensure this value is greater than or equal to 0.",
+        "users: A valid integer is required.",
     ]);
-    assert_eq!(told["limits"], expected);
+    assert_eq!(told, expected);
+    // The least is the limit's, however far below it the number is, and so is the most.
+    for limit in tenants::Limit::ALL {
+        let (least, most) = limit.bounds().into_inner();
+        for (number, sentence) in [
+            (json!(-1), format!("{limit}: Ensure this value is greater than or equal to {least}.")),
+            (json!(i64::MIN), format!("{limit}: Ensure this value is greater than or equal to {least}.")),
+            (json!(u64::MAX), format!("{limit}: Ensure this value is less than or equal to {most}.")),
+        ] {
+            let told = refused(&json!({"limits": {(limit.as_str()): number}})).await;
+            assert_eq!(told["limits"], json!([sentence]));
+        }
+    }
     let told = refused(&json!({"limits": [], "plan": "No plan"})).await;
     assert_eq!(told["limits"], json!(["Invalid data. Expected a dictionary, but got list."]));
     assert!(told["plan"][0].as_str().unwrap().starts_with("Enter a name of 1 to 40"), "{told}");

@@ -58,6 +58,59 @@ async fn what_is_too_much_for_a_day_goes_out_on_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_put_off_goes_out_as_soon_as_it_may() {
+    let app = TestApp::start().await;
+    let ops = Operator::of(&app).await;
+    let (acme, beta) = (app.sign_up_quietly("acme").await, app.sign_up_quietly("beta").await);
+    let limit = json!({"mails_per_day": 0});
+    for organization in [&acme, &beta] {
+        ops.limit(&app, organization, limit.clone()).await;
+    }
+    for n in 0..3 {
+        invite(&acme, &format!("new{n}@example.com")).await;
+    }
+    invite(&beta, "other@example.com").await;
+    assert_eq!(sent(&app).await, [""; 0]);
+
+    // Another limit than that of mails changes nothing of them.
+    ops.limit(&app, &acme, json!({"burst": 9, "requests_per_second": 9})).await;
+    let put_off =
+        "SELECT count(*) FROM tenantry.jobs WHERE status = 'queued' AND run_at > '2026-01-03T00:00:00Z'";
+    assert_eq!(number(&app, put_off).await, 4);
+    ops.limit(&app, &acme, json!({"mails_per_day": 1})).await;
+    let raised = sent(&app).await;
+    assert!(
+        matches!(&raised[..], [to] if to.starts_with("new")),
+        "one more, and not the neighbour's: {raised:?}"
+    );
+    assert_eq!(number(&app, put_off).await, 3, "what is too much still waits again");
+    ops.limit(&app, &acme, json!({"mails_per_day": null})).await;
+    assert_eq!(sent(&app).await.len(), 2, "lifted");
+
+    // A plan says it for all who have it.
+    let plan = json!({"name": "pro", "limits": limit});
+    ops.request(&app, "POST", super::PLANS).json(&plan).expect(201).await;
+    ops.set(&app, &beta, &json!({"limits": {"mails_per_day": null}, "plan": "pro"})).await;
+    assert_eq!(sent(&app).await, [""; 0], "the plan allows none either");
+    let more = json!({"limits": {"mails_per_day": 5}});
+    ops.request(&app, "PATCH", "/api/admin/plans/pro/").json(&more).expect(200).await;
+    assert_eq!(sent(&app).await, ["other@example.com"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_plan_of_everybody_put_off_goes_out_once_it_is_gone() {
+    let app = TestApp::start().await;
+    let ops = Operator::of(&app).await;
+    let acme = app.sign_up_quietly("acme").await;
+    let plan = json!({"name": "default", "limits": {"mails_per_day": 0}});
+    ops.request(&app, "POST", super::PLANS).json(&plan).expect(201).await;
+    invite(&acme, "new@example.com").await;
+    assert_eq!(sent(&app).await, [""; 0]);
+    ops.request(&app, "DELETE", "/api/admin/plans/default/").expect(204).await;
+    assert_eq!(sent(&app).await, ["new@example.com"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_opens_a_door_has_a_hundred_more_and_goes_first() {
     let app = TestApp::start().await;
     let ops = Operator::of(&app).await;

@@ -183,3 +183,28 @@ async fn who_was_not_written_to_is_not_measured_again() {
         "SELECT count(*) FROM tenantry.tenant_sizes WHERE users = 1 AND bytes > 100000 AND rows IS NOT NULL";
     assert_eq!(number(&app, rows).await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_size_that_changes_nothing_is_told_to_nobody() {
+    let app = TestApp::start().await;
+    let (ops, acme) = (Operator::of(&app).await, app.sign_up_quietly("acme").await);
+    ops.limit(&app, &acme, json!({"storage_bytes": 1_000_000_000})).await;
+    let known = async || {
+        let name = tenants::TenantName::Id(acme.id.parse().unwrap());
+        app.app.tenancy.resolver().resolve(name).await.unwrap().unwrap()
+    };
+    let measure = async || {
+        acme.owner.get("/api/users/").await;
+        usage::flush(&app.app).await.unwrap();
+        usage::measure(&app.app, app.clock.now()).await.unwrap()
+    };
+    // The announcement of the new limit is no more on its way once it is known.
+    eventually("the limit is known", async || {
+        let (before, after) = (known().await, known().await);
+        before.limits.storage_bytes.is_some() && std::sync::Arc::ptr_eq(&before, &after)
+    })
+    .await;
+    let before = known().await;
+    assert_eq!(measure().await, 1);
+    assert!(std::sync::Arc::ptr_eq(&before, &known().await), "what is remembered of it was thrown away");
+}

@@ -19,6 +19,8 @@ impl MigrationTrait for Migration {
         for (name, columns) in [
             ("audit_created_at", &[Audit::CreatedAt, Audit::Id][..]),
             ("audit_tenant_id", &[Audit::TenantId, Audit::CreatedAt, Audit::Id]),
+            // Which tenants had a slug: one that was purged is found by the name people know.
+            ("audit_tenant_slug", &[Audit::TenantSlug, Audit::TenantId]),
         ] {
             let mut index = Index::create().name(name).table(Audit::Table).to_owned();
             for column in columns {

@@ -38,6 +38,17 @@ impl MigrationTrait for Migration {
                     .to_owned(),
             )
             .await?;
+        // The clean-up looks for those that ended long ago.
+        manager
+            .create_index(
+                Index::create()
+                    .name("operations_finished_at")
+                    .table(Operations::Table)
+                    .col(Operations::FinishedAt)
+                    .and_where(Expr::col(Operations::FinishedAt).is_not_null())
+                    .to_owned(),
+            )
+            .await?;
         // Two that change the same tenant as a whole would each undo what the other does.
         manager
             .create_index(

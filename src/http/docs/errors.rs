@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaSchemaRef};
 use serde::{Serialize, Serializer};
 
+use super::rate_limits::{RATE_LIMITS, RateLimit};
 use crate::http::error::{PROBLEM_JSON, Problem, SCHEMA};
 
 /// An error as the document describes it, once for all operations that can answer it.
@@ -83,9 +84,12 @@ impl ErrorAnswer {
 impl Serialize for ErrorAnswer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let example = (self.example)();
+        // The others may have them as well; this one is about them.
+        let of_rate = RATE_LIMITS.iter().filter(|_| self.status == 429);
+        let of_rate = of_rate.map(|limit| (limit.name, WrittenHeader::Shared(*limit)));
         WrittenError {
             description: self.description,
-            headers: example.header_names().filter_map(header).collect(),
+            headers: example.header_names().filter_map(header).chain(of_rate).collect(),
             content: BTreeMap::from([(
                 PROBLEM_JSON,
                 WrittenContent { schema: schema(), example: example.shown() },
@@ -101,7 +105,7 @@ fn header(name: &str) -> Option<(&'static str, WrittenHeader)> {
         "www-authenticate" => ("WWW-Authenticate", "string"),
         _ => return None,
     };
-    Some((name, WrittenHeader { schema: WrittenSchema { ty } }))
+    Some((name, WrittenHeader::Own { schema: WrittenSchema { ty } }))
 }
 
 fn schema() -> MetaSchemaRef {
@@ -117,8 +121,10 @@ struct WrittenError<E> {
 }
 
 #[derive(Serialize)]
-struct WrittenHeader {
-    schema: WrittenSchema,
+#[serde(untagged)]
+enum WrittenHeader {
+    Own { schema: WrittenSchema },
+    Shared(RateLimit),
 }
 
 #[derive(Serialize)]

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use poem_openapi::registry::{
-    MetaExternalDocument, MetaOperation, MetaOperationParam, MetaPath, MetaRequest, MetaResponse, MetaSchema,
-    MetaSecurityScheme, MetaTag, Registry,
+    MetaExternalDocument, MetaHeader, MetaMediaType, MetaOperation, MetaOperationParam, MetaPath,
+    MetaRequest, MetaResponse, MetaSchema, MetaSecurityScheme, MetaTag, Registry,
 };
 use serde::{
     Serialize, Serializer,
@@ -14,7 +14,9 @@ use serde::{
 use super::{
     Info,
     errors::{ERRORS, ErrorAnswer},
+    rate_limits::{RATE_LIMITS, RateLimit, RateLimits},
 };
+use crate::http::routes::is_tenanted;
 
 /// `poem_openapi`'s own writing of a registry is private, knows no shared answers, and would not let us add to it.
 pub(super) fn to_json(info: Info, paths: &[MetaPath], registry: &Registry) -> serde_json::Result<Vec<u8>> {
@@ -25,7 +27,7 @@ pub(super) fn to_json(info: Info, paths: &[MetaPath], registry: &Registry) -> se
         servers: [Server { url: "/" }],
         tags,
         paths: Paths(paths),
-        components: Components { responses: Shared, schemas, security_schemes },
+        components: Components { headers: RateLimits, responses: Shared, schemas, security_schemes },
     })
 }
 
@@ -48,6 +50,7 @@ struct Server {
 #[serde(rename_all = "camelCase")]
 struct Components<'a> {
     schemas: &'a BTreeMap<String, MetaSchema>,
+    headers: RateLimits,
     responses: Shared,
     security_schemes: &'a BTreeMap<&'static str, MetaSecurityScheme>,
 }
@@ -64,17 +67,23 @@ struct Paths<'a>(&'a [MetaPath]);
 
 impl Serialize for Paths<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|path| (&path.path, Operations(&path.operations))))
+        serializer.collect_map(self.0.iter().map(|path| {
+            (&path.path, Operations { operations: &path.operations, limited: is_tenanted(&path.path) })
+        }))
     }
 }
 
-struct Operations<'a>(&'a [MetaOperation]);
+struct Operations<'a> {
+    operations: &'a [MetaOperation],
+    /// Whether they are requests to an organization, whose rate may be limited.
+    limited: bool,
+}
 
 impl Serialize for Operations<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let named = |operation: &MetaOperation| operation.method.as_str().to_ascii_lowercase();
-        serializer
-            .collect_map(self.0.iter().map(|operation| (named(operation), WrittenOperation::of(operation))))
+        let written = |operation| WrittenOperation::of(operation, self.limited);
+        serializer.collect_map(self.operations.iter().map(|operation| (named(operation), written(operation))))
     }
 }
 
@@ -103,7 +112,7 @@ struct WrittenOperation<'a> {
 }
 
 impl<'a> WrittenOperation<'a> {
-    fn of(operation: &'a MetaOperation) -> Self {
+    fn of(operation: &'a MetaOperation, limited: bool) -> Self {
         Self {
             tags: &operation.tags,
             summary: operation.summary,
@@ -114,27 +123,60 @@ impl<'a> WrittenOperation<'a> {
             security: &operation.security,
             parameters: &operation.params,
             request_body: operation.request.as_ref(),
-            responses: Responses(&operation.responses.responses),
+            responses: Responses { responses: &operation.responses.responses, limited },
         }
     }
 }
 
-struct Responses<'a>(&'a [MetaResponse]);
+struct Responses<'a> {
+    responses: &'a [MetaResponse],
+    limited: bool,
+}
 
 impl Serialize for Responses<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for response in self.0 {
+        let mut map = serializer.serialize_map(Some(self.responses.len()))?;
+        for response in self.responses {
             match response.status {
                 Some(status) => map.serialize_key(&status.to_string())?,
                 None => map.serialize_key(response.status_range.as_deref().unwrap_or("default"))?,
             }
             match ErrorAnswer::of(response) {
                 Some(error) => map.serialize_value(&Reference(error.name))?,
-                None => map.serialize_value(response)?,
+                None => map.serialize_value(&WrittenResponse::of(response, self.limited))?,
             }
         }
         map.end()
+    }
+}
+
+/// An answer that is an operation's own.
+#[derive(Serialize)]
+struct WrittenResponse<'a> {
+    description: &'static str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    content: BTreeMap<&'static str, &'a MetaMediaType>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    headers: BTreeMap<&'a str, WrittenHeader<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum WrittenHeader<'a> {
+    Own(&'a MetaHeader),
+    Shared(RateLimit),
+}
+
+impl<'a> WrittenResponse<'a> {
+    fn of(response: &'a MetaResponse, limited: bool) -> Self {
+        let own = response.headers.iter().map(|header| (header.name.as_str(), WrittenHeader::Own(header)));
+        let shared = RATE_LIMITS.iter().filter(|_| limited);
+        let shared = shared.map(|limit| (limit.name, WrittenHeader::Shared(*limit)));
+        Self {
+            description: response.description,
+            content: response.content.iter().map(|media| (media.content_type, media)).collect(),
+            headers: own.chain(shared).collect(),
+        }
     }
 }
 

@@ -60,6 +60,14 @@ impl Tenancy {
         }
     }
 
+    /// Whether there are tenants of these names.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTenant`], or those of the database.
+    pub async fn check_exist(&self, slugs: &[Slug]) -> Result<(), Error> {
+        check_exist(self.catalog(), slugs).await
+    }
+
     async fn who_is_at_it(&self) -> Result<String, Error> {
         Ok(match find(self.catalog(), None).await? {
             Some(Run { id, actor, process, started_at, done, total, status, .. }) if status == "running" => {
@@ -221,13 +229,13 @@ fn process() -> i64 {
 }
 
 /// A name that is nobody's is a mistake that is told, before a fleet is migrated without the canary that was meant.
-async fn check_exist(tx: &CatalogTx, slugs: &[Slug]) -> Result<(), Error> {
+async fn check_exist(db: &impl ConnectionTrait, slugs: &[Slug]) -> Result<(), Error> {
     let named: Vec<&str> = slugs.iter().map(Slug::as_str).collect();
     let unknown = statement(
         "SELECT slug FROM string_to_table($1, ',') AS slug WHERE slug NOT IN (SELECT slug FROM tenants) LIMIT 1",
         [named.join(",").into()],
     );
-    match tx.query_one_raw(unknown).await? {
+    match db.query_one_raw(unknown).await? {
         Some(row) => Err(Error::NoSuchTenant(row.try_get("", "slug")?)),
         None => Ok(()),
     }

@@ -1,0 +1,100 @@
+//! Changing an operator's password.
+
+use secrecy::SecretString;
+use serde_json::json;
+use tenants::{CatalogTx, entity::operators};
+use uuid::Uuid;
+
+use super::{OperatorCaller, OperatorError, gate, login::SignedIn, store};
+use crate::{
+    audit::{self, Action, Actor},
+    error::ServiceError,
+    password::{self, PasswordError},
+    state::App,
+    throttle::{self, CONFIRMATIONS, LOGINS_TO_ACCOUNT, ThrottleError},
+    users::identity::Password,
+};
+
+/// Changes the password of an operator who is signed in and knows it. All tokens made by the one before end, this one's too:
+/// the answer has another.
+pub(super) async fn change(
+    app: &App,
+    caller: &OperatorCaller,
+    old: SecretString,
+    new: &Password,
+) -> Result<SignedIn, OperatorError> {
+    let catalog = app.tenancy.catalog();
+    let operator = store::operator(catalog, caller.operator).await?.ok_or(OperatorError::CallerGone)?;
+    confirm(app, &operator, old).await?;
+    let hash = password::hash(app, new, &[&operator.email]).await?;
+    let mark = gate::password_mark(app, &hash);
+    let (token, token_expiration) =
+        app.tokens.issue_to_operator(operator.id, mark).await.map_err(ServiceError::from)?;
+    let tx = catalog.begin().await?;
+    // Changed since: what was given is not the password any more.
+    write(app, &tx, &operator, hash, &caller.actor).await?.ok_or(PasswordError::WrongPassword)?;
+    tx.commit().await?;
+    tracing::info!(operator = %operator.id, "an operator's password was changed");
+    Ok(SignedIn { id: operator.id, email: operator.email, token, token_expiration })
+}
+
+/// Gives an operator another password, whoever knows the one before. All tokens end that were made by that.
+///
+/// # Errors
+/// See [`OperatorError`].
+pub async fn set_password(
+    app: &App,
+    operator: operators::Model,
+    new: &Password,
+    by: &Actor,
+) -> Result<(), OperatorError> {
+    let hash = password::hash(app, new, &[&operator.email]).await?;
+    let tx = app.tenancy.catalog().begin().await?;
+    // Removed or changed meanwhile: who wanted this looks again.
+    write(app, &tx, &operator, hash, by).await?.ok_or(OperatorError::NotFound)?;
+    tx.commit().await?;
+    tracing::info!(operator = %operator.id, "an operator's password was set");
+    Ok(())
+}
+
+/// `None` if the password is not the one any more that it was.
+async fn write(
+    app: &App,
+    tx: &CatalogTx,
+    operator: &operators::Model,
+    hash: String,
+    by: &Actor,
+) -> Result<Option<()>, OperatorError> {
+    if !store::set_password(tx, operator, hash).await? {
+        return Ok(None);
+    }
+    let detail = json!({"id": operator.id, "email": operator.email});
+    audit::record(app, tx, by, Action::OperatorPasswordChanged, detail).await?;
+    Ok(Some(()))
+}
+
+/// Whether this is the password of an operator who is signed in. Wrong ones are limited as those of a login are: whoever found
+/// a desk open shall not find out the password.
+async fn confirm(app: &App, operator: &operators::Model, old: SecretString) -> Result<(), OperatorError> {
+    let catalog = app.tenancy.catalog();
+    // One after another: those that come together with this one are no wrong ones before they are looked at.
+    let _turn = app.throttles.confirmation(Uuid::nil(), operator.id).await;
+    let (own, account) = (format!("operator {}", operator.id), format!("operator {}", operator.email_key));
+    // They count against the account, too, whose limit is for those who are not signed in: they must not keep this one from
+    // it.
+    let limits = [(CONFIRMATIONS, own.as_str()), (LOGINS_TO_ACCOUNT, account.as_str())];
+    let attempt = throttle::count(app, catalog, &limits).await?;
+    if let Some(wait) = attempt.wait(0) {
+        attempt.withdraw(catalog).await?;
+        let throttled = ThrottleError::Throttled(throttle::seconds(wait));
+        return Err(PasswordError::from(throttled).into());
+    }
+    let matches = app.hasher.verify(old, Some(operator.password_hash.clone())).await;
+    if let Ok(false) = matches {
+        return Err(PasswordError::WrongPassword.into());
+    }
+    // What was not decided does not count, like what was right.
+    attempt.withdraw(catalog).await?;
+    matches.map_err(ServiceError::from)?;
+    Ok(())
+}
