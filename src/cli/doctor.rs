@@ -64,6 +64,7 @@ fn settings(config: &Config) -> Vec<Finding> {
             .map(|it| {
                 Finding::problem(
                     "settings",
+                    "wrong_setting",
                     format!("{} ({}): {}", it.setting, it.origin, it.wrong),
                     it.right,
                 )
@@ -80,7 +81,12 @@ async fn database(context: &Context) -> Vec<Finding> {
     }
     if !Backend::exists(config) {
         let found = format!("there is none in {} yet", config.data_dir.display());
-        return vec![Finding::warning("database", found, "the first `tenantry serve` makes it")];
+        return vec![Finding::warning(
+            "database",
+            "no_database",
+            found,
+            "the first `tenantry serve` makes it",
+        )];
     }
     let backend = match Backend::open(config, Use::AsItIs).await {
         Ok(backend) => backend,
@@ -89,7 +95,7 @@ async fn database(context: &Context) -> Vec<Finding> {
                 Database::Embedded { .. } => "see the sentence itself",
                 Database::External { .. } => "look at TENANTRY_DATABASE_URL",
             };
-            return vec![Finding::problem("database", error.to_string(), advice)];
+            return vec![Finding::problem("database", "database_unreachable", error.to_string(), advice)];
         }
     };
     let mut findings = Vec::new();
@@ -104,7 +110,12 @@ async fn database(context: &Context) -> Vec<Finding> {
     findings.extend(examine(&backend.settings, is_ours, || context.clock.now()).await);
     findings.extend(disk::check(config));
     if let Err(error) = backend.close().await {
-        findings.push(Finding::problem("database", error.to_string(), "look at PostgreSQL's log"));
+        findings.push(Finding::problem(
+            "database",
+            "database_not_stopped",
+            error.to_string(),
+            "look at PostgreSQL's log",
+        ));
     }
     findings
 }
