@@ -87,14 +87,14 @@ impl TenantMigrations {
 
     /// As [`batch_between`](Self::batch_between), for a schema that is nobody's: without the rights.
     pub(crate) fn statements_between(&self, from: i32, to: i32) -> String {
-        let mut statements = if from == 0 { self.version_table.clone() } else { String::new() };
-        for Rendered { name, sql, .. } in self.between(from, to) {
-            statements += &format!(
+        let version_table = if from == 0 { self.version_table.as_str() } else { "" };
+        let statements = self.between(from, to).iter().map(|Rendered { name, sql, .. }| {
+            format!(
                 "{sql}INSERT INTO {VERSION_TABLE} (version, applied_at) \
                  VALUES ('{name}', extract(epoch FROM now())::bigint);\n"
-            );
-        }
-        statements
+            )
+        });
+        std::iter::once(version_table.to_owned()).chain(statements).collect()
     }
 
     fn between(&self, from: i32, to: i32) -> &[Rendered] {

@@ -80,6 +80,8 @@ impl Finding {
     }
 }
 
+/// So that everything is named with its schema, whatever is set for the database.
+const PATH: (&str, &str) = ("search_path", "pg_catalog");
 const MIGRATE: &str = "run `tenantry migrate`";
 const FIX: &str = "`tenantry doctor --fix` puts it right";
 
@@ -110,7 +112,7 @@ async fn look(
         )
     };
     let login = install::connect_options(&settings.owner).map_err(unreachable)?;
-    let login = Login(login.0.options(SESSION_SETTINGS));
+    let login = Login(login.0.options(SESSION_SETTINGS).options([PATH]));
     let mut connection =
         PgConnection::connect_with(&login.0).await.map_err(|error| unreachable(error.into()))?;
     findings.push(server::version(&mut connection).await?);
@@ -142,6 +144,15 @@ async fn installation(
     settings: &Settings,
     findings: &mut Vec<Finding>,
 ) -> Result<Installation, Finding> {
+    let lost = mend::owned_by_others(connection).await.map_err(|error| unchecked("catalog", error))?;
+    if !lost.is_empty() {
+        return Err(Finding::problem(
+            "catalog",
+            mend::CATALOG_OWNED,
+            "somebody else owns it, or tables of it, so nothing in it can be read",
+            format!("have a superuser run, in this database: {}", lost.join("; ")),
+        ));
+    }
     let applied = install::applied(connection).await.map_err(|error| unchecked("catalog", error))?;
     install::check_catalog(&applied).map_err(|error| match error {
         Error::CatalogAhead => Finding::problem(

@@ -13,7 +13,7 @@ use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use self::statements::{MENDS, Mend, WITH_THE_ROLES};
-use super::{Finding, rules::texts, shape};
+use super::{Finding, PATH, rules::texts, shape};
 use crate::{
     Error, Settings,
     install::{self, Installation, SESSION_SETTINGS},
@@ -26,6 +26,14 @@ pub struct Mended {
     pub done: Vec<String>,
     /// Those that PostgreSQL refused, and why.
     pub refused: Vec<Refused>,
+}
+
+impl Mended {
+    /// Whether the rest could not even be looked at.
+    #[must_use]
+    pub fn is_cut_short(&self) -> bool {
+        self.refused.iter().any(|it| it.code == Some(CATALOG_OWNED))
+    }
 }
 
 /// A statement that PostgreSQL refused.
@@ -52,6 +60,8 @@ pub(super) struct Proposal {
 
 /// PostgreSQL's `insufficient_privilege`.
 const NO_RIGHT: &str = "42501";
+/// The finding that the catalog is somebody else's.
+pub(super) const CATALOG_OWNED: &str = "catalog_owned";
 
 /// Puts right what can be made again. One process at a time does it, and none while another one migrates. What the owner's
 /// login has no right to is done by the superuser of a server that is ours.
@@ -67,10 +77,20 @@ pub async fn mend(settings: &Settings, superuser: Option<&SecretString>) -> Resu
             None => None,
         },
     };
+    let lost = owned_by_others(&mut hands.owner).await?;
+    if !lost.is_empty() {
+        let regained = hands.regain(&lost).await?;
+        if !regained.refused.is_empty() {
+            return Ok(regained);
+        }
+    }
     install::check_catalog(&install::applied(&mut hands.owner).await?)?;
     let installation = Installation::read_catalog(&mut hands.owner, &settings.master_key).await?;
     hands.owner.execute("SELECT pg_advisory_lock(hashtextextended('tenantry.catalog', 0))").await?;
-    let mended = mend_with(&mut hands, &installation, &login).await;
+    let mut mended = mend_with(&mut hands, &installation, &login).await;
+    if let Ok(mended) = &mut mended {
+        mended.done.splice(0..0, lost);
+    }
     // All that was asked is answered; how the connections end makes no difference.
     hands.owner.close().await.ok();
     if let Some(superuser) = hands.superuser {
@@ -87,7 +107,7 @@ struct Hands {
 
 async fn connect(url: &SecretString) -> Result<PgConnection, Error> {
     let login = install::connect_options(url)?;
-    let options = login.0.options(SESSION_SETTINGS).options([("search_path", CATALOG_SCHEMA)]);
+    let options = login.0.options(SESSION_SETTINGS).options([PATH]);
     let mut connection = PgConnection::connect_with(&options).await?;
     // The last one: of what a REVOKE by somebody else did not revoke there is a mere warning; it is found afterwards.
     let settings = "SET statement_timeout TO '15min'; SET lock_timeout TO '1min'; \
@@ -104,7 +124,9 @@ async fn mend_with(
     let mut wanted = all(&mut hands.owner, installation).await?;
     let mut reasons = BTreeMap::new();
     let with_roles = missing_rights(&mut hands.owner, installation).await?;
+    hands.owner.execute(AssertSqlSafe(format!("SET search_path TO {CATALOG_SCHEMA}"))).await?;
     let made = installation.create_roles(&mut hands.owner, login).await?;
+    hands.owner.execute("RESET search_path").await?;
     // One after the other, because some can be asked for only when others are done; the indexes last, for the same reason.
     for mend in &MENDS {
         let proposals = of_mend(&mut hands.owner, installation, mend).await?;
@@ -139,6 +161,26 @@ async fn mend_with(
 }
 
 impl Hands {
+    /// Gets the catalog back, or says by what statements a superuser does.
+    async fn regain(&mut self, statements: &[String]) -> Result<Mended, Error> {
+        let mut mended = Mended::default();
+        for statement in statements {
+            let proposal = Proposal { code: CATALOG_OWNED, statement: statement.clone() };
+            let mut reasons = BTreeMap::new();
+            self.run(vec![proposal], &mut Vec::new(), &mut reasons).await?;
+        }
+        for statement in owned_by_others(&mut self.owner).await? {
+            let reason = "must be a superuser".to_owned();
+            mended.refused.push(Refused {
+                code: Some(CATALOG_OWNED),
+                statement,
+                reason,
+                needs_superuser: true,
+            });
+        }
+        Ok(mended)
+    }
+
     /// Runs these, and notes why some could not be.
     async fn run(
         &mut self,
@@ -224,6 +266,19 @@ async fn missing_rights(
         missing.extend(texts(connection, installation, &named).await?);
     }
     Ok(missing)
+}
+
+/// The statements that give the catalog back to the login that asks: while it is somebody else's, nothing can be read in it.
+pub(super) async fn owned_by_others(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT format('ALTER SCHEMA %I OWNER TO %I', nspname, current_user) FROM pg_namespace
+         WHERE nspname = 'tenantry' AND NOT pg_has_role(nspowner, 'USAGE')
+         UNION ALL
+         SELECT format('ALTER TABLE tenantry.%I OWNER TO %I', relname, current_user) FROM pg_class
+         WHERE relnamespace = to_regnamespace('tenantry') AND relkind IN ('r', 'p') AND NOT pg_has_role(relowner, 'USAGE')",
+    )
+    .fetch_all(connection)
+    .await
 }
 
 /// Says of what `--fix` could not put right what can: it is no use to try that again.
