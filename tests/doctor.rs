@@ -1,6 +1,6 @@
 //! What somebody did to the database by hand is found, and what can be made again is.
 
-use chrono::Utc;
+use tenantry::clock::Clock;
 use tenants::doctor::{self, Finding, Level, Mended};
 
 use crate::support::Fleet;
@@ -280,7 +280,7 @@ impl Place {
     }
 
     async fn findings(&self) -> Vec<Finding> {
-        let findings = doctor::examine(self.fleet.app.settings(), true, Utc::now).await;
+        let findings = doctor::examine(self.fleet.app.settings(), true, || Clock::system().now()).await;
         findings.into_iter().filter(|it| it.level > Level::Ok).collect()
     }
 
@@ -355,7 +355,7 @@ async fn a_fleet_that_is_half_migrated_has_the_tables_of_its_versions() {
     let mut fleet = Fleet::behind(12).await;
     fleet.make("new").await;
     let examine = async |fleet: &Fleet| {
-        let findings = doctor::examine(fleet.app.settings(), true, Utc::now).await;
+        let findings = doctor::examine(fleet.app.settings(), true, || Clock::system().now()).await;
         findings.into_iter().filter(|it| it.level > Level::Ok).collect::<Vec<_>>()
     };
     let found = examine(&fleet).await;
