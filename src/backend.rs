@@ -151,6 +151,12 @@ impl Backend {
         self.cluster.as_ref()
     }
 
+    /// How to open the database as the superuser, where the server is ours.
+    #[must_use]
+    pub fn superuser(&self) -> Option<SecretString> {
+        self.cluster.as_ref().map(|cluster| cluster.superuser_url(DATABASE))
+    }
+
     /// Brings the database up to date, catalog and tenants.
     ///
     /// # Errors

@@ -30,6 +30,8 @@ mod cors;
 #[cfg(test)]
 mod devices;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod embedded;
 #[cfg(test)]
 mod find;

@@ -22,7 +22,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         Ok(disk) => vec![judged(directory, disk.f_bavail.saturating_mul(disk.f_frsize))],
         Err(error) => {
             let found = format!("{} cannot be asked: {error}", directory.display());
-            vec![Finding::warning(CHECK, found, "look at the data directory yourself")]
+            vec![Finding::warning(CHECK, "disk_unknown", found, "look at the data directory yourself")]
         }
     }
 }
@@ -38,8 +38,8 @@ fn judged(directory: &Path, bytes: u64) -> Finding {
     let left = format!("{:.1} GiB are free where {} is", bytes as f64 / GIB as f64, directory.display());
     let advice = "make room there, or choose another data directory";
     match bytes {
-        ..NOTHING => Finding::problem(CHECK, left, advice),
-        NOTHING..LITTLE => Finding::warning(CHECK, left, advice),
+        ..NOTHING => Finding::problem(CHECK, "disk_full", left, advice),
+        NOTHING..LITTLE => Finding::warning(CHECK, "disk_nearly_full", left, advice),
         _ => Finding::ok(CHECK, left),
     }
 }

@@ -6,12 +6,12 @@ use clap::Args;
 use serde::Serialize;
 use tenants::{
     SchemaName,
-    doctor::{Finding, Level, Mended, examine},
+    doctor::{Finding, Level, Mended, advise_after, examine},
 };
 
 use super::{
     arguments::WrongArguments,
-    disk, mend,
+    disk, key_files, mend,
     output::Exit,
     run::{Context, Failure},
 };
@@ -28,7 +28,7 @@ Examples:
   tenantry doctor --fix
   tenantry doctor --drop-orphan t_06dnpacf5pq2hemnokkcp809oo --yes")]
 pub struct Doctor {
-    /// Make roles, memberships and rights anew from the catalog, and drop what belongs to no tenant and is empty
+    /// Make anew what follows from the catalog and the migrations, and drop what belongs to no tenant and is empty
     #[arg(long)]
     pub fix: bool,
     /// Drop this schema, which belongs to no tenant, with all its rows
@@ -47,7 +47,11 @@ pub(super) async fn doctor(context: &Context, arguments: Doctor) -> Result<Exit,
     }
     let mended = if fix { Some(mend::mend(context).await?) } else { None };
     let mut findings = settings(&context.config);
+    findings.extend(key_files::check(&context.config));
     findings.extend(database(context).await);
+    if let Some(mended) = &mended {
+        advise_after(mended, &mut findings);
+    }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let report =
         Report { problems: count(Level::Problem), warnings: count(Level::Warning), mended, findings };
@@ -64,6 +68,7 @@ fn settings(config: &Config) -> Vec<Finding> {
             .map(|it| {
                 Finding::problem(
                     "settings",
+                    "wrong_setting",
                     format!("{} ({}): {}", it.setting, it.origin, it.wrong),
                     it.right,
                 )
@@ -80,7 +85,12 @@ async fn database(context: &Context) -> Vec<Finding> {
     }
     if !Backend::exists(config) {
         let found = format!("there is none in {} yet", config.data_dir.display());
-        return vec![Finding::warning("database", found, "the first `tenantry serve` makes it")];
+        return vec![Finding::warning(
+            "database",
+            "no_database",
+            found,
+            "the first `tenantry serve` makes it",
+        )];
     }
     let backend = match Backend::open(config, Use::AsItIs).await {
         Ok(backend) => backend,
@@ -89,7 +99,7 @@ async fn database(context: &Context) -> Vec<Finding> {
                 Database::Embedded { .. } => "see the sentence itself",
                 Database::External { .. } => "look at TENANTRY_DATABASE_URL",
             };
-            return vec![Finding::problem("database", error.to_string(), advice)];
+            return vec![Finding::problem("database", "database_unreachable", error.to_string(), advice)];
         }
     };
     let mut findings = Vec::new();
@@ -104,7 +114,12 @@ async fn database(context: &Context) -> Vec<Finding> {
     findings.extend(examine(&backend.settings, is_ours, || context.clock.now()).await);
     findings.extend(disk::check(config));
     if let Err(error) = backend.close().await {
-        findings.push(Finding::problem("database", error.to_string(), "look at PostgreSQL's log"));
+        findings.push(Finding::problem(
+            "database",
+            "database_not_stopped",
+            error.to_string(),
+            "look at PostgreSQL's log",
+        ));
     }
     findings
 }
@@ -121,20 +136,11 @@ struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Mended { done, refused }) = &self.mended {
-            for statement in done {
-                writeln!(f, "done     {}", Printable(statement))?;
-            }
-            for refused in refused {
-                writeln!(f, "refused  {}: {}", Printable(&refused.statement), Printable(&refused.reason))?;
-            }
-            if done.is_empty() && refused.is_empty() {
-                writeln!(f, "There was nothing to fix.")?;
-            }
-            writeln!(f)?;
+        if let Some(mended) = &self.mended {
+            write_mended(f, mended)?;
         }
         let width = self.findings.iter().map(|finding| finding.check.len()).max().unwrap_or(0);
-        for Finding { level, check, found, advice } in &self.findings {
+        for Finding { level, check, found, advice, .. } in &self.findings {
             let level = match level {
                 Level::Ok => "ok",
                 Level::Warning => "warning",
@@ -155,4 +161,24 @@ impl fmt::Display for Report {
             }
         }
     }
+}
+
+fn write_mended(f: &mut fmt::Formatter<'_>, Mended { done, refused }: &Mended) -> fmt::Result {
+    for statement in done {
+        writeln!(f, "done     {}", Printable(statement))?;
+    }
+    for refused in refused {
+        writeln!(f, "refused  {}: {}", Printable(&refused.statement), Printable(&refused.reason))?;
+    }
+    if done.is_empty() && refused.is_empty() {
+        writeln!(f, "There was nothing to fix.")?;
+    }
+    let mut for_superuser = refused.iter().filter(|it| it.needs_superuser).peekable();
+    if for_superuser.peek().is_some() {
+        writeln!(f, "\nThis login may not do that. Have a superuser run, in this database:\n")?;
+    }
+    for refused in for_superuser {
+        writeln!(f, "  {};", Printable(&refused.statement))?;
+    }
+    writeln!(f)
 }

@@ -90,6 +90,7 @@ async fn rotate_to(context: &Context, file: PathBuf, is_embedded: bool) -> Resul
     let usage = if is_embedded { Use::Exclusive } else { Use::Shared };
     let (app, before) = context.open_app_for(usage).await?;
     let rotated = async {
+        master_key::drop_abandoned(&file)?;
         let key = master_key::read_or_make(&file)?;
         rewrap(&app, &before, &key, is_embedded).await
     };

@@ -8,23 +8,32 @@ use tenants::{
 };
 
 use super::{
+    key_files,
     output::Exit,
     run::{Context, Failure},
 };
 use crate::{
     audit::{self, Action, Actor},
-    backend::Use,
+    backend::{Backend, Use},
     state::App,
 };
 
 /// How many statements an entry of the log names: after a restore there are some for each tenant.
 const NAMED: usize = 100;
 
-/// Makes roles, memberships and rights anew, and drops orphans without rows. What was done is in the log.
+/// Makes anew what follows from the catalog and the migrations, and drops orphans without rows. What was done is in the log.
 pub(super) async fn mend(context: &Context) -> Result<Mended, Failure> {
-    let backend = context.open_backend(Use::Shared).await?;
-    let mended = doctor::mend(&backend.settings).await;
+    if !Backend::exists(&context.config) {
+        return Ok(Mended::default());
+    }
+    // Opened otherwise, what PUBLIC must not have would be taken without a word.
+    let backend = context.open_backend(Use::AsItIs).await?;
+    let mended = doctor::mend(&backend.settings, backend.superuser().as_ref()).await;
     let mut mended = super::run::finish(backend, mended).await?;
+    if mended.is_cut_short() {
+        return Ok(mended);
+    }
+    mended.done.extend(key_files::mend(&context.config)?);
     // Only now everybody can log in who has to.
     let app = context.open_app().await?;
     let result = finish(&app, &mut mended).await;
@@ -38,7 +47,10 @@ async fn finish(app: &App, mended: &mut Mended) -> Result<(), Failure> {
     for orphan in orphans {
         let Orphan { name, has_rows, .. } = &orphan;
         let statement = format!("DROP {} {name}", if orphan.has_schema { "SCHEMA" } else { "ROLE" });
-        let refused = |reason: String| Refused { statement: statement.clone(), reason };
+        let refused = |reason: String| {
+            let statement = statement.clone();
+            Refused { code: None, statement, reason, needs_superuser: false }
+        };
         if *has_rows {
             let how =
                 format!("there are rows in it; `tenantry doctor --drop-orphan {name} --yes` drops them, too");

@@ -10,6 +10,7 @@ mod disk;
 mod doctor;
 mod impersonation;
 mod jobs;
+mod key_files;
 mod keys;
 mod limits;
 mod master_key;

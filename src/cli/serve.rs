@@ -5,6 +5,7 @@ use std::time::Instant;
 use futures_util::FutureExt as _;
 
 use super::{
+    key_files,
     output::Exit,
     run::{Context, Failure},
 };
@@ -49,6 +50,7 @@ async fn serve_on(
     (server, admin): (Server, Option<Server>),
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
+    key_files::warn(config);
     let app = backend.app(config, context.clock.clone()).await?;
     app.tenancy.listen();
     context.output.answer(&Started::of(config, backend, &app, admin.as_ref()), ToString::to_string)?;

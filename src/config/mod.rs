@@ -29,7 +29,10 @@ pub use self::value::{BaseDomain, CorsOrigin, MailFrom, TenantSignUp};
 
 use self::source::Source;
 use self::value::MailTransport;
-use crate::telemetry::{self, LogFormat};
+use crate::{
+    master_key,
+    telemetry::{self, LogFormat},
+};
 
 /// The file that is read from the working directory when no other is named.
 pub const DEFAULT_FILE: &str = "tenantry.toml";
@@ -48,6 +51,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Given by its operator; the embedded database has one of its own in the data directory.
     pub master_key: Option<MasterKey>,
+    /// The file it came from, if it was in one.
+    master_key_file: Option<PathBuf>,
     smtp_url: Option<SmtpUrl>,
     mail_from: Option<MailFrom>,
     mail: Option<MailTransport>,
@@ -164,7 +169,9 @@ impl Config {
         let direct_database_url = source.read(&name::DIRECT_DATABASE_URL, DatabaseUrl::parse);
         let data_dir = source.read(&name::DATA_DIR, |text| Ok(PathBuf::from(text)));
         let master_key = source.read(&name::MASTER_KEY, MasterKey::parse);
-        let master_key_file = source.read(&name::MASTER_KEY_FILE, read_master_key);
+        let (master_key_file, key_in_file) = source
+            .read(&name::MASTER_KEY_FILE, |path| Ok((PathBuf::from(path), read_master_key(path)?)))
+            .unzip();
         let smtp_url = source.read(&name::SMTP_URL, SmtpUrl::parse);
         let mail_from = source.read(&name::MAIL_FROM, MailFrom::parse);
         let mail = source.read(&name::MAIL, |text| value::one_of(text, MAIL));
@@ -193,7 +200,8 @@ impl Config {
             database_url,
             direct_database_url,
             data_dir: data_dir?,
-            master_key: master_key.or(master_key_file),
+            master_key: master_key.or(key_in_file),
+            master_key_file,
             smtp_url,
             mail_from,
             mail,
@@ -234,6 +242,16 @@ impl Config {
             Some(url) => {
                 Database::External { url, direct_url: self.direct_database_url.as_ref().unwrap_or(url) }
             }
+        }
+    }
+
+    /// The file with the master key, if it is in one.
+    #[must_use]
+    pub fn master_key_path(&self) -> Option<PathBuf> {
+        match (&self.master_key, &self.master_key_file) {
+            (_, Some(path)) => Some(path.clone()),
+            (Some(_), None) => None,
+            (None, None) => self.database_url.is_none().then(|| master_key::file_in(&self.data_dir)),
         }
     }
 

@@ -68,27 +68,9 @@ impl TenantMigrations {
 
     /// As [`batch`](Self::batch), to this version and no further.
     pub(crate) fn batch_between(&self, schema: &SchemaName, from: i32, to: i32) -> String {
-        let done = usize::try_from(from).unwrap_or(0);
-        let new = usize::try_from(to).unwrap_or(0).saturating_sub(done);
-        let version_table = if done == 0 { self.version_table.as_str() } else { "" };
-        let migrations: Vec<String> = self
-            .migrations
-            .iter()
-            .skip(done)
-            .take(new)
-            .map(|Rendered { name, sql, .. }| {
-                format!(
-                    "{sql}INSERT INTO {VERSION_TABLE} (version, applied_at) \
-                     VALUES ('{name}', extract(epoch FROM now())::bigint);\n"
-                )
-            })
-            .collect();
-        let migrations = migrations.concat();
         let tables: Vec<&str> = self
-            .migrations
+            .between(from, to)
             .iter()
-            .skip(done)
-            .take(new)
             .flat_map(|migration| &migration.tables)
             .map(String::as_str)
             .collect();
@@ -100,7 +82,24 @@ impl TenantMigrations {
             tables => format!("GRANT {rights} ON {} TO \"{schema}\";\n", tables.join(", ")),
         };
         let grants = grant("SELECT, INSERT, UPDATE, DELETE", &written) + &grant("SELECT, INSERT", &appended);
-        format!("{version_table}{migrations}{grants}")
+        self.statements_between(from, to) + &grants
+    }
+
+    /// As [`batch_between`](Self::batch_between), for a schema that is nobody's: without the rights.
+    pub(crate) fn statements_between(&self, from: i32, to: i32) -> String {
+        let version_table = if from == 0 { self.version_table.as_str() } else { "" };
+        let statements = self.between(from, to).iter().map(|Rendered { name, sql, .. }| {
+            format!(
+                "{sql}INSERT INTO {VERSION_TABLE} (version, applied_at) \
+                 VALUES ('{name}', extract(epoch FROM now())::bigint);\n"
+            )
+        });
+        std::iter::once(version_table.to_owned()).chain(statements).collect()
+    }
+
+    fn between(&self, from: i32, to: i32) -> &[Rendered] {
+        let number = |version| usize::try_from(version).unwrap_or(0).min(self.migrations.len());
+        self.migrations.get(number(from)..number(to)).unwrap_or_default()
     }
 }
 

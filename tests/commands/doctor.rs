@@ -20,7 +20,7 @@ struct Guard {
 }
 
 /// `{a}`, `{b}` are schemas, `{lane}` is the login of a's lane.
-const GUARDS: [Guard; 12] = [
+const GUARDS: [Guard; 16] = [
     Guard {
         takes_out: "GRANT USAGE ON SCHEMA {b} TO {a}; GRANT SELECT ON {b}.users TO {a}",
         noticed_by: &["grants", "isolation"],
@@ -56,6 +56,27 @@ const GUARDS: [Guard; 12] = [
         takes_out: "GRANT DELETE ON {a}.audit TO {a}",
         noticed_by: &["grants"],
         says: "what stands in an audit log can be changed: alpha: DELETE for t_",
+    },
+    Guard {
+        takes_out: "GRANT UPDATE, DELETE ON tenantry.audit TO {catalog}",
+        noticed_by: &["grants"],
+        says: "what stands in an audit log can be changed: the catalog: DELETE for tenantry_",
+    },
+    Guard {
+        // What only a superuser can: the embedded database has one.
+        takes_out: "ALTER DATABASE tenantry SET session_replication_role TO replica",
+        noticed_by: &["overrides"],
+        says: "ALTER DATABASE tenantry SET session_replication_role = replica",
+    },
+    Guard {
+        takes_out: "ALTER TABLE {a}.users OWNER TO postgres; ALTER TABLE tenantry.jobs OWNER TO postgres",
+        noticed_by: &["catalog"],
+        says: "somebody else owns it, or tables of it, so nothing in it can be read",
+    },
+    Guard {
+        takes_out: "DROP INDEX {a}.audit_created_at; ALTER TABLE {a}.tokens DISABLE TRIGGER ALL",
+        noticed_by: &["code", "tables"],
+        says: "indexes or constraints of tenants' tables are missing: alpha: audit_created_at on audit",
     },
     Guard {
         takes_out: "GRANT USAGE ON SCHEMA {b} TO {b}; UPDATE tenantry.tenants SET status = 'suspended' WHERE slug = 'beta'",
@@ -118,7 +139,12 @@ async fn a_guard_that_is_taken_out_is_noticed() {
             "{}: {problems:#?}",
             guard.takes_out
         );
+        assert!(
+            problems.iter().all(|it| it["code"].is_string() && it["advice"].is_string()),
+            "{problems:#?}"
+        );
         let fixed = place.run("doctor --fix --json").json();
+        assert_ne!(fixed["mended"]["done"], json!([]), "{}", guard.takes_out);
         assert_eq!(fixed["mended"]["refused"], json!([]), "{}", guard.takes_out);
         assert_eq!(fixed["warnings"], 0, "{}: {fixed:#}", guard.takes_out);
         let reopened = superuser
@@ -216,8 +242,30 @@ async fn migrate_a_database_of_ones_own(cluster: &Cluster, mut superuser: PgConn
     assert_eq!(place.run("migrate").ok(), "The database is up to date.\n");
     assert_eq!(place.run("migrate --check --json").json()["up_to_date"], true);
     assert!(place.run("doctor").ok().ends_with("\nAll is well.\n"));
+    what_only_a_superuser_can_is_named(cluster, &place).await;
 
     let place = place.with("TENANTRY_MASTER_KEY", "MTIzNDU2Nzg5MGFiY2RlZmdoaWprbG1ub3BxcnN0dXY=");
     let error = place.run("tenant list").failure(1);
     assert_eq!(error, "error: the master key is not the one this database was set up with\n");
+}
+
+/// And not advised to be tried again.
+async fn what_only_a_superuser_can_is_named(cluster: &Cluster, place: &Workplace) {
+    let mut superuser = superuser_of(&cluster.superuser_url("own")).await;
+    superuser.execute("ALTER DATABASE own SET session_replication_role TO replica").await.unwrap();
+    let report = place.run("doctor").stdout;
+    assert!(report.contains("→ `tenantry doctor --fix` puts it right; then start every"), "{report}");
+    let fixed = place.run("doctor --fix");
+    assert_eq!(fixed.code, 1, "{fixed:?}");
+    let reset = "ALTER DATABASE own RESET session_replication_role";
+    let refused =
+        format!("refused  {reset}: permission denied to set parameter \"session_replication_role\"\n");
+    assert!(fixed.stdout.starts_with(&refused), "{}", fixed.stdout);
+    let told = format!("Have a superuser run, in this database:\n\n  {reset};\n");
+    assert!(fixed.stdout.contains(&told), "{}", fixed.stdout);
+    let advice = format!("→ have a superuser run, in this database: {reset}\n");
+    assert!(fixed.stdout.contains(&advice) && !fixed.stdout.contains("--fix"), "{}", fixed.stdout);
+    superuser.execute(reset).await.unwrap();
+    superuser.close().await.unwrap();
+    assert!(place.run("doctor").ok().ends_with("\nAll is well.\n"));
 }

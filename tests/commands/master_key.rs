@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::support::Workplace;
 
@@ -77,6 +77,61 @@ fn a_key_that_the_settings_name_is_changed_to_one_in_a_file() {
     let place = place.with("TENANTRY_MASTER_KEY_FILE", two.to_str().unwrap());
     assert_eq!(slugs(&place), ["acme"]);
     assert_eq!(place.run("keys list --json").json().as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn keys_that_a_killed_change_left_and_keys_that_others_can_read_are_told() {
+    let place = Workplace::new();
+    create(&place, "acme");
+    let at = |name: &str| place.data_dir().join(name);
+    // No process has so great a number.
+    let drafts =
+        ["master.key.99999999.draft", "master.key.next.99999999", "master.key.next.99999999.draft"].map(at);
+    let finding = |code: &str| {
+        let report: Value = serde_json::from_str(&place.run("doctor --json").stdout).unwrap();
+        report["findings"].as_array().unwrap().iter().find(|it| it["code"] == code).cloned()
+    };
+    assert!(finding("master_key_drafts").is_none() && finding("master_key_open").is_none());
+
+    drafts.iter().for_each(|draft| fs::write(draft, KEY).unwrap());
+    // Somebody's own copy.
+    fs::write(at("master.key.2"), KEY).unwrap();
+    let told = finding("master_key_drafts").unwrap();
+    let names: Vec<_> = drafts.iter().map(|draft| draft.file_name().unwrap().to_str().unwrap()).collect();
+    assert!(names.iter().all(|name| told["found"].as_str().unwrap().contains(name)), "{told}");
+    place.run("keys rotate-master").ok();
+    assert_eq!(drafts.each_ref().map(|draft| draft.exists()), [true, false, false]);
+    let fixed = place.run("doctor --fix --json").json();
+    assert!(
+        fixed["mended"]["done"][0].as_str().unwrap().ends_with("/master.key.99999999.draft"),
+        "{fixed:#}"
+    );
+    assert!(!drafts[0].exists() && at("master.key.2").exists());
+
+    for (mode, level, code) in [(0o640, "warning", 0), (0o644, "problem", 1)] {
+        fs::set_permissions(at("master.key"), fs::Permissions::from_mode(mode)).unwrap();
+        let told = finding("master_key_open").unwrap();
+        assert_eq!(told["level"], level, "{told}");
+        assert!(told["advice"].as_str().unwrap().starts_with("chmod 600 "), "{told}");
+        assert_eq!(place.run("doctor").code, code);
+    }
+    let fixed = place.run("doctor --fix --json").json();
+    assert!(fixed["mended"]["done"][0].as_str().unwrap().starts_with("chmod 600 "), "{fixed:#}");
+    assert_eq!(fs::metadata(at("master.key")).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn serve_warns_of_a_key_that_others_can_read() {
+    let keys = tempfile::tempdir().unwrap();
+    let file = keys.path().join("key");
+    fs::write(&file, KEY).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let place = Workplace::new().with("TENANTRY_MASTER_KEY_FILE", file.to_str().unwrap());
+    let (serve, mut log) = place.serve_with_log();
+    let warning =
+        format!("the master key in {0} is open to everybody on this machine: chmod 600 {0}", file.display());
+    assert!(log.any(|line| line.contains(&warning)));
+    assert_eq!(serve.terminate(), Some(0));
 }
 
 #[test]

@@ -79,6 +79,11 @@ impl Workplace {
 
     /// Starts `serve` and waits until it is ready.
     pub(super) fn serve(&self) -> Serve {
+        self.serve_with_log().0
+    }
+
+    /// As [`serve`](Self::serve), with the lines of its log, to its end.
+    pub(super) fn serve_with_log(&self) -> (Serve, impl Iterator<Item = String> + use<>) {
         let mut child = self.command("serve --json").spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut answer = String::new();
@@ -91,13 +96,17 @@ impl Workplace {
             answer.push_str(&line);
         }
         // Its log goes on, and somebody has to take it.
-        let mut stderr = child.stderr.take().unwrap();
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, log) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // Whether anybody wants to know or not.
+            stderr.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+        });
         let answer: Value = serde_json::from_str(&answer).unwrap();
         let (_, port) = answer["url"].as_str().unwrap().rsplit_once(':').unwrap();
         rustls::crypto::ring::default_provider().install_default().ok();
         let address = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
-        Serve { child, address, started: answer, client: http_client() }
+        (Serve { child, address, started: answer, client: http_client() }, log.into_iter())
     }
 }
 

@@ -43,7 +43,12 @@ async fn attempt_all(
         let login = installation.login(owner, &role);
         let mut connection = PgConnection::connect_with(&login.0).await.map_err(|error| {
             let reason = crate::Error::from(error);
-            Finding::problem(CHECK, format!("the login {role} cannot connect: {reason}"), super::FIX)
+            Finding::problem(
+                CHECK,
+                "login_fails",
+                format!("the login {role} cannot connect: {reason}"),
+                super::FIX,
+            )
         })?;
         let of_lane = tenants.iter().filter(|it| Some(it.lane) == lane).map(Some);
         for bound in std::iter::once(None).chain(of_lane) {
@@ -121,6 +126,7 @@ async fn attempts(
         if let Err(error) = connection.execute("SELECT FROM users LIMIT 1").await {
             attempts.findings.push(Finding::problem(
                 CHECK,
+                "own_rows_unreadable",
                 format!("{who} cannot read its own users: {}", crate::Error::from(error)),
                 "look at what else is reported of this tenant",
             ));
@@ -154,6 +160,7 @@ async fn attempts(
             }
             Ok(_) => attempts.findings.push(Finding::problem(
                 CHECK,
+                "crossing",
                 format!("{who} can {what}"),
                 "stop serving until `tenantry doctor --fix` has put the rights of its role and its login right",
             )),

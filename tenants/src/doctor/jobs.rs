@@ -29,6 +29,7 @@ pub(super) async fn check(
     if parked > 0 {
         findings.push(Finding::warning(
             "jobs",
+            "jobs_parked",
             format!("{parked} failed for good and wait for you"),
             "`tenantry jobs list --status parked` says why; then `tenantry jobs retry --all-failed`",
         ));
@@ -36,6 +37,7 @@ pub(super) async fn check(
     if overdue > 0 {
         findings.push(Finding::warning(
             "jobs",
+            "jobs_overdue",
             format!(
                 "{overdue} are due for more than {} minutes, and nobody does them",
                 OVERDUE.num_minutes()
@@ -46,6 +48,7 @@ pub(super) async fn check(
     if failing > 0 {
         findings.push(Finding::warning(
             "jobs",
+            "jobs_failing",
             format!("{failing} keep failing for more than an hour"),
             "`tenantry jobs list` says why; they are tried for two days",
         ));

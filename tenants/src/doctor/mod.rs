@@ -11,8 +11,9 @@ mod operations;
 mod pooler;
 mod rules;
 mod server;
+mod shape;
 
-pub use mend::{Mended, Refused, mend};
+pub use mend::{Mended, Refused, advise_after, mend};
 
 use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
@@ -42,6 +43,9 @@ pub struct Finding {
     pub level: Level,
     /// What was looked at, in a word.
     pub check: &'static str,
+    /// What was found, for programs: it stays the same from version to version. None where all is well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
     /// What was found.
     pub found: String,
     /// What to do about it.
@@ -51,20 +55,33 @@ pub struct Finding {
 impl Finding {
     /// All is well.
     pub fn ok(check: &'static str, found: impl Into<String>) -> Self {
-        Self { level: Level::Ok, check, found: found.into(), advice: None }
+        Self { level: Level::Ok, check, code: None, found: found.into(), advice: None }
     }
 
     /// Something to look at.
-    pub fn warning(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { level: Level::Warning, check, found: found.into(), advice: Some(advice.into()) }
+    pub fn warning(
+        check: &'static str,
+        code: &'static str,
+        found: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        let (found, advice) = (found.into(), Some(advice.into()));
+        Self { level: Level::Warning, check, code: Some(code), found, advice }
     }
 
     /// Something is wrong.
-    pub fn problem(check: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { level: Level::Problem, check, found: found.into(), advice: Some(advice.into()) }
+    pub fn problem(
+        check: &'static str,
+        code: &'static str,
+        found: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self { level: Level::Problem, ..Self::warning(check, code, found, advice) }
     }
 }
 
+/// So that everything is named with its schema, whatever is set for the database.
+const PATH: (&str, &str) = ("search_path", "pg_catalog");
 const MIGRATE: &str = "run `tenantry migrate`";
 const FIX: &str = "`tenantry doctor --fix` puts it right";
 
@@ -86,10 +103,16 @@ async fn look(
     now: impl Fn() -> DateTime<Utc>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), Finding> {
-    let unreachable =
-        |error: Error| Finding::problem("database", error.to_string(), "look at TENANTRY_DATABASE_URL");
+    let unreachable = |error: Error| {
+        Finding::problem(
+            "database",
+            "database_unreachable",
+            error.to_string(),
+            "look at TENANTRY_DATABASE_URL",
+        )
+    };
     let login = install::connect_options(&settings.owner).map_err(unreachable)?;
-    let login = Login(login.0.options(SESSION_SETTINGS));
+    let login = Login(login.0.options(SESSION_SETTINGS).options([PATH]));
     let mut connection =
         PgConnection::connect_with(&login.0).await.map_err(|error| unreachable(error.into()))?;
     findings.push(server::version(&mut connection).await?);
@@ -104,6 +127,7 @@ async fn look(
     let limits = server::limits(&mut connection, &installation, settings.lane_pool.size).await;
     findings.extend(limits.unwrap_or_else(|error| vec![unchecked("limits", error)]));
     findings.extend(rules::check(&mut connection, &installation, is_ours).await);
+    findings.extend(shape::check(&mut connection).await);
     let stuck = jobs::check(&mut connection, now()).await;
     findings.extend(stuck.unwrap_or_else(|error| vec![unchecked("jobs", error)]));
     let stuck = operations::check(&mut connection, now()).await;
@@ -120,17 +144,32 @@ async fn installation(
     settings: &Settings,
     findings: &mut Vec<Finding>,
 ) -> Result<Installation, Finding> {
+    let lost = mend::owned_by_others(connection).await.map_err(|error| unchecked("catalog", error))?;
+    if !lost.is_empty() {
+        return Err(Finding::problem(
+            "catalog",
+            mend::CATALOG_OWNED,
+            "somebody else owns it, or tables of it, so nothing in it can be read",
+            format!("have a superuser run, in this database: {}", lost.join("; ")),
+        ));
+    }
     let applied = install::applied(connection).await.map_err(|error| unchecked("catalog", error))?;
     install::check_catalog(&applied).map_err(|error| match error {
         Error::CatalogAhead => Finding::problem(
             "catalog",
+            "catalog_ahead",
             "it was migrated by a newer version of tenantry",
             "install that version",
         ),
-        Error::NotInstalled => Finding::problem("catalog", "the database is not set up", MIGRATE),
-        Error::CatalogBehind { found, expected } => {
-            Finding::problem("catalog", format!("it has had {found} of {expected} migrations"), MIGRATE)
+        Error::NotInstalled => {
+            Finding::problem("catalog", "not_installed", "the database is not set up", MIGRATE)
         }
+        Error::CatalogBehind { found, expected } => Finding::problem(
+            "catalog",
+            "catalog_behind",
+            format!("it has had {found} of {expected} migrations"),
+            MIGRATE,
+        ),
         error => unchecked("catalog", error),
     })?;
     findings.push(Finding::ok("catalog", format!("up to date, {} migrations", applied.len())));
@@ -138,6 +177,7 @@ async fn installation(
     let installation = installation.map_err(|error| match error {
         Error::WrongMasterKey | Error::Sealed => Finding::problem(
             "master key",
+            "wrong_master_key",
             "it is not the one this database was set up with",
             "set TENANTRY_MASTER_KEY to that one: without it signing keys and logins are lost",
         ),
@@ -148,7 +188,12 @@ async fn installation(
 }
 
 fn unchecked(check: &'static str, error: impl Into<Error>) -> Finding {
-    Finding::problem(check, format!("it could not be checked: {}", error.into()), "repair that first")
+    Finding::problem(
+        check,
+        "unchecked",
+        format!("it could not be checked: {}", error.into()),
+        "repair that first",
+    )
 }
 
 /// The first few of many names, and how many more there are.

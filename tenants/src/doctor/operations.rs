@@ -44,6 +44,7 @@ pub(super) async fn check(
     if !stuck.is_empty() {
         findings.push(Finding::warning(
             CHECK,
+            "operations_overdue",
             format!(
                 "nobody has been at these for more than {} minutes: {}",
                 OVERDUE.num_minutes(),
@@ -55,6 +56,7 @@ pub(super) async fn check(
     if !failed.is_empty() {
         findings.push(Finding::warning(
             CHECK,
+            "operations_failed",
             format!("{} failed within {} days: {}", failed.len(), RECENT.num_days(), few(&failed)),
             "`tenantry operation list --status failed` says why; `tenantry operation resume ID` tries one again",
         ));
@@ -62,6 +64,7 @@ pub(super) async fn check(
     if !half_gone.is_empty() {
         findings.push(Finding::warning(
             CHECK,
+            "purges_stopped",
             format!("tenants are half gone, and nobody purges them: {}", few(&half_gone)),
             "`tenantry tenant purge SLUG --yes` goes on; the clean-up of a `tenantry serve` does within a day",
         ));

@@ -38,6 +38,7 @@ pub(super) async fn check(urls: [(&str, &secrecy::SecretString); 2]) -> Vec<Find
         match probe(&login).await {
             Ok(seen) if seen.is_pooled() => findings.push(Finding::problem(
                 CHECK,
+                "pooled",
                 format!("{name} leads through a pooler that gives each transaction another connection"),
                 "lead it to PostgreSQL itself, or to a pooler in session mode: bound connections must stay whose they are",
             )),

@@ -14,8 +14,9 @@ use crate::{
 const TOLERATED_SKEW: TimeDelta = TimeDelta::seconds(1);
 
 pub(super) async fn version(connection: &mut PgConnection) -> Result<Finding, Finding> {
-    install::check_server(connection)
-        .map_err(|error| Finding::problem("server", error.to_string(), "install PostgreSQL 14 or newer"))?;
+    install::check_server(connection).map_err(|error| {
+        Finding::problem("server", "server_too_old", error.to_string(), "install PostgreSQL 14 or newer")
+    })?;
     let version: String = sqlx::query_scalar("SELECT current_setting('server_version')")
         .fetch_one(&mut *connection)
         .await
@@ -43,6 +44,7 @@ pub(super) async fn clock(
     let seconds = skew.as_seconds_f64();
     Ok(Finding::warning(
         "clock",
+        "clock_skew",
         format!("the database's is {seconds:.1} s {than} this machine's"),
         "let both be set by NTP: tokens, links and jobs depend on the time",
     ))
@@ -77,12 +79,14 @@ pub(super) async fn limits(
     findings.push(if needed > free {
         Finding::problem(
             "connections",
+            "too_few_connections",
             format!("one process may open {needed}, and the server has {free}"),
             format!("raise max_connections to {} or lower TENANTRY_LANE_POOL_SIZE", needed + reserved),
         )
     } else if needed > free - open {
         Finding::warning(
             "connections",
+            "connections_scarce",
             format!(
                 "of {free} there are {open} in use: another process, which may open {needed}, might find none"
             ),
@@ -98,6 +102,7 @@ pub(super) async fn limits(
     if taken > locks / 2 {
         findings.push(Finding::warning(
             "locks",
+            "locks_taken",
             format!("{taken} of {locks} are taken: migrations and purges go slowly, or fail"),
             "look in pg_locks for who takes them, or raise max_locks_per_transaction",
         ));
@@ -105,6 +110,7 @@ pub(super) async fn limits(
     findings.push(if tables > locks {
         Finding::warning(
             "locks",
+            "too_few_locks",
             format!("there are {tables} tenant tables and room for {locks} locks, so pg_dump of the whole database fails"),
             format!("raise max_locks_per_transaction to {}", tables.div_euclid(most) + 64),
         )

@@ -1,0 +1,33 @@
+//! To whom schemas, tables and functions belong: whoever owns one may do everything with it, whatever is granted.
+
+use super::{FIX, Rule, must};
+
+/// What tenants' roles own is told with the grants.
+pub(super) const OWNERS: [Rule; 3] = [
+    must(
+        "schemas_owned",
+        "somebody else owns schemas",
+        "SELECT nspname || ' of ' || whose || ': ' || rolname FROM place JOIN pg_namespace n USING (oid)
+         JOIN pg_roles r ON r.oid = nspowner
+         WHERE nspowner NOT IN (SELECT oid FROM owner) AND nspname <> rolname",
+        FIX,
+    ),
+    must(
+        "tables_owned",
+        "somebody else owns tables, views or sequences",
+        "SELECT c.oid::regclass || ' of ' || whose || ': ' || rolname FROM place
+         JOIN pg_class c ON relnamespace = place.oid JOIN pg_roles r ON r.oid = relowner
+         WHERE relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND relowner NOT IN (SELECT oid FROM owner)
+         AND relowner NOT IN (SELECT role FROM tenant WHERE role IS NOT NULL)",
+        FIX,
+    ),
+    must(
+        "functions_owned",
+        "somebody else owns functions",
+        "SELECT p.oid::regprocedure || ' of ' || whose || ': ' || rolname FROM place
+         JOIN pg_proc p ON pronamespace = place.oid JOIN pg_roles r ON r.oid = proowner
+         WHERE proowner NOT IN (SELECT oid FROM owner)
+         AND proowner NOT IN (SELECT role FROM tenant WHERE role IS NOT NULL)",
+        FIX,
+    ),
+];

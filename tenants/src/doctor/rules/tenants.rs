@@ -1,0 +1,45 @@
+//! Tenants and what is theirs: whether the one is there for the other.
+
+use super::{FIX, MIGRATE, Rule, must, should};
+
+pub(super) const TENANTS: [Rule; 6] = [
+    must(
+        "tenants_ahead",
+        "tenants were migrated by a newer version of tenantry, and are not served",
+        "SELECT slug FROM tenant WHERE schema_version > $5",
+        "install that version",
+    ),
+    must(
+        "tenants_not_served",
+        "tenants were left further behind than this version of tenantry serves, and are answered 503",
+        "SELECT slug FROM tenant WHERE schema_version < $6 AND status <> 'purging'",
+        MIGRATE,
+    ),
+    must(
+        "schema_missing",
+        "tenants have no schema",
+        "SELECT slug FROM tenant WHERE schema IS NULL",
+        "import them from an archive, or delete and purge them: their rows are gone",
+    ),
+    should(
+        "tenants_behind",
+        "tenants are behind",
+        "SELECT slug FROM tenant WHERE schema_version BETWEEN $6 AND $5 - 1 AND status <> 'purging'",
+        MIGRATE,
+    ),
+    should(
+        "schemas_without_tenant",
+        "schemas belong to no tenant",
+        "SELECT nspname FROM pg_namespace WHERE nspname ~ '^t_[0-9a-v]{26}$'
+         AND nspname NOT IN (SELECT schema_name FROM tenant)",
+        "`tenantry doctor --fix` drops those without rows; `tenantry doctor --drop-orphan NAME --yes` drops one with its rows",
+    ),
+    should(
+        "roles_without_tenant",
+        "roles belong to no tenant",
+        "SELECT member_name FROM membership JOIN tenant_group ON oid = roleid
+         WHERE member NOT IN (SELECT role FROM tenant WHERE role IS NOT NULL)
+         AND member NOT IN (SELECT oid FROM owner UNION ALL SELECT oid FROM pg_roles WHERE rolsuper)",
+        FIX,
+    ),
+];

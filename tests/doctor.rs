@@ -1,0 +1,378 @@
+//! What somebody did to the database by hand is found, and what can be made again is.
+
+use tenantry::clock::Clock;
+use tenants::doctor::{self, Finding, Level, Mended};
+
+use crate::support::Fleet;
+
+/// What somebody does, and what becomes of it.
+struct Deed {
+    sql: &'static str,
+    /// The finding.
+    code: &'static str,
+    level: Level,
+    says: &'static str,
+    after: After,
+}
+
+/// What becomes of it.
+enum After {
+    /// `--fix` puts it right.
+    Mended,
+    /// Only a superuser can put it right, by this statement.
+    Superuser(&'static str),
+    /// It stays until this is run.
+    Stays(&'static str),
+}
+use After::{Mended as Mends, Stays, Superuser};
+
+const fn problem(code: &'static str, sql: &'static str, says: &'static str, after: After) -> Deed {
+    Deed { sql, code, level: Level::Problem, says, after }
+}
+
+const fn warning(code: &'static str, sql: &'static str, says: &'static str, after: After) -> Deed {
+    Deed { sql, code, level: Level::Warning, says, after }
+}
+
+/// `{a}` and `{b}` are the schemas of `t-0` and `t-1`, `{lane}` a login, `{db}` the database, `{other}` a stranger.
+const TABLES: [Deed; 13] = [
+    problem(
+        "tables_missing",
+        "ALTER TABLE {a}.digests SET SCHEMA public",
+        "tenants' tables are missing: t-0: digests",
+        Stays("ALTER TABLE public.digests SET SCHEMA {a}"),
+    ),
+    problem(
+        "columns_changed",
+        "ALTER TABLE {a}.users RENAME COLUMN locale TO language",
+        "t-0: users.locale is missing",
+        Stays("ALTER TABLE {a}.users RENAME COLUMN language TO locale"),
+    ),
+    problem(
+        "columns_changed",
+        "ALTER TABLE {a}.settings ALTER COLUMN name TYPE varchar(80)",
+        "t-0: settings.name is `character varying(80) NOT NULL` and not `text NOT NULL`",
+        Stays("ALTER TABLE {a}.settings ALTER COLUMN name TYPE text"),
+    ),
+    problem(
+        "columns_changed",
+        "ALTER TABLE {a}.users ALTER COLUMN comment_count DROP DEFAULT",
+        "t-0: users.comment_count is `bigint NOT NULL` and not `bigint DEFAULT 0 NOT NULL`",
+        Stays("ALTER TABLE {a}.users ALTER COLUMN comment_count SET DEFAULT 0"),
+    ),
+    problem(
+        "columns_changed",
+        "ALTER TABLE {a}.throttles SET UNLOGGED",
+        "t-0: throttles is `unlogged table` and not `table`",
+        Stays("ALTER TABLE {a}.throttles SET LOGGED"),
+    ),
+    problem("indexes_missing", "DROP INDEX {a}.audit_created_at", "t-0: audit_created_at on audit", Mends),
+    problem(
+        "indexes_missing",
+        "ALTER TABLE {a}.users DROP CONSTRAINT users_pkey CASCADE",
+        "t-0: users_pkey on users",
+        Mends,
+    ),
+    problem(
+        "indexes_missing",
+        "ALTER TABLE {a}.audit DROP CONSTRAINT audit_actor_check",
+        "t-0: audit_actor_check on audit",
+        Mends,
+    ),
+    problem(
+        "indexes_changed",
+        "ALTER TABLE {a}.audit DROP CONSTRAINT audit_actor_check, ADD CONSTRAINT audit_actor_check CHECK (true)",
+        "t-0: audit_actor_check on audit is `CHECK (true)` and not `CHECK ",
+        Stays("ALTER TABLE {a}.audit DROP CONSTRAINT audit_actor_check"),
+    ),
+    warning(
+        "unexpected",
+        "CREATE TABLE {a}.copy_of_users AS TABLE {a}.users; CREATE VIEW {b}.spies AS SELECT * FROM {b}.users; \
+         ALTER TABLE {b}.users ADD COLUMN note text; CREATE INDEX slow ON {b}.users (last_name)",
+        "t-0: copy_of_users (t_",
+        Stays(
+            "DROP TABLE {a}.copy_of_users; DROP VIEW {b}.spies; ALTER TABLE {b}.users DROP COLUMN note; \
+             DROP INDEX {b}.slow",
+        ),
+    ),
+    problem(
+        "versions_wrong",
+        "UPDATE tenantry.tenants SET schema_version = 3 WHERE slug = 't-0'",
+        "the catalog has another version than the schema: t-0 has that of 4 and not of 3",
+        Mends,
+    ),
+    problem(
+        "tenants_not_served",
+        "UPDATE tenantry.tenants SET schema_version = 3 WHERE slug = 't-0'",
+        "are answered 503: t-0",
+        Mends,
+    ),
+    problem(
+        "tenants_ahead",
+        "UPDATE tenantry.tenants SET schema_version = 5 WHERE slug = 't-0'",
+        "newer version of tenantry, and are not served: t-0",
+        Stays("UPDATE tenantry.tenants SET schema_version = 4 WHERE slug = 't-0'"),
+    ),
+];
+
+const OWNERS_AND_SETTINGS: [Deed; 11] = [
+    problem(
+        "tables_owned",
+        "ALTER TABLE {a}.users OWNER TO {other}",
+        ".users of t-0: {other}",
+        Superuser("ALTER TABLE {a}.users OWNER TO "),
+    ),
+    problem(
+        "schemas_owned",
+        "ALTER SCHEMA {a} OWNER TO {other}",
+        " of t-0: {other}",
+        Superuser("ALTER SCHEMA {a} OWNER TO "),
+    ),
+    problem(
+        "catalog_owned",
+        "ALTER TABLE tenantry.tenants OWNER TO {other}",
+        "so nothing in it can be read",
+        Superuser("ALTER TABLE tenantry.tenants OWNER TO "),
+    ),
+    problem(
+        "functions_owned",
+        "ALTER FUNCTION tenantry.rename_tenant OWNER TO {other}",
+        "tenantry.rename_tenant(text) of the catalog: {other}",
+        Superuser("ALTER ROUTINE tenantry.rename_tenant(text) OWNER TO "),
+    ),
+    problem(
+        "overrides",
+        "ALTER DATABASE {db} SET session_replication_role TO replica",
+        "ALTER DATABASE {db} SET session_replication_role = replica",
+        Superuser("ALTER DATABASE {db} RESET session_replication_role"),
+    ),
+    problem(
+        "overrides",
+        "ALTER ROLE {lane} SET search_path TO {b}",
+        "ALTER ROLE {lane} SET search_path = ",
+        Mends,
+    ),
+    problem(
+        "overrides",
+        "ALTER ROLE {a} SET statement_timeout TO '1ms'",
+        "ALTER ROLE {a} SET statement_timeout = 1ms",
+        Mends,
+    ),
+    problem(
+        "overrides",
+        "ALTER ROLE {lane} IN DATABASE {db} SET row_security TO off",
+        "ALTER ROLE {lane} IN DATABASE {db} SET row_security = off",
+        Mends,
+    ),
+    problem(
+        "overrides",
+        "ALTER DATABASE {db} SET default_transaction_read_only TO on",
+        "ALTER DATABASE {db} SET default_transaction_read_only = on",
+        Mends,
+    ),
+    problem("logins_limited", "ALTER ROLE {lane} VALID UNTIL '2100-01-01'", "{lane}", Mends),
+    problem(
+        "powerful_roles",
+        "ALTER ROLE {lane} BYPASSRLS",
+        "roles have rights over the whole server: {lane}",
+        Superuser("ALTER ROLE {lane} NOSUPERUSER NOREPLICATION NOBYPASSRLS"),
+    ),
+];
+
+const CODE: [Deed; 10] = [
+    problem(
+        "triggers",
+        "CREATE FUNCTION {a}.spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'; \
+         CREATE TRIGGER spy BEFORE INSERT ON {b}.users FOR EACH ROW EXECUTE FUNCTION {a}.spy()",
+        "triggers that are not ours run with what is written: spy on {b}.users of t-1",
+        Stays("DROP FUNCTION {a}.spy CASCADE"),
+    ),
+    problem(
+        "rewrite_rules",
+        "CREATE RULE keep AS ON DELETE TO {a}.sessions DO INSTEAD NOTHING",
+        "keep on {a}.sessions of t-0",
+        Stays("DROP RULE keep ON {a}.sessions"),
+    ),
+    problem(
+        "references_off",
+        "ALTER TABLE {a}.sessions DISABLE TRIGGER ALL",
+        "references between tables are not checked: {a}.sessions of t-0",
+        Superuser("ALTER TABLE {a}.sessions ENABLE TRIGGER ALL"),
+    ),
+    problem(
+        "row_security",
+        "ALTER TABLE {a}.users ENABLE ROW LEVEL SECURITY",
+        "row security hides rows: {a}.users of t-0",
+        Mends,
+    ),
+    problem(
+        "functions",
+        "CREATE FUNCTION {a}.lower(text) RETURNS text LANGUAGE sql AS 'SELECT $1'",
+        "{a}.lower(text) of t-0",
+        Stays("DROP FUNCTION {a}.lower"),
+    ),
+    problem(
+        "functions",
+        "CREATE FUNCTION tenantry.enqueue(text) RETURNS text LANGUAGE sql AS 'SELECT $1'",
+        "tenantry.enqueue(text) of the catalog",
+        Stays("DROP FUNCTION tenantry.enqueue(text)"),
+    ),
+    problem(
+        "functions_missing",
+        "ALTER FUNCTION tenantry.rename_tenant RENAME TO renamed",
+        "tenants cannot write: tenantry.rename_tenant(text)",
+        Stays("ALTER FUNCTION tenantry.renamed RENAME TO rename_tenant"),
+    ),
+    problem(
+        "functions_changed",
+        "ALTER FUNCTION tenantry.rename_tenant RESET search_path",
+        "or find other tables: tenantry.rename_tenant(text)",
+        Stays("ALTER FUNCTION tenantry.rename_tenant SET search_path = pg_catalog, tenantry, pg_temp"),
+    ),
+    problem(
+        "definer_functions",
+        "CREATE FUNCTION public.all_tenants() RETURNS text LANGUAGE sql SECURITY DEFINER \
+         AS 'SELECT string_agg(name, '','') FROM tenantry.tenants'",
+        "all_tenants() of ",
+        Stays("DROP FUNCTION public.all_tenants"),
+    ),
+    warning(
+        "functions_in_public",
+        "CREATE FUNCTION public.one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "one()",
+        Stays("DROP FUNCTION public.one"),
+    ),
+];
+
+struct Place {
+    fleet: Fleet,
+    names: Vec<(&'static str, String)>,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let mut fleet = Fleet::behind(0).await;
+        for slug in ["t-0", "t-1"] {
+            fleet.make(slug).await;
+        }
+        let (a, b, lane, db): (String, String, String, String) = sqlx::query_as(
+            "SELECT a.schema_name, b.schema_name, format('tenantry_%s_lane_0', installation.id), current_database()::text \
+             FROM tenantry.tenants a, tenantry.tenants b, tenantry.installation WHERE a.slug = 't-0' AND b.slug = 't-1'",
+        )
+        .fetch_one(&mut fleet.superuser)
+        .await
+        .unwrap();
+        let other = format!("stranger_of_{db}");
+        fleet.run_sql(format!("CREATE ROLE {other}")).await;
+        Self {
+            fleet,
+            names: vec![("{a}", a), ("{b}", b), ("{lane}", lane), ("{db}", db), ("{other}", other)],
+        }
+    }
+
+    fn fill(&self, text: &str) -> String {
+        self.names.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
+    }
+
+    async fn run(&mut self, sql: &str) {
+        let sql = self.fill(sql);
+        self.fleet.run_sql(sql).await;
+    }
+
+    async fn findings(&self) -> Vec<Finding> {
+        let findings = doctor::examine(self.fleet.app.settings(), true, || Clock::system().now()).await;
+        findings.into_iter().filter(|it| it.level > Level::Ok).collect()
+    }
+
+    async fn mend(&self) -> Mended {
+        doctor::mend(self.fleet.app.settings(), None).await.unwrap()
+    }
+
+    async fn try_all(&mut self, deeds: &[Deed]) {
+        assert_eq!(self.findings().await, []);
+        for Deed { sql, code, level, says, after } in deeds {
+            self.run(sql).await;
+            let found = self.findings().await;
+            let about = found.iter().find(|it| it.code == Some(code));
+            let about = about.unwrap_or_else(|| panic!("{sql}: no {code}: {found:#?}"));
+            assert_eq!(about.level, *level, "{sql}");
+            let says = self.fill(says);
+            assert!(about.found.contains(&says), "{sql}: {says}: {about:#?}");
+            assert!(about.advice.as_ref().is_some_and(|it| !it.is_empty()), "{about:#?}");
+            let mended = self.mend().await;
+            match after {
+                Mends => {
+                    assert!(!mended.done.is_empty() && mended.refused.is_empty(), "{sql}: {mended:#?}");
+                }
+                Superuser(statement) => self.leave_to_a_superuser(&mended, code, statement).await,
+                Stays(undo) => {
+                    let left = self.findings().await;
+                    assert!(left.iter().any(|it| it.code == Some(code)), "{sql}: {mended:#?}");
+                    self.run(undo).await;
+                    // What was dropped for it is made anew.
+                    self.mend().await;
+                }
+            }
+            assert_eq!(self.findings().await, [], "{sql}");
+        }
+        assert_eq!(self.mend().await, Mended::default());
+    }
+
+    /// The owner's login names the statement; the superuser of a server of ours runs it.
+    async fn leave_to_a_superuser(&mut self, mended: &Mended, code: &str, statement: &str) {
+        let statement = self.fill(statement);
+        let [refused] = &mended.refused[..] else { panic!("{mended:#?}") };
+        assert!(refused.statement.starts_with(&statement) && refused.needs_superuser, "{refused:?}");
+        let mut findings = self.findings().await;
+        doctor::advise_after(mended, &mut findings);
+        let advice = findings.iter().find(|it| it.code == Some(code)).unwrap().advice.clone().unwrap();
+        assert_eq!(advice, format!("have a superuser run, in this database: {}", refused.statement));
+        let superuser = self.fleet.app.superuser_url();
+        let mended = doctor::mend(self.fleet.app.settings(), Some(superuser)).await.unwrap();
+        assert_eq!(mended.refused, [], "{statement}");
+        assert!(mended.done.iter().any(|it| it.starts_with(&statement)), "{mended:#?}");
+    }
+}
+
+#[tokio::test]
+async fn tables_are_compared_with_what_the_migrations_make() {
+    Place::new().await.try_all(&TABLES).await;
+}
+
+#[tokio::test]
+async fn owners_and_settings_of_roles_are_looked_at() {
+    Place::new().await.try_all(&OWNERS_AND_SETTINGS).await;
+}
+
+#[tokio::test]
+async fn code_that_is_not_ours_is_told() {
+    Place::new().await.try_all(&CODE).await;
+}
+
+/// Nothing is told of tenants that are as their version has them, and it costs no query for each.
+#[tokio::test]
+async fn a_fleet_that_is_half_migrated_has_the_tables_of_its_versions() {
+    let mut fleet = Fleet::behind(12).await;
+    fleet.make("new").await;
+    let examine = async |fleet: &Fleet| {
+        let findings = doctor::examine(fleet.app.settings(), true, || Clock::system().now()).await;
+        findings.into_iter().filter(|it| it.level > Level::Ok).collect::<Vec<_>>()
+    };
+    let found = examine(&fleet).await;
+    let [not_served] = &found[..] else { panic!("{found:#?}") };
+    assert_eq!(not_served.code, Some("tenants_not_served"));
+    assert!(not_served.found.ends_with(": t-0, t-1, t-10, t-11, t-2 and 7 more"), "{not_served:?}");
+    assert_eq!(not_served.advice.as_deref(), Some("run `tenantry migrate`"));
+
+    for slug in ["t-3", "t-4", "t-5", "t-6", "t-7", "t-8", "new"] {
+        let schema = fleet.schema(slug).await;
+        fleet.run_sql(format!("DROP TABLE {schema}.digests")).await;
+    }
+    let found = examine(&fleet).await;
+    let missing = found.iter().find(|it| it.code == Some("tables_missing")).unwrap();
+    assert!(
+        missing
+            .found
+            .ends_with(": new: digests, t-3: digests, t-4: digests, t-5: digests, t-6: digests and 2 more")
+    );
+}
