@@ -20,6 +20,8 @@ mod operators;
 #[cfg(test)]
 mod provision;
 #[cfg(test)]
+mod runbook;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tenants;

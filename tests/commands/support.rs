@@ -38,9 +38,20 @@ impl Workplace {
         self.directory.path().join(".tenantry")
     }
 
+    /// A file beside the data directory, where commands are run.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tenantry"));
-        command.args(line.split_whitespace()).current_dir(self.directory.path());
+        let mut command = self.command_of(env!("CARGO_BIN_EXE_tenantry"));
+        command.args(line.split_whitespace());
+        command
+    }
+
+    fn command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.directory.path());
         // What is set where the tests run is none of theirs.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TENANTRY_")) {
             command.env_remove(name);
@@ -59,15 +70,14 @@ impl Workplace {
 
     /// Runs a command with this on its standard input.
     pub(super) fn run_with(&self, line: &str, input: &str) -> Ended {
-        let mut child = self.command(line).spawn().unwrap();
-        // Those that need nothing close it unread.
-        child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
-        let output = child.wait_with_output().unwrap();
-        Ended {
-            code: output.status.code().unwrap(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Ended::of(self.command(line), input)
+    }
+
+    /// Runs a script of a shell that ends at the first command that fails.
+    pub(super) fn run_script(&self, script: &str) -> Ended {
+        let mut command = self.command_of("bash");
+        command.args(["-euo", "pipefail", "-c", script]);
+        Ended::of(command, "")
     }
 
     /// Starts a command, and nobody takes what it says.
@@ -119,6 +129,18 @@ pub(super) struct Ended {
 }
 
 impl Ended {
+    fn of(mut command: Command, input: &str) -> Self {
+        let mut child = command.spawn().unwrap();
+        // Those that need nothing close it unread.
+        child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
+        let output = child.wait_with_output().unwrap();
+        Self {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
     /// What it printed, which has to be all.
     pub(super) fn ok(self) -> String {
         assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{}", self.stdout);
