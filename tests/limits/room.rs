@@ -197,5 +197,9 @@ async fn a_size_that_changes_nothing_is_told_to_nobody() {
     listener.listen("tenantry").await.unwrap();
     assert_eq!(usage::measure(&app.app, app.clock.now()).await.unwrap(), 1);
     app.superuser().await.execute("NOTIFY tenantry, 'end'").await.unwrap();
-    assert_eq!(listener.recv().await.unwrap().payload(), "end", "announcements come in the order of the commits");
+    assert_eq!(
+        listener.recv().await.unwrap().payload(),
+        "end",
+        "announcements come in the order of the commits"
+    );
 }
