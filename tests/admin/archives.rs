@@ -139,9 +139,27 @@ async fn an_upload_is_bounded_and_its_name_leads_nowhere() {
         assert!([400, 404].contains(&looked.status), "{name}: {}", looked.text);
     }
     assert_eq!(files(&app), [""; 0]);
-    // What is no archive may lie there, and is nothing that could be imported.
-    put("a.tenantry").body("application/zstd", "x").expect(201).await;
-    let body = json!({"archive": "a.tenantry", "slug": "acme", "name": "Acme"});
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_begin_as_an_archive_is_not_stored() {
+    let app = TestApp::start().await;
+    let ops = Operator::create(&app, "ops@example.com").await;
+    let put = |name: &str| ops.request(&app, "PUT", &format!("{ARCHIVES}{name}/"));
+    let magic = b"\x89TENANTRY\r\n\x1a\n";
+    for junk in [&b""[..], b"x", &magic[..12], b"\x89TENANTRY\n\x1a\n and so on", &[0; 100_000]] {
+        let refused = put("a.tenantry").body("application/zstd", junk.to_vec()).send().await;
+        assert_eq!(refused.status, 400, "{}", refused.text);
+        assert_eq!(refused.json()["archive"], json!(["this is no archive of a tenant"]));
+    }
+    // However it comes.
+    let bytes = magic.iter().chain(b" and so on").map(|byte| Ok::<_, std::io::Error>(vec![*byte]));
+    let one_by_one = reqwest::Body::wrap_stream(futures_util::stream::iter(bytes.collect::<Vec<_>>()));
+    let taken = put("b.tenantry").body("application/zstd", one_by_one).expect(201).await;
+    assert_eq!((&taken["name"], &taken["tenant"]), (&json!("b.tenantry"), &Value::Null));
+    assert_eq!(files(&app), ["b.tenantry"]);
+    // It has been looked at no further, and is nothing that could be imported.
+    let body = json!({"archive": "b.tenantry", "slug": "acme", "name": "Acme"});
     let refused = ops.request(&app, "POST", IMPORT).json(&body).send().await;
     assert_eq!(refused.json()["archive"], json!(["this is no archive of a tenant"]));
 }
@@ -152,6 +170,7 @@ async fn an_archive_becomes_a_tenant_whose_mails_wait_until_it_is_resumed() {
     let ops = Operator::create(&app, "ops@example.com").await;
     let acme = app.sign_up_quietly("acme").await;
     let archive = exported(&app, &ops, &acme.id).await;
+    app.clock.advance(std::time::Duration::from_hours(24));
     let body = json!({"archive": archive, "slug": "copy", "name": "The Copy"});
     let result = succeeded(&app, &ops, ops.request(&app, "POST", IMPORT).json(&body)).await;
     let id = result["tenant"]["id"].as_str().unwrap().to_owned();
@@ -160,6 +179,10 @@ async fn an_archive_becomes_a_tenant_whose_mails_wait_until_it_is_resumed() {
     let copy = Organization { id, slug: "copy".into(), owner: acme.owner.clone() };
     let owner = copy.log_in(&app).await;
     assert_eq!(owner.get("/api/tenant/").await["name"], "The Copy");
+    // It was made when it was imported, for its people and for operators.
+    let seen = ops.get(&app, &format!("/api/admin/tenants/{}/", copy.id)).await;
+    assert_eq!(seen["created_at"], "2026-01-03T03:04:05.678901Z");
+    assert_eq!(owner.get("/api/tenant/").await["created_at"], seen["created_at"]);
     let entry = owner.get("/api/tenant/audit/").await["results"][0].clone();
     assert_eq!(
         (&entry["action"], &entry["detail"]["from"]["archive"]),
@@ -337,6 +360,102 @@ async fn who_was_kept_out_is_so_after_a_restore() {
     assert_eq!(login().send().await.said(), (403, "tenant_suspended".into()));
     ops.request(&app, "POST", &of(&id, "resume")).expect(200).await;
     login().expect(200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_takes_an_archive_of_the_tenant_or_of_one_whose_place_it_took() {
+    let app = TestApp::start().await;
+    let ops = Operator::create(&app, "ops@example.com").await;
+    let (acme, beta) = (app.sign_up("acme").await, app.sign_up("beta").await);
+    let (of_acme, of_beta) = (exported(&app, &ops, &acme.id).await, exported(&app, &ops, &beta.id).await);
+    let restore =
+        |tenant: &str, body: Value| ops.request(&app, "POST", &of(tenant, "restore_from")).json(&body);
+    let refused = restore(&acme.id, json!({"archive": of_beta})).send().await;
+    assert_eq!(refused.said(), (409, "archive_of_another_tenant".into()));
+    assert!(refused.text.contains("another tenant, beta"), "{}", refused.text);
+    assert_eq!(ops.get(&app, "/api/admin/operations/").await["count"], 2, "the exports");
+
+    // The tenant that took acme's place, and the one that took that one's: each is what acme was.
+    let mut current = acme.id.clone();
+    for _ in 0..2 {
+        let result = succeeded(&app, &ops, restore(&current, json!({"archive": of_acme}))).await;
+        current = result["tenant"]["id"].as_str().unwrap().to_owned();
+    }
+    // Also when those between are gone.
+    let purged = format!("DELETE FROM tenantry.tenants WHERE id NOT IN ('{current}', '{}')", beta.id);
+    sqlx::Executor::execute(&mut app.superuser().await, sqlx::AssertSqlSafe(purged)).await.unwrap();
+    let result = succeeded(&app, &ops, restore(&current, json!({"archive": of_acme}))).await;
+    assert_eq!(result["tenant"]["slug"], "acme");
+    let acme_now = result["tenant"]["id"].as_str().unwrap();
+    // Not the other way round: who was put aside took nobody's place.
+    let of_now = exported(&app, &ops, acme_now).await;
+    let refused = restore(&current, json!({"archive": of_now})).send().await;
+    assert_eq!(refused.said(), (409, "archive_of_another_tenant".into()));
+
+    // Who says that he means it gets it, under the name and with the age of the one that was there.
+    let before = ops.get(&app, &format!("/api/admin/tenants/{acme_now}/")).await;
+    app.clock.advance(std::time::Duration::from_hours(24));
+    let body = json!({"archive": of_beta, "other_tenant": true});
+    let result = succeeded(&app, &ops, restore(acme_now, body)).await;
+    assert_eq!((&result["tenant"]["slug"], &result["tenant"]["name"]), (&json!("acme"), &json!("ACME")));
+    let id = result["tenant"]["id"].as_str().unwrap().to_owned();
+    let after = ops.get(&app, &format!("/api/admin/tenants/{id}/")).await;
+    assert_eq!((&after["name"], &after["created_at"]), (&before["name"], &before["created_at"]));
+    let restored = Organization { id, slug: "acme".into(), owner: beta.owner.clone() };
+    let seen = restored.log_in(&app).await.get("/api/tenant/").await;
+    assert_eq!((&seen["name"], &seen["created_at"]), (&json!("ACME"), &before["created_at"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_was_left_when_the_archive_was_another_is_refused_when_it_is_done() {
+    let app = TestApp::start().await;
+    let ops = Operator::create(&app, "ops@example.com").await;
+    let (acme, beta) = (app.sign_up("acme").await, app.sign_up("beta").await);
+    let (of_acme, of_beta) = (exported(&app, &ops, &acme.id).await, exported(&app, &ops, &beta.id).await);
+    let body = json!({"archive": of_acme});
+    let left = ops.request(&app, "POST", &of(&acme.id, "restore_from")).json(&body).expect(202).await;
+    let store = app.store.path().join("exports");
+    std::fs::rename(store.join(&of_beta), store.join(&of_acme)).unwrap();
+    while operations::run_queued(&app.app).await.unwrap() > 0 {}
+    let done = ops.get(&app, &format!("/api/admin/operations/{}/", left["id"].as_str().unwrap())).await;
+    assert_eq!(done["status"], "failed");
+    assert!(done["error"].as_str().unwrap().starts_with("the archive is of another tenant, beta"), "{done}");
+    assert_eq!(ops.get(&app, &format!("/api/admin/tenants/{}/", acme.id)).await["slug"], "acme");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_keeps_its_name_when_it_is_restored() {
+    let app = TestApp::start().await;
+    let ops = Operator::create(&app, "ops@example.com").await;
+    let acme = app.sign_up("acme").await;
+    let archive = exported(&app, &ops, &acme.id).await;
+    let name = json!({"name": "Acme & Daughters"});
+    acme.owner.request("PATCH", "/api/tenant/").json(&name).expect(200).await;
+    let body = json!({"archive": archive});
+    let request = ops.request(&app, "POST", &of(&acme.id, "restore_from")).json(&body);
+    let result = succeeded(&app, &ops, request).await;
+    assert_eq!(result["tenant"]["name"], name["name"]);
+    let id = result["tenant"]["id"].as_str().unwrap().to_owned();
+    assert_eq!(ops.get(&app, &format!("/api/admin/tenants/{id}/")).await["name"], name["name"]);
+    let restored = Organization { id, slug: "acme".into(), owner: acme.owner.clone() };
+    assert_eq!(restored.log_in(&app).await.get("/api/tenant/").await["name"], name["name"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_wrong_with_a_schedule_is_told_at_once() {
+    let app = TestApp::start().await;
+    let ops = Operator::create(&app, "ops@example.com").await;
+    let set = |body: Value| ops.request(&app, "POST", "/api/admin/export_schedules/").json(&body);
+    let nobody = app.clock.uuid_v7();
+    let wrong = set(json!({"tenant": nobody, "every_hours": 8785, "keep": 0})).send().await;
+    assert_eq!(wrong.status, 400);
+    let said = wrong.json();
+    assert_eq!(said["tenant"], json!(["There is no such tenant."]));
+    assert_eq!(said["every_hours"], json!(["Ensure this value is less than or equal to 8784."]));
+    assert_eq!(said["keep"], json!(["Ensure this value is greater than or equal to 1."]));
+    let wrong = set(json!({"every_hours": 1, "keep": 1001})).send().await;
+    assert_eq!(wrong.json()["keep"], json!(["Ensure this value is less than or equal to 1000."]));
+    assert_eq!(ops.get(&app, "/api/admin/export_schedules/").await["count"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -126,8 +126,8 @@ async fn name_offender<'a>(
     rules: impl Iterator<Item = &'a Rule>,
 ) -> Result<ArchiveError, ArchiveError> {
     for rule in rules {
-        let text = Func::cust("left")
-            .args([Expr::col(Alias::new(rule.column)).cast_as("text"), Expr::val(EXCERPT)]);
+        let text =
+            Func::cust("left").args([Expr::col(Alias::new(rule.column)).cast_as("text"), Expr::val(EXCERPT)]);
         let broken = offenders(rule.table, std::iter::once(rule)).expr_as(text, "value").take();
         if let Some(row) = first(tenant, &broken).await? {
             let value: String = row.try_get("", "value")?;
