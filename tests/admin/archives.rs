@@ -123,7 +123,8 @@ async fn an_upload_is_bounded_and_its_name_leads_nowhere() {
     let app = TestApp::start().await;
     let ops = Operator::create(&app, "ops@example.com").await;
     let put = |name: &str| ops.request(&app, "PUT", &format!("{ARCHIVES}{name}/"));
-    let zeros = vec![0_u8; (8 << 20) + 1];
+    let mut zeros = b"\x89TENANTRY\r\n\x1a\n".to_vec();
+    zeros.resize((8 << 20) + 1, 0);
     let large = put("a.tenantry").body("application/zstd", zeros.clone()).send().await;
     assert_eq!(large.status, 413, "{}", large.text);
     let chunks = futures_util::stream::iter([Ok::<_, std::io::Error>(zeros)]);

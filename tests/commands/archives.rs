@@ -32,13 +32,12 @@ async fn a_tenant_is_exported_imported_cloned_and_restored_by_commands() {
     assert_eq!(place.run("archive list --json").json().as_array().unwrap().len(), 1, "files come and go");
 
     // Nothing is copied that cannot be an archive.
+    let junk = file.with_file_name("junk");
+    std::fs::write(&junk, "PK and so on and on").unwrap();
     for (junk, says) in [
         ("/dev/zero".to_owned(), "it is no regular file"),
         (place.data_dir().display().to_string(), "it is no regular file"),
-        (
-            place.data_dir().join("postgres/PG_VERSION").display().to_string(),
-            "this is no archive of a tenant",
-        ),
+        (junk.display().to_string(), "this is no archive of a tenant"),
     ] {
         let refused = import(&junk, "junk").failure(1);
         assert!(refused.contains(says), "{junk}: {refused}");
