@@ -13,6 +13,8 @@
 //! Locks are taken in the order of kinds and owners, within one call. Whoever makes several calls in one transaction takes
 //! lists of content first, then counts, then activities, then inboxes.
 
+pub mod kinds;
+
 use std::{borrow::Cow, fmt::Write as _};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -21,21 +23,6 @@ use sea_orm::{
     sea_query::{Expr, ExprTrait, Query, SelectStatement},
 };
 use uuid::Uuid;
-
-/// What lists are called, by what they are lists of: whoever writes a row counts it in the list of this name, and whoever
-/// loads rows counts them all there.
-pub mod kinds {
-    /// Before a role and whether they may sign in: the users who have both. Only counted.
-    pub const USERS: &str = "users";
-    /// The comments on a user's page, without replies.
-    pub const PAGE: &str = "page";
-    /// The replies to a comment.
-    pub const REPLIES: &str = "replies";
-    /// What a user was told.
-    pub const INBOX: &str = "inbox";
-    /// What happened; with a space and a verb behind it, what was done so. With an owner, what he did.
-    pub const ACTIVITY: &str = "activity";
-}
 
 /// How many numbers a block has. A page of a list of `n` rows reads `n / BLOCK` counts and passes over `BLOCK / 2` rows,
 /// on average; for a million rows that is the least of both together.

@@ -10,6 +10,7 @@ mod logs;
 mod migrations;
 mod operations;
 mod purge;
+mod restores;
 mod slugs;
 mod support;
 mod tenants;

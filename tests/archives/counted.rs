@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
-use tenants::{SchemaName, archive};
+use tenants::SchemaName;
 
 use super::{
     forgery::Forgery,
