@@ -36,7 +36,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
+    /// Every kind there is.
+    pub const ALL: [Self; 6] =
         [Self::User, Self::Comment, Self::Invitation, Self::Organization, Self::Role, Self::Session];
 
     /// As the database has it.

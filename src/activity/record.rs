@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use poem_openapi::Enum;
 use sea_orm::{ActiveValue::Set, ConnectionTrait, DbErr, EntityTrait};
 use serde::{Deserialize, Serialize};
-use tenants::lists::{self, List, Place};
+use tenants::lists::{self, List, Place, kinds::ACTIVITY};
 use uuid::Uuid;
 
 use crate::{
@@ -46,7 +46,8 @@ pub enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 12] = [
+    /// Every verb there is.
+    pub const ALL: [Self; 12] = [
         Self::SignedUp,
         Self::Joined,
         Self::Invited,
@@ -112,7 +113,7 @@ impl Entry {
 
 /// The list of what was done: by this user, if one is given, and with the verb of this name, if one is given.
 pub(super) fn list(actor: Option<Uuid>, verb: Option<&str>) -> List {
-    let kind = verb.map_or(Cow::Borrowed("activity"), |verb| format!("activity {verb}").into());
+    let kind = verb.map_or(Cow::Borrowed(ACTIVITY), |verb| format!("{ACTIVITY} {verb}").into());
     actor.map_or_else(|| List::the(kind.clone()), |actor| List::of(kind.clone(), actor))
 }
 

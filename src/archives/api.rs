@@ -53,6 +53,9 @@ crate::input! {
         pub archive: Name<1, 160>,
         /// Whether an archive is taken that another installation wrote. Left out, no.
         pub trust: Option<bool>,
+        /// Whether an archive is taken that is neither of this tenant nor of one whose place it took in a restore before.
+        /// Left out, no.
+        pub other_tenant: Option<bool>,
     }
 }
 
@@ -169,8 +172,9 @@ impl ArchivesApi {
 
     /// Restore a tenant from an archive
     ///
-    /// Scope `destroy`. The archive is loaded beside the tenant and takes its slug, domains and limits at once. The tenant
-    /// that was there is suspended and kept, by another slug: `result.replaced`. Its people sign in again.
+    /// Scope `destroy`. The archive is loaded beside the tenant and takes its slug, name, domains, plan and limits at once.
+    /// The tenant that was there is suspended and kept, by another slug: `result.replaced`. Its people sign in again. An
+    /// archive of a tenant whose place this one never took is refused (409), unless `other_tenant` says that it is meant.
     #[oai(path = "/api/admin/tenants/:id/restore_from", method = "post", operation_id = "restoreTenantFrom")]
     async fn restore_from(
         &self,
@@ -179,7 +183,11 @@ impl ArchivesApi {
         id: Path<Uuid>,
         Body(input): Body<TenantRestoreFromIn>,
     ) -> Result<Accepted<OperationOut>, Problem> {
-        let restore = Restore { archive: named(&input.archive)?, trust: input.trust.unwrap_or(false) };
+        let restore = Restore {
+            archive: named(&input.archive)?,
+            trust: input.trust.unwrap_or(false),
+            other_tenant: input.other_tenant.unwrap_or(false),
+        };
         let by = &operator.0.actor;
         let operation = service::request_restore(&self.0, Which::Id(id.0), restore, by, false).await?;
         Ok(Accepted(operation.into()))
@@ -221,7 +229,8 @@ impl ArchivesApi {
 
     /// Upload an archive
     ///
-    /// Scope `provision`. It is looked at when it is imported. One that is there is never written over.
+    /// Scope `provision`. It is looked at when it is imported; here only that it begins as an archive. One that is there is
+    /// never written over.
     #[oai(path = "/api/admin/archives/:name", method = "put", operation_id = "uploadArchive")]
     async fn upload(
         &self,

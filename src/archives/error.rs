@@ -74,6 +74,12 @@ impl From<ArchivesError> for Problem {
                 "archive_not_trusted",
                 "The archive was written by another installation: say that you trust it, if you do.",
             ),
+            ArchivesError::Archive(ArchiveError::OtherTenant { slug, .. }) => Self::conflict(
+                "archive_of_another_tenant",
+                format!(
+                    "The archive is of another tenant, {slug}: say that it is to take the place, if you mean it."
+                ),
+            ),
             ArchivesError::Archive(ArchiveError::Io(error)) | ArchivesError::Io(error) => {
                 Self::internal(error)
             }

@@ -7,6 +7,7 @@
 pub mod api;
 mod directory;
 mod error;
+mod inspection;
 mod name;
 pub mod schedule_api;
 mod schedules;
@@ -18,6 +19,7 @@ pub use api::{ArchiveOut, ArchivesApi};
 pub(crate) use directory::copy_to;
 pub use directory::{Directory, Draft, Entry};
 pub use error::ArchivesError;
+pub use inspection::Inspector;
 pub use name::ArchiveName;
 pub use schedule_api::ExportSchedulesApi;
 pub use schedules::{leave_due, remove_schedule, schedules, set_schedule};

@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use super::{schedules, set_schedule};
 use crate::{
-    admin,
+    admin::{self, AdminError},
     app::Tag,
-    http::{Body, Created, Json, Listing, NoContent, Page, PageQuery, Problem},
+    http::{Body, Created, FieldErrors, Json, Listing, NoContent, Page, PageQuery, Problem},
     operators::{Provisions, Reads},
     state::App,
 };
@@ -97,17 +97,7 @@ impl ExportSchedulesApi {
         operator: Provisions,
         Body(input): Body<ExportScheduleIn>,
     ) -> Result<Created<ExportScheduleOut>, Problem> {
-        if input.every_hours > YEAR {
-            return Err(Problem::field("every_hours", "Ensure this value is less than or equal to 8784."));
-        }
-        if !(1..=MOST).contains(&input.keep) {
-            return Err(Problem::field("keep", "Ensure this value is between 1 and 1000."));
-        }
-        if let Some(tenant) = input.tenant
-            && admin::reach(&self.0, Which::Id(tenant)).await.is_err()
-        {
-            return Err(Problem::field("tenant", "There is no such tenant."));
-        }
+        self.check(&input).await?;
         let often = (input.every_hours, input.keep);
         let set = set_schedule(&self.0, input.tenant, often, &operator.0.actor).await?;
         Ok(Created(set.into()))
@@ -125,5 +115,28 @@ impl ExportSchedulesApi {
     ) -> Result<NoContent, Problem> {
         super::remove_schedule(&self.0, id.0, &operator.0.actor).await?;
         Ok(NoContent)
+    }
+}
+
+impl ExportSchedulesApi {
+    /// Whether such a schedule can be set; all that is wrong with it at once.
+    async fn check(&self, input: &ExportScheduleIn) -> Result<(), Problem> {
+        let mut errors = FieldErrors::new();
+        if let Some(tenant) = input.tenant {
+            match admin::reach(&self.0, Which::Id(tenant)).await {
+                Ok(_) => {}
+                Err(AdminError::NotFound) => errors.push("tenant", "There is no such tenant."),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if input.every_hours > YEAR {
+            errors.push("every_hours", format!("Ensure this value is less than or equal to {YEAR}."));
+        }
+        if input.keep == 0 {
+            errors.push("keep", "Ensure this value is greater than or equal to 1.");
+        } else if input.keep > MOST {
+            errors.push("keep", format!("Ensure this value is less than or equal to {MOST}."));
+        }
+        errors.into_result()
     }
 }

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tenants::{Slug, Status, Which, archive::ArchiveError};
+use tenants::{
+    Slug, Status, Which,
+    archive::{ArchiveError, ArchivedTenant},
+};
 use uuid::Uuid;
 
 use super::{ArchiveName, ArchivesError, Entry};
@@ -35,6 +38,9 @@ pub(super) struct ImportParams {
     pub(super) name: Option<String>,
     #[serde(default)]
     pub(super) trust: bool,
+    /// Whether another tenant's archive may take the place.
+    #[serde(default)]
+    pub(super) other_tenant: bool,
 }
 
 /// An archive that is to become a tenant.
@@ -66,6 +72,8 @@ pub struct Restore {
     pub archive: ArchiveName,
     /// Whether another installation's archive is taken.
     pub trust: bool,
+    /// Whether an archive is taken that is neither of this tenant nor of one whose place it took.
+    pub other_tenant: bool,
 }
 
 /// Does what blocks beside what must not.
@@ -118,13 +126,13 @@ pub async fn request_export(
 }
 
 /// Looks at what would be refused anyway, before anything is left: later it is looked at again, and whole.
-async fn look_at(app: &App, archive: &ArchiveName, trust: bool) -> Result<(), ArchivesError> {
+async fn look_at(app: &App, archive: &ArchiveName, trust: bool) -> Result<ArchivedTenant, ArchivesError> {
     let (directory, name) = (app.archives.clone(), archive.clone());
     let entry = blocking(move || directory.entry(&name)).await?;
     let entry = entry.ok_or_else(|| ArchivesError::NoSuchArchive(archive.clone()))?;
-    let (installation, ..) = entry.header.ok_or(ArchiveError::NotAnArchive)?;
+    let (installation, tenant, _) = entry.header.ok_or(ArchiveError::NotAnArchive)?;
     if installation == app.tenancy.installation().to_string() || trust {
-        Ok(())
+        Ok(tenant)
     } else {
         Err(ArchiveError::Foreign(installation).into())
     }
@@ -155,6 +163,7 @@ pub async fn request_import(
         slug: Some(slug.to_string()),
         name: Some(name),
         trust,
+        other_tenant: false,
     });
     let tx = app.tenancy.catalog().begin().await?;
     let new = New { kind: Kind::Import, params: params.clone(), tenant: None, by: by.clone() };
@@ -179,27 +188,30 @@ pub async fn request_clone(
 ) -> Result<Operation, ArchivesError> {
     check_slug(app, &slug).await?;
     let id = app.clock.uuid_v7();
-    let params =
-        ImportParams { id, archive: None, slug: Some(slug.to_string()), name: Some(name), trust: false };
+    let (slug, name) = (Some(slug.to_string()), Some(name));
+    let params = ImportParams { id, archive: None, slug, name, trust: false, other_tenant: false };
     request(app, which, Kind::Clone, Action::TenantCloneRequested, params, by, is_taken).await
 }
 
 /// Leaves the restoring of a tenant from an archive, which takes its place.
 ///
 /// # Errors
-/// There is no such tenant or archive, or it is another installation's; or those of the database.
+/// There is no such tenant or archive, it is another installation's or another tenant's; or those of the database.
 pub async fn request_restore(
     app: &App,
     which: Which<'_>,
-    Restore { archive, trust }: Restore,
+    Restore { archive, trust, other_tenant }: Restore,
     by: &Actor,
     is_taken: bool,
 ) -> Result<Operation, ArchivesError> {
     // Who there is comes before what was sent.
-    drop(admin::reach(app, which).await?);
-    look_at(app, &archive, trust).await?;
+    let tenant = admin::reach(app, which).await?.tenant().id;
+    let archived = look_at(app, &archive, trust).await?;
+    if !other_tenant && !app.tenancy.is_earlier_state(archived.id, tenant).await? {
+        return Err(ArchiveError::of_other_tenant(&archived).into());
+    }
     let (id, archive) = (app.clock.uuid_v7(), Some(archive.to_string()));
-    let params = ImportParams { id, archive, slug: None, name: None, trust };
+    let params = ImportParams { id, archive, slug: None, name: None, trust, other_tenant };
     request(app, which, Kind::RestoreFrom, Action::TenantRestoreRequested, params, by, is_taken).await
 }
 

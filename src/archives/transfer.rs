@@ -16,6 +16,7 @@ use poem_openapi::{
         MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry,
     },
 };
+use tenants::archive::{ArchiveError, PREFIX, is_prefix};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{ArchiveName, ArchivesError, Directory, Draft, service::blocking};
@@ -69,7 +70,7 @@ impl ArchiveBody {
     /// Writes it into a draft of the store.
     ///
     /// # Errors
-    /// 413 where it is too long, 408 where it does not come, 400 where it ends too early.
+    /// 413 where it is too long, 408 where it does not come, 400 where it ends too early or begins as no archive.
     pub(super) async fn store(self, directory: &Directory) -> Result<Draft, Problem> {
         let most = directory.max_upload();
         let too_large = || Problem::too_large(usize::try_from(most).unwrap_or(usize::MAX));
@@ -87,7 +88,7 @@ impl ArchiveBody {
             Ok::<_, std::io::Error>(())
         });
         let mut stream = self.body.into_bytes_stream();
-        let mut length = 0;
+        let (mut length, mut beginning) = (0, Vec::with_capacity(PREFIX));
         loop {
             let piece = timeout(PATIENCE, stream.next()).await.map_err(|_| Problem::request_timeout())?;
             let Some(piece) = piece else { break };
@@ -96,10 +97,17 @@ impl ArchiveBody {
             if length > most {
                 return Err(too_large());
             }
+            beginning.extend(piece.iter().take(PREFIX - beginning.len()));
+            if beginning.len() == PREFIX && !is_prefix(&beginning) {
+                return Err(ArchivesError::Archive(ArchiveError::NotAnArchive).into());
+            }
             // Whoever writes and has stopped says why below.
             if sender.send(piece).await.is_err() {
                 break;
             }
+        }
+        if beginning.len() < PREFIX {
+            return Err(ArchivesError::Archive(ArchiveError::NotAnArchive).into());
         }
         drop(sender);
         writing.await.map_err(Problem::internal)?.map_err(ArchivesError::from)?;

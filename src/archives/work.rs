@@ -15,7 +15,7 @@ use tenants::{
 use uuid::Uuid;
 
 use super::{
-    ArchiveName, ArchivesError, Draft,
+    ArchiveName, ArchivesError, Draft, Inspector,
     service::{ExportParams, ImportParams, blocking},
 };
 use crate::{
@@ -180,7 +180,7 @@ async fn loaded(
     id: Uuid,
 ) -> Result<Importing, ArchivesError> {
     let meter = Arc::new(Meter::default());
-    let loading = async { Ok(app.tenancy.import(checked, id, &meter).await?) };
+    let loading = async { Ok(app.tenancy.import(checked, id, &Inspector, &meter).await?) };
     metered(progress, &meter, 1, loading).await
 }
 
@@ -228,7 +228,7 @@ async fn put_in_place(
     params: &ImportParams,
     other: Uuid,
 ) -> Result<Value, ArchivesError> {
-    let replaced = importing.enter_for(other, app.clock.now()).await?;
+    let replaced = importing.enter_for(other, params.other_tenant, app.clock.now()).await?;
     let (id, by) = (importing.id(), progress.actor());
     let (slug, aside) = (replaced.slug.as_str(), replaced.aside.as_str());
     let from = origin(importing.manifest(), params);
@@ -246,7 +246,7 @@ async fn put_in_place(
             audit::record_of_tenant(app, importing, named, &by, Action::TenantReplaced, detail).await
         })
         .await?;
-    let (name, rows) = (importing.manifest().tenant.name.clone(), importing.manifest().rows());
+    let (name, rows) = (replaced.name.clone(), importing.manifest().rows());
     importing.commit().await?;
     Ok(json!({
         "tenant": {"id": id, "slug": slug, "name": name},

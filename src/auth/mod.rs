@@ -23,6 +23,6 @@ pub use keyring::{KeyError, PublicKey};
 pub use operator_tokens::OperatorClaims;
 pub use rotation::{KeyState, KeySummary, Rotation, Start};
 pub use service::{LoginOut, TokensOut, open_impersonated, sign_in};
-pub(crate) use sessions::make_room;
 pub use sessions::{Device, end_own, end_sessions, sessions_among};
+pub(crate) use sessions::{USER_AGENT_LEN, make_room};
 pub use tokens::{Act, Claims, Subject, TokenError, TokenFigures, Tokens};

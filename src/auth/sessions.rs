@@ -30,7 +30,7 @@ const SESSION_LIFETIME: TimeDelta = TimeDelta::days(90);
 /// How many sessions a user has at once: more devices than anybody has, few enough that their rows weigh nothing.
 const MAX_SESSIONS: u64 = 100;
 /// How much is kept of what a client says of itself, in characters.
-const USER_AGENT_LEN: usize = 200;
+pub(crate) const USER_AGENT_LEN: usize = 200;
 
 /// From where somebody signs in.
 #[derive(Clone, Debug)]

@@ -1,30 +1,26 @@
-//! `tenantry tenant export`, `import`, `clone` and `restore-from`; `tenantry archive …` and `tenantry export-schedule …`.
+//! `tenantry tenant export`, `import`, `clone` and `restore-from`; `tenantry archive …`.
 
-use std::{
-    fs::File,
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
 use tenants::{Slug, Which};
 
 use super::{
+    archive_file::{stored, take_out},
     arguments::WrongArguments,
     operation,
     output::{Exit, Table},
     run::{Context, Failure},
 };
 use crate::{
-    admin::{self, AdminError},
+    admin::AdminError,
     archives::{self, ArchiveName, ArchiveOut, ArchivesError, CloneOf, Import, Restore},
     audit::Actor,
     http::{Name, input::Field as _},
-    operations::{Operation, OperationOut},
+    operations::OperationOut,
     printable::Printable,
     sign_up::ChosenSlug,
-    state::App,
 };
 
 /// The arguments of `tenant export`.
@@ -85,6 +81,9 @@ pub struct TenantRestoreFrom {
     /// Take it although another installation wrote it, and nobody can tell whether it was changed since
     #[arg(long)]
     pub trust: bool,
+    /// Take it although it is neither of this tenant nor of one whose place it took in a restore before
+    #[arg(long)]
+    pub other_tenant: bool,
     /// Do it
     #[arg(long)]
     pub yes: bool,
@@ -110,41 +109,8 @@ pub struct ArchiveDelete {
     pub yes: bool,
 }
 
-/// What can be done with export schedules.
-#[derive(Debug, PartialEq, Eq, Subcommand)]
-pub enum ExportSchedule {
-    /// List the schedules
-    List,
-    /// Export a tenant, or all that have no schedule of their own, every so many hours
-    Set(ExportScheduleSet),
-    /// Remove a schedule; the archives that it made stay
-    Remove(ExportScheduleRemove),
-}
-
-/// The arguments of `export-schedule set`.
-#[derive(Args, Debug, PartialEq, Eq)]
-pub struct ExportScheduleSet {
-    /// The tenant.
-    #[arg(long, value_name = "SLUG", help = "The tenant [default: all that have no schedule of their own]")]
-    pub tenant: Option<Slug>,
-    /// Every so many hours; 0 means never
-    #[arg(long, value_name = "HOURS", value_parser = clap::value_parser!(u16).range(0..=8_784))]
-    pub every: u16,
-    /// How many archives of a tenant to keep
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_000))]
-    pub keep: u16,
-}
-
-/// The arguments of `export-schedule remove`.
-#[derive(Args, Debug, PartialEq, Eq)]
-pub struct ExportScheduleRemove {
-    /// The tenant.
-    #[arg(long, value_name = "SLUG", help = "The tenant [default: the schedule of all others]")]
-    pub tenant: Option<Slug>,
-}
-
 /// Why not, with the name that was typed in it.
-fn told(slug: &Slug, error: ArchivesError) -> Failure {
+pub(super) fn told(slug: &Slug, error: ArchivesError) -> Failure {
     match error {
         ArchivesError::Admin(AdminError::NotFound) => tenants::Error::NoSuchTenant(slug.to_string()).into(),
         error => error.into(),
@@ -192,52 +158,6 @@ pub(super) async fn export(context: &Context, arguments: TenantExport) -> Result
     })
 }
 
-/// Moves an archive out of the store.
-fn take_out(app: &App, done: &Operation, to: &Path) -> Result<(), Failure> {
-    let archive = done.result.as_ref().and_then(|result| result["archive"].as_str()).unwrap_or_default();
-    let name: ArchiveName = archive.parse()?;
-    let file = app.archives.open(&name)?.ok_or_else(|| ArchivesError::NoSuchArchive(name.clone()))?;
-    archives::copy_to(file, to)?;
-    app.archives.remove(&name)?;
-    Ok(())
-}
-
-/// An archive in the store, and whether it was put there for this command.
-struct Stored {
-    name: ArchiveName,
-    is_ours: bool,
-}
-
-/// The archive that was named: one of the store, or a file, which is copied there so that whoever takes the operation up
-/// again finds it.
-fn stored(app: &App, archive: &Path) -> Result<Stored, Failure> {
-    let named = archive.to_str().and_then(|text| text.parse::<ArchiveName>().ok());
-    if let Some(name) = named
-        && !archive.exists()
-    {
-        return Ok(Stored { name, is_ours: false });
-    }
-    let mut file = File::open(archive).map_err(|error| format!("{}: {error}", archive.display()))?;
-    let draft = app.archives.draft()?;
-    io::copy(&mut file, &mut draft.file()?)?;
-    let name: ArchiveName = format!("import-{}.tenantry", app.clock.uuid_v7().simple()).parse()?;
-    draft.keep(&name)?;
-    Ok(Stored { name, is_ours: true })
-}
-
-impl Stored {
-    /// Leaves the store as it was, unless somebody is yet to look at it.
-    fn forget(&self, app: &App, done: Result<&Operation, &Failure>) {
-        let is_over = done.map_or(true, |done| ["succeeded", "failed"].contains(&done.status.as_str()));
-        if self.is_ours
-            && is_over
-            && let Err(error) = app.archives.remove(&self.name)
-        {
-            tracing::warn!(archive = %self.name, %error, "a copy stays in the export store");
-        }
-    }
-}
-
 /// The slug and the name of a tenant that is to be made.
 fn named(slug: String, name: String) -> Result<(Slug, String), Failure> {
     let mut wrong = WrongArguments::default();
@@ -254,7 +174,7 @@ pub(super) async fn import(context: &Context, arguments: TenantImport) -> Result
     let (slug, name) = named(slug, name)?;
     let app = context.open_app().await?;
     let done = async {
-        let stored = stored(&app, &archive)?;
+        let stored = stored(&app, &archive).await?;
         let done = async {
             let import = Import { archive: stored.name.clone(), slug, name, trust };
             let by = Actor::command_line();
@@ -295,15 +215,16 @@ pub(super) async fn clone(context: &Context, arguments: TenantClone) -> Result<E
 }
 
 pub(super) async fn restore_from(context: &Context, arguments: TenantRestoreFrom) -> Result<Exit, Failure> {
-    let TenantRestoreFrom { archive, into, trust, yes } = arguments;
+    let TenantRestoreFrom { archive, into, trust, other_tenant, yes } = arguments;
     let consequence =
         format!("this puts what the archive holds in the place of {into}, and suspends what is there");
     WrongArguments::confirm(yes, &consequence)?;
     let app = context.open_app().await?;
     let done = async {
-        let stored = stored(&app, &archive)?;
+        let stored = stored(&app, &archive).await?;
         let done = async {
-            let (restore, by) = (Restore { archive: stored.name.clone(), trust }, Actor::command_line());
+            let restore = Restore { archive: stored.name.clone(), trust, other_tenant };
+            let by = Actor::command_line();
             let taken = archives::request_restore(&app, Which::Slug(&into), restore, &by, true).await;
             operation::perform(context, &app, taken.map_err(|error| told(&into, error))?).await
         };
@@ -359,78 +280,5 @@ async fn delete(context: &Context, arguments: ArchiveDelete) -> Result<Exit, Fai
     context
         .output
         .answer(&serde_json::json!({"archive": archive.as_str()}), |_| format!("Deleted {archive}."))?;
-    Ok(Exit::Ok)
-}
-
-pub(super) async fn export_schedule(context: &Context, command: ExportSchedule) -> Result<Exit, Failure> {
-    match command {
-        ExportSchedule::List => list_schedules(context).await,
-        ExportSchedule::Set(arguments) => set_schedule(context, arguments).await,
-        ExportSchedule::Remove(arguments) => remove_schedule(context, arguments).await,
-    }
-}
-
-async fn list_schedules(context: &Context) -> Result<Exit, Failure> {
-    let app = context.open_app().await?;
-    let rows = archives::schedules(&app).await;
-    let rows = app.finish(rows).await?;
-    context.output.list(&rows, |rows| {
-        let headings = ["TENANT", "EVERY", "KEEP"];
-        rows.iter().fold(Table::new(&headings, "No schedules."), |table, row| {
-            let often =
-                if row.every_hours == 0 { "never".to_owned() } else { format!("{} h", row.every_hours) };
-            table.row([
-                row.slug.clone().unwrap_or_else(|| "all others".to_owned()),
-                often,
-                row.keep.to_string(),
-            ])
-        })
-    })?;
-    Ok(Exit::Ok)
-}
-
-async fn tenant_of(app: &App, tenant: Option<&Slug>) -> Result<Option<uuid::Uuid>, Failure> {
-    let Some(slug) = tenant else { return Ok(None) };
-    let reached = admin::reach(app, Which::Slug(slug)).await;
-    Ok(Some(reached.map_err(|error| told(slug, error.into()))?.tenant().id))
-}
-
-/// A tenant's name, or what the others are called.
-fn whom(tenant: Option<&Slug>) -> String {
-    tenant.map_or_else(|| "all tenants without a schedule of their own".to_owned(), ToString::to_string)
-}
-
-async fn set_schedule(context: &Context, arguments: ExportScheduleSet) -> Result<Exit, Failure> {
-    let ExportScheduleSet { tenant, every, keep } = arguments;
-    let app = context.open_app().await?;
-    let set = async {
-        let id = tenant_of(&app, tenant.as_ref()).await?;
-        let set = archives::set_schedule(&app, id, (every, keep), &Actor::command_line()).await?;
-        Ok::<_, Failure>(set)
-    };
-    let set = set.await;
-    let set = app.finish(set).await?;
-    let whom = whom(tenant.as_ref());
-    context.output.answer(&set, |_| match every {
-        0 => format!("No exports of {whom}."),
-        _ => format!("A running `tenantry serve` exports {whom} every {every} hours, and keeps {keep} archives of each."),
-    })?;
-    Ok(Exit::Ok)
-}
-
-async fn remove_schedule(context: &Context, arguments: ExportScheduleRemove) -> Result<Exit, Failure> {
-    let ExportScheduleRemove { tenant } = arguments;
-    let app = context.open_app().await?;
-    let removed = async {
-        let id = tenant_of(&app, tenant.as_ref()).await?;
-        let schedules = archives::schedules(&app).await?;
-        let found = schedules.into_iter().find(|schedule| schedule.tenant == id);
-        let found = found.ok_or(ArchivesError::NoSuchSchedule)?;
-        Ok::<_, Failure>(archives::remove_schedule(&app, found.id, &Actor::command_line()).await?)
-    };
-    let removed = removed.await;
-    let removed = app.finish(removed).await?;
-    let whom = whom(tenant.as_ref());
-    context.output.answer(&removed, |_| format!("Removed the schedule of {whom}. Its archives stay."))?;
     Ok(Exit::Ok)
 }

@@ -3,11 +3,13 @@
 mod api;
 mod api_key;
 mod archive;
+mod archive_file;
 mod arguments;
 mod audit;
 mod completions;
 mod disk;
 mod doctor;
+mod export_schedule;
 mod impersonation;
 mod jobs;
 mod key_files;
@@ -44,13 +46,11 @@ use uuid::Uuid;
 
 pub use self::{
     api_key::{ApiKey, ApiKeyCreate, ApiKeyDelete},
-    archive::{
-        Archive, ArchiveDelete, ExportSchedule, ExportScheduleRemove, ExportScheduleSet, TenantClone,
-        TenantExport, TenantImport, TenantRestoreFrom,
-    },
+    archive::{Archive, ArchiveDelete, TenantClone, TenantExport, TenantImport, TenantRestoreFrom},
     audit::Audit,
     completions::Completions,
     doctor::Doctor,
+    export_schedule::{ExportSchedule, ExportScheduleRemove, ExportScheduleSet},
     impersonation::{TenantEndImpersonation, TenantImpersonate},
     limits::{LimitArguments, Plan, PlanName, PlanSet, TenantLimits},
     master_key::KeysRotateMaster,

@@ -7,7 +7,7 @@ use tenants::{SecretKey, Tenancy};
 use super::{
     Cli, Command, Global, api, api_key, archive,
     arguments::WrongArguments,
-    audit, completions, doctor, jobs, keys, limits, migrate, operation, operator,
+    audit, completions, doctor, export_schedule, jobs, keys, limits, migrate, operation, operator,
     output::{Exit, Output},
     serve, tenant, usage,
 };
@@ -140,7 +140,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Jobs(command) => jobs::jobs(context, command).await,
         Command::Operation(command) => operation::operation(context, command).await,
         Command::Archive(command) => archive::archive(context, command).await,
-        Command::ExportSchedule(command) => archive::export_schedule(context, command).await,
+        Command::ExportSchedule(command) => export_schedule::export_schedule(context, command).await,
         Command::Openapi => api::openapi(context),
         Command::Routes => api::routes(context),
         Command::Completions(arguments) => completions::completions(arguments),

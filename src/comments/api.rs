@@ -18,8 +18,10 @@ use crate::{
     users::PersonOut,
 };
 
-/// What a comment says: as long as a few pages of a book.
-pub(super) type CommentBody = Verbatim<1, 10_000>;
+/// How long a comment may be, in characters: as a few pages of a book.
+pub(crate) const BODY_LEN: usize = 10_000;
+/// What a comment says.
+pub(super) type CommentBody = Verbatim<1, BODY_LEN>;
 
 crate::input! {
     /// A comment to be written.

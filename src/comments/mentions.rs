@@ -10,7 +10,7 @@ use crate::users::{
 };
 
 /// How many different people a text can mention: a team. What a transaction locks and whom it tells is bounded by this.
-const MAX_MENTIONS: usize = 50;
+pub(crate) const MAX_MENTIONS: usize = 50;
 /// How many full stops, hyphens and underscores at the end of a mention are tried as parts of the name, one less at a time;
 /// an ellipsis has three. Of more, all are taken for punctuation.
 const MAX_TRIMMED: usize = 3;

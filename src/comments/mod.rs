@@ -11,6 +11,8 @@ mod mentions;
 mod service;
 mod store;
 
+pub(crate) use api::BODY_LEN;
 pub use api::CommentsApi;
 pub use error::CommentError;
+pub(crate) use mentions::MAX_MENTIONS;
 pub use store::forget_page;

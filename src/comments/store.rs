@@ -16,7 +16,7 @@ use sea_orm::{
 use serde_json::Value;
 use tenants::{
     TenantTx,
-    lists::{self, List, Start},
+    lists::{self, List, Start, kinds},
 };
 use uuid::Uuid;
 
@@ -75,8 +75,8 @@ impl Thread {
     /// Its numbers.
     pub(super) fn list(self) -> List {
         match self {
-            Self::Page(user) => List::of("page", user),
-            Self::Replies(comment) => List::of("replies", comment),
+            Self::Page(user) => List::of(kinds::PAGE, user),
+            Self::Replies(comment) => List::of(kinds::REPLIES, comment),
         }
     }
 

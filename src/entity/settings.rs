@@ -33,7 +33,7 @@ pub struct Model {
     pub allowed_email_domains: Json,
     /// Whether operators may act as a user.
     pub allow_impersonation: bool,
-    /// When the organization signed up.
+    /// When the organization was made: signed up, imported or cloned. The catalog has the same.
     pub created_at: DateTimeUtc,
     /// How many invitations were ever sent.
     pub invitations_sent: i32,

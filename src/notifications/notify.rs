@@ -12,7 +12,7 @@ use sea_orm::{
 use serde::{Deserialize, Serialize};
 use tenants::{
     TenantTx,
-    lists::{self, List, Rows},
+    lists::{self, List, Rows, kinds},
 };
 use uuid::Uuid;
 
@@ -94,7 +94,7 @@ pub struct Event {
 
 /// The list of what a user is told.
 pub(super) fn inbox(user: Uuid) -> List {
-    List::of("inbox", user)
+    List::of(kinds::INBOX, user)
 }
 
 /// Tells these users of an event, in its transaction: of one who is there several times, the first kind counts. Nobody

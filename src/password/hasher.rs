@@ -20,12 +20,15 @@ use argon2::{
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Semaphore, TryAcquireError, oneshot};
 
+use super::stored::StoredHash;
 use crate::{http::input::Wrong, users::identity::Password};
 
 /// 19 MiB, two passes, one lane: the first choice of OWASP's Password Storage Cheat Sheet.
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const PARALLELISM: u32 = 1;
+/// How many blocks that is: a block has a KiB.
+const USUAL_BLOCKS: usize = MEMORY_KIB as usize;
 
 /// How many may wait for each core. A hash takes some 20 ms, so the last in the queue waits about a second.
 const QUEUE_PER_CORE: usize = 48;
@@ -65,6 +68,9 @@ impl Memory {
         let mut memory = self.pieces().pop().unwrap_or_default();
         memory.resize(blocks, Block::default());
         let result = work(&mut memory);
+        // An old hash may have needed more than those of today, which nobody needs to keep.
+        memory.truncate(USUAL_BLOCKS);
+        memory.shrink_to(USUAL_BLOCKS);
         self.pieces().push(memory);
         result
     }
@@ -247,15 +253,7 @@ fn hash(memory: &Memory, password: &[u8]) -> Result<String, HasherError> {
 
 /// Whether this password was hashed to that, with the parameters the hash itself names.
 fn matches(memory: &Memory, password: &[u8], hash: &str) -> Result<bool, HasherError> {
-    let hash = PasswordHash::new(hash).map_err(failed)?;
-    let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else {
-        return Err(failed("the hash is not whole"));
-    };
-    if hash.algorithm != Algorithm::Argon2id.ident() {
-        return Err(failed("the hash is of another algorithm"));
-    }
-    let version = hash.version.map_or(Ok(Version::V0x13), Version::try_from).map_err(failed)?;
-    let params = Params::try_from(&hash).map_err(failed)?;
+    let StoredHash { version, params, salt, expected } = StoredHash::parse(hash).map_err(failed)?;
     let mut output = vec![0; expected.len()];
     fill(memory, version, &params, password, &salt, &mut output)?;
     // Outputs are compared in constant time.

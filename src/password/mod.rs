@@ -5,6 +5,7 @@ mod error;
 mod hasher;
 mod policy;
 mod service;
+mod stored;
 
 pub use api::PasswordApi;
 pub use error::PasswordError;
@@ -12,6 +13,7 @@ pub use hasher::{Hasher, HasherError};
 pub use policy::judge;
 pub use service::confirm;
 pub(crate) use service::send_link;
+pub use stored::StoredHash;
 
 use crate::{state::App, users::identity::Password};
 

@@ -43,13 +43,13 @@ crate::output! {
         pub allowed_email_domains: Vec<String>,
         /// Whether operators may act as a user, to help.
         pub allow_impersonation: bool,
-        /// When the organization signed up.
+        /// When the organization was made: signed up, imported or cloned.
         pub created_at: DateTime<Utc>,
     }
 }
 
 /// Each is a look-up when somebody signs up; a company has a handful.
-const MAX_DOMAINS: usize = 100;
+pub(crate) const MAX_DOMAINS: usize = 100;
 
 crate::input! {
     /// What to change of the tenant. What is left out stays.

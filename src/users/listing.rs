@@ -7,7 +7,7 @@ use sea_orm::{
     ActiveEnum as _, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, Iterable as _, Order as Direction,
     PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, Select, sea_query::Expr,
 };
-use tenants::lists::{self, List};
+use tenants::lists::{self, List, kinds};
 
 use super::{
     Account,
@@ -29,7 +29,7 @@ const MAX_FOUND: u64 = 10_000;
 
 /// What users with this standing are counted by.
 pub(super) fn list_of(role: Role, is_active: bool) -> List {
-    List::the(format!("users {} {is_active}", role.to_value()))
+    List::the(format!("{} {} {is_active}", kinds::USERS, role.to_value()))
 }
 
 /// How many users there are.

@@ -11,6 +11,7 @@ mod store;
 pub use api::{CurrentUserOut, PersonOut, UserBrief, UserOut, Users, UsersApi};
 pub use error::UserError;
 pub use listing::{count_all, page};
+pub(crate) use profile::{Locale, Timezone};
 pub use service::{Roster, blind, join, record_joined, record_profile_update, remove};
 pub use store::{
     Account, Credentials, Login, NewUser, credentials_of, find, find_by_email, find_credentials, has_owner,

@@ -13,6 +13,8 @@
 //! Locks are taken in the order of kinds and owners, within one call. Whoever makes several calls in one transaction takes
 //! lists of content first, then counts, then activities, then inboxes.
 
+pub mod kinds;
+
 use std::{borrow::Cow, fmt::Write as _};
 
 use chrono::{DateTime, TimeDelta, Utc};

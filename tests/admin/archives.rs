@@ -7,35 +7,35 @@ use sqlx::Row as _;
 use tenantry::{cleanup, operations};
 
 use super::support::Operator;
-use crate::support::{Organization, PASSWORD, Person, Request, TestApp, assert_not_valid};
+use crate::support::{Organization, Person, Request, TestApp};
 
 const ARCHIVES: &str = "/api/admin/archives/";
 const IMPORT: &str = "/api/admin/tenants/import/";
 
 /// What came of an operation that was left, once it was done.
-async fn outcome(app: &TestApp, ops: &Operator, left: Request) -> Value {
+pub(super) async fn outcome(app: &TestApp, ops: &Operator, left: Request) -> Value {
     let left = left.expect(202).await;
     while operations::run_queued(&app.app).await.unwrap() > 0 {}
     ops.get(app, &format!("/api/admin/operations/{}/", left["id"].as_str().unwrap())).await
 }
 
-async fn succeeded(app: &TestApp, ops: &Operator, left: Request) -> Value {
+pub(super) async fn succeeded(app: &TestApp, ops: &Operator, left: Request) -> Value {
     let done = outcome(app, ops, left).await;
     assert_eq!((&done["status"], &done["error"]), (&json!("succeeded"), &Value::Null), "{done}");
     assert_eq!(done["done"], done["total"], "{done}");
     done["result"].clone()
 }
 
-fn of(tenant: &str, what: &str) -> String {
+pub(super) fn of(tenant: &str, what: &str) -> String {
     format!("/api/admin/tenants/{tenant}/{what}/")
 }
 
-async fn exported(app: &TestApp, ops: &Operator, tenant: &str) -> String {
+pub(super) async fn exported(app: &TestApp, ops: &Operator, tenant: &str) -> String {
     let result = succeeded(app, ops, ops.request(app, "POST", &of(tenant, "export"))).await;
     result["archive"].as_str().unwrap().to_owned()
 }
 
-fn host(app: &TestApp, slug: &str) -> String {
+pub(super) fn host(app: &TestApp, slug: &str) -> String {
     format!("{slug}.localhost:{}", app.address.port())
 }
 
@@ -123,7 +123,8 @@ async fn an_upload_is_bounded_and_its_name_leads_nowhere() {
     let app = TestApp::start().await;
     let ops = Operator::create(&app, "ops@example.com").await;
     let put = |name: &str| ops.request(&app, "PUT", &format!("{ARCHIVES}{name}/"));
-    let zeros = vec![0_u8; (8 << 20) + 1];
+    let mut zeros = b"\x89TENANTRY\r\n\x1a\n".to_vec();
+    zeros.resize((8 << 20) + 1, 0);
     let large = put("a.tenantry").body("application/zstd", zeros.clone()).send().await;
     assert_eq!(large.status, 413, "{}", large.text);
     let chunks = futures_util::stream::iter([Ok::<_, std::io::Error>(zeros)]);
@@ -139,9 +140,27 @@ async fn an_upload_is_bounded_and_its_name_leads_nowhere() {
         assert!([400, 404].contains(&looked.status), "{name}: {}", looked.text);
     }
     assert_eq!(files(&app), [""; 0]);
-    // What is no archive may lie there, and is nothing that could be imported.
-    put("a.tenantry").body("application/zstd", "x").expect(201).await;
-    let body = json!({"archive": "a.tenantry", "slug": "acme", "name": "Acme"});
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_begin_as_an_archive_is_not_stored() {
+    let app = TestApp::start().await;
+    let ops = Operator::create(&app, "ops@example.com").await;
+    let put = |name: &str| ops.request(&app, "PUT", &format!("{ARCHIVES}{name}/"));
+    let magic = b"\x89TENANTRY\r\n\x1a\n";
+    for junk in [&b""[..], b"x", &magic[..12], b"\x89TENANTRY\n\x1a\n and so on", &[0; 1_000]] {
+        let refused = put("a.tenantry").body("application/zstd", junk.to_vec()).send().await;
+        assert_eq!(refused.status, 400, "{}", refused.text);
+        assert_eq!(refused.json()["archive"], json!(["this is no archive of a tenant"]));
+    }
+    // However it comes.
+    let bytes = magic.iter().chain(b" and so on").map(|byte| Ok::<_, std::io::Error>(vec![*byte]));
+    let one_by_one = reqwest::Body::wrap_stream(futures_util::stream::iter(bytes.collect::<Vec<_>>()));
+    let taken = put("b.tenantry").body("application/zstd", one_by_one).expect(201).await;
+    assert_eq!((&taken["name"], &taken["tenant"]), (&json!("b.tenantry"), &Value::Null));
+    assert_eq!(files(&app), ["b.tenantry"]);
+    // It has been looked at no further, and is nothing that could be imported.
+    let body = json!({"archive": "b.tenantry", "slug": "acme", "name": "Acme"});
     let refused = ops.request(&app, "POST", IMPORT).json(&body).send().await;
     assert_eq!(refused.json()["archive"], json!(["this is no archive of a tenant"]));
 }
@@ -152,6 +171,7 @@ async fn an_archive_becomes_a_tenant_whose_mails_wait_until_it_is_resumed() {
     let ops = Operator::create(&app, "ops@example.com").await;
     let acme = app.sign_up_quietly("acme").await;
     let archive = exported(&app, &ops, &acme.id).await;
+    app.clock.advance(std::time::Duration::from_hours(24));
     let body = json!({"archive": archive, "slug": "copy", "name": "The Copy"});
     let result = succeeded(&app, &ops, ops.request(&app, "POST", IMPORT).json(&body)).await;
     let id = result["tenant"]["id"].as_str().unwrap().to_owned();
@@ -160,6 +180,10 @@ async fn an_archive_becomes_a_tenant_whose_mails_wait_until_it_is_resumed() {
     let copy = Organization { id, slug: "copy".into(), owner: acme.owner.clone() };
     let owner = copy.log_in(&app).await;
     assert_eq!(owner.get("/api/tenant/").await["name"], "The Copy");
+    // It was made when it was imported, for its people and for operators.
+    let seen = ops.get(&app, &format!("/api/admin/tenants/{}/", copy.id)).await;
+    assert_eq!(seen["created_at"], "2026-01-03T03:04:05.678901Z");
+    assert_eq!(owner.get("/api/tenant/").await["created_at"], seen["created_at"]);
     let entry = owner.get("/api/tenant/audit/").await["results"][0].clone();
     assert_eq!(
         (&entry["action"], &entry["detail"]["from"]["archive"]),
@@ -213,48 +237,6 @@ async fn a_clone_is_like_the_other_and_nothing_of_it_stays_in_the_store() {
     assert_eq!(request().send().await.said(), (409, "slug_taken".into()));
     let log = ops.log(&app).await;
     assert_eq!((&log[0]["action"], &log[0]["detail"]["source"]), (&json!("tenant.cloned"), &json!(acme.id)));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_tenant_is_restored_and_what_was_there_is_kept_aside() {
-    let app = TestApp::start().await;
-    let ops = Operator::create(&app, "ops@example.com").await;
-    let acme = app.sign_up("acme").await;
-    let archive = exported(&app, &ops, &acme.id).await;
-    let domain = format!("INSERT INTO tenantry.domains VALUES ('acme.example', '{}', now())", acme.id);
-    sqlx::Executor::execute(&mut app.superuser().await, sqlx::AssertSqlSafe(domain)).await.unwrap();
-    acme.add_account(&app, Person::named("late")).await;
-    let body = json!({"archive": archive});
-    let request = || ops.request(&app, "POST", &of(&acme.id, "restore_from")).json(&body);
-    let result = succeeded(&app, &ops, request()).await;
-    assert_eq!(result["replaced"], json!({"id": acme.id, "slug": "acme-2", "status": "suspended"}));
-    assert_eq!((&result["tenant"]["slug"], &result["tenant"]["name"]), (&json!("acme"), &json!("ACME")));
-
-    // Whoever was signed in signs in again; and finds what there was.
-    assert_not_valid(&acme.owner.me().await, "a token of the tenant that was replaced");
-    let id = result["tenant"]["id"].as_str().unwrap().to_owned();
-    let restored = Organization { id, slug: "acme".into(), owner: acme.owner.clone() };
-    let owner = restored.log_in(&app).await;
-    assert_eq!(owner.get("/api/users/").await["count"], 1);
-    let by_domain = json!({"username": "acme-owner", "password": PASSWORD});
-    app.request("POST", "/api/login/").host("acme.example").json(&by_domain).expect(200).await;
-    assert_eq!(ops.get(&app, &format!("/api/admin/tenants/{}/", restored.id)).await["mails_held"], false);
-    let entry = owner.get("/api/tenant/audit/").await["results"][0].clone();
-    assert_eq!(
-        (&entry["action"], &entry["detail"]["replaced"]),
-        (&json!("tenant.restored_from"), &json!(acme.id))
-    );
-
-    let old = app.request("POST", "/api/login/").host(&host(&app, "acme-2")).json(&by_domain).send().await;
-    assert_eq!(old.said(), (403, "tenant_suspended".into()));
-    ops.request(&app, "POST", &of(&acme.id, "resume")).expect(200).await;
-    let old = Organization { id: acme.id.clone(), slug: "acme-2".into(), owner: acme.owner.clone() };
-    let old = old.log_in(&app).await;
-    assert_eq!(old.get("/api/users/").await["count"], 2);
-    assert_eq!(old.get("/api/tenant/audit/").await["results"][1]["action"], "tenant.replaced");
-
-    ops.request(&app, "DELETE", &format!("/api/admin/tenants/{}/", acme.id)).expect(204).await;
-    assert_eq!(request().send().await.said(), (409, "tenant_deleting".into()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -323,20 +305,20 @@ async fn who_may_do_what() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_was_kept_out_is_so_after_a_restore() {
+async fn all_that_is_wrong_with_a_schedule_is_told_at_once() {
     let app = TestApp::start().await;
     let ops = Operator::create(&app, "ops@example.com").await;
-    let acme = app.sign_up("acme").await;
-    let archive = exported(&app, &ops, &acme.id).await;
-    ops.request(&app, "POST", &of(&acme.id, "suspend")).expect(200).await;
-    let body = json!({"archive": archive});
-    let request = ops.request(&app, "POST", &of(&acme.id, "restore_from")).json(&body);
-    let id = succeeded(&app, &ops, request).await["tenant"]["id"].as_str().unwrap().to_owned();
-    let login = json!({"username": "acme-owner", "password": PASSWORD});
-    let login = || app.request("POST", "/api/login/").host(&host(&app, "acme")).json(&login);
-    assert_eq!(login().send().await.said(), (403, "tenant_suspended".into()));
-    ops.request(&app, "POST", &of(&id, "resume")).expect(200).await;
-    login().expect(200).await;
+    let set = |body: Value| ops.request(&app, "POST", "/api/admin/export_schedules/").json(&body);
+    let nobody = app.clock.uuid_v7();
+    let wrong = set(json!({"tenant": nobody, "every_hours": 8785, "keep": 0})).send().await;
+    assert_eq!(wrong.status, 400);
+    let said = wrong.json();
+    assert_eq!(said["tenant"], json!(["There is no such tenant."]));
+    assert_eq!(said["every_hours"], json!(["Ensure this value is less than or equal to 8784."]));
+    assert_eq!(said["keep"], json!(["Ensure this value is greater than or equal to 1."]));
+    let wrong = set(json!({"every_hours": 1, "keep": 1001})).send().await;
+    assert_eq!(wrong.json()["keep"], json!(["Ensure this value is less than or equal to 1000."]));
+    assert_eq!(ops.get(&app, "/api/admin/export_schedules/").await["count"], 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

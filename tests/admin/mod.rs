@@ -11,6 +11,7 @@ mod migrations;
 mod operations;
 mod owners;
 mod purge;
+mod restores;
 mod slugs;
 mod support;
 mod tenants;

@@ -50,6 +50,24 @@ impl Forgery {
         &mut self.tables[place]
     }
 
+    /// Puts a value, as COPY has it, into a column of the rows that have this text in them.
+    pub(super) fn set(&mut self, table: &str, column: &str, of: &str, value: &str) {
+        let place = self.place(table);
+        let columns = self.header["tables"][place][1].as_array().unwrap();
+        let at = columns.iter().position(|named| named == column).unwrap();
+        let rows = String::from_utf8(std::mem::take(&mut self.tables[place])).unwrap();
+        let mut changed = 0;
+        for row in rows.lines() {
+            let mut values: Vec<&str> = row.split('\t').collect();
+            if row.contains(of) {
+                values[at] = value;
+                changed += 1;
+            }
+            self.tables[place].extend(format!("{}\n", values.join("\t")).into_bytes());
+        }
+        assert!(changed > 0, "no row of {table} has {of:?} in it");
+    }
+
     /// The archive, linked as it should be, and sealed with what nobody can check.
     pub(super) fn written(&self) -> Vec<u8> {
         let mut link = blake3::hash(&self.prefix);

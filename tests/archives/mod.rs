@@ -1,7 +1,9 @@
 //! One tenant in one file, and back.
 
 mod contents;
+mod counted;
 mod forgery;
 mod hostile;
 mod round_trip;
 mod support;
+mod unsound;

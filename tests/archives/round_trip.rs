@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// An organization in which something happened.
-async fn lively(app: &TestApp) -> (Organization, User) {
+pub(super) async fn lively(app: &TestApp) -> (Organization, User) {
     let acme = app.sign_up("acme").await;
     let grace = acme.add_user(app, Person::named("grace")).await;
     let page = format!("/api/users/{}/comments/", acme.owner.pk);
@@ -30,7 +30,7 @@ async fn lively(app: &TestApp) -> (Organization, User) {
 }
 
 /// The rows of a table, as if they were the other tenant's.
-async fn as_of(app: &TestApp, schema: &SchemaName, table: &str, to: &SchemaName) -> Vec<String> {
+pub(super) async fn as_of(app: &TestApp, schema: &SchemaName, table: &str, to: &SchemaName) -> Vec<String> {
     let id = |schema: &SchemaName| schema.tenant().unwrap().to_string();
     rows(app, schema, table).await.iter().map(|row| row.replace(&id(schema), &id(to))).collect()
 }
@@ -48,7 +48,6 @@ async fn a_tenant_comes_back_as_it_was() {
         let mut before = as_of(&app, &old, table, &new).await;
         match table {
             "settings" => before[0] = before[0].replace("ACME", "\"The Copy\""),
-            "lists" => before.retain(|row| !row.starts_with("(invitations,")),
             // No mail waits any more.
             "notifications" => before.iter_mut().for_each(|row| *row = row.replace(",instant,", ",,")),
             _ => {}
@@ -61,7 +60,8 @@ async fn a_tenant_comes_back_as_it_was() {
         assert!(!after.is_empty() || ["devices", "audit"].contains(&table), "nothing was tried with {table}");
     }
     for (table, _) in archive::left_out_of(manifest.schema_version) {
-        if table != "schema_migrations" {
+        // What is counted anew has a test of its own.
+        if !["schema_migrations", "lists", "list_blocks"].contains(&table) {
             assert_eq!(rows(&app, &new, table).await, [""; 0], "{table}");
         }
     }

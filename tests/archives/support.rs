@@ -3,6 +3,7 @@
 use std::{fs::File, io::Write as _, sync::Arc};
 
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
+use tenantry::archives::Inspector;
 use tenants::{
     SchemaName, SlugChoice, Tenant,
     archive::{ArchiveError, Importing, Manifest, Meter},
@@ -27,7 +28,8 @@ fn file_of(bytes: &[u8]) -> File {
 /// Loads an archive, up to the commit.
 pub(super) async fn load(app: &TestApp, archive: &[u8], trusted: bool) -> Result<Importing, ArchiveError> {
     let checked = app.app.tenancy.check_archive(file_of(archive), trusted).await?;
-    app.app.tenancy.import(checked, app.clock.uuid_v7(), &Arc::new(Meter::default())).await
+    let (id, meter) = (app.clock.uuid_v7(), Arc::new(Meter::default()));
+    app.app.tenancy.import(checked, id, &Inspector, &meter).await
 }
 
 /// Makes a tenant of an archive.

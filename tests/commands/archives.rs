@@ -6,7 +6,7 @@ use super::support::Workplace;
 
 #[tokio::test]
 async fn a_tenant_is_exported_imported_cloned_and_restored_by_commands() {
-    let place = Workplace::new();
+    let place = Workplace::new().with("TENANTRY_ARCHIVE_MAX_MIB", "1");
     let create = "tenant create --name Acme --slug acme --owner-email ada@acme.example";
     place.run_with(create, "forty tin accordions").ok();
 
@@ -30,6 +30,28 @@ async fn a_tenant_is_exported_imported_cloned_and_restored_by_commands() {
     assert!(import("none.tenantry", "copy-c").failure(1).contains("there is no archive none.tenantry"));
     assert!(place.run("tenant clone acme --slug copy-d --name Clone").ok().starts_with("Made copy-d: "));
     assert_eq!(place.run("archive list --json").json().as_array().unwrap().len(), 1, "files come and go");
+
+    // Nothing is copied that cannot be an archive.
+    let junk = file.with_file_name("junk");
+    std::fs::write(&junk, "PK and so on and on").unwrap();
+    for (junk, says) in [
+        ("/dev/zero".to_owned(), "it is no regular file"),
+        (place.data_dir().display().to_string(), "it is no regular file"),
+        (junk.display().to_string(), "this is no archive of a tenant"),
+    ] {
+        let refused = import(&junk, "junk").failure(1);
+        assert!(refused.contains(says), "{junk}: {refused}");
+    }
+    let padded = file.with_file_name("padded.tenantry");
+    std::fs::write(&padded, [std::fs::read(&file).unwrap(), vec![0; 2 << 20]].concat()).unwrap();
+    let refused = import(&padded.display().to_string(), "junk").failure(1);
+    assert!(refused.contains("it is longer than 1 MiB"), "{refused}");
+    let store: Vec<_> = place.data_dir().join("exports").read_dir().unwrap().collect();
+    assert_eq!(store.len(), 1, "the archive that was exported: {store:?}");
+    let other = format!("tenant restore-from {archive} --into copy-a --yes");
+    assert!(place.run(&other).failure(1).contains("of another tenant, acme"));
+    assert!(place.run(&format!("{other} --other-tenant")).ok().starts_with("Restored copy-a: "));
+    place.run("tenant delete copy-a-2 --yes").ok();
 
     let restore = format!("tenant restore-from {archive} --into acme");
     assert!(place.run(&restore).failure(1).contains("--yes"));

@@ -1,4 +1,4 @@
-//! Tenants whose mails are held back, and how often which tenant is exported.
+//! Tenants whose mails are held back, whose place which tenant took, and how often which tenant is exported.
 
 use sea_orm_migration::{
     prelude::*,
@@ -12,6 +12,7 @@ pub(crate) struct Migration;
 impl MigrationTrait for Migration {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.create_table(export_schedules()).await?;
+        manager.create_table(predecessors()).await?;
         manager
             .get_connection()
             .execute_unprepared(
@@ -52,6 +53,29 @@ fn export_schedules() -> TableCreateStatement {
         .to_owned()
 }
 
+/// All tenants whose place a tenant took, one after the other, in restores. They may be gone by now: their archives are not.
+fn predecessors() -> TableCreateStatement {
+    Table::create()
+        .table(Predecessors::Table)
+        .col(uuid(Predecessors::TenantId))
+        .col(uuid(Predecessors::Predecessor))
+        .primary_key(
+            Index::create()
+                .name("predecessors_pkey")
+                .col(Predecessors::TenantId)
+                .col(Predecessors::Predecessor)
+                .primary(),
+        )
+        .foreign_key(
+            ForeignKey::create()
+                .name("predecessors_tenant_id_fkey")
+                .from(Predecessors::Table, Predecessors::TenantId)
+                .to(Tenants::Table, Tenants::Id)
+                .on_delete(ForeignKeyAction::Cascade),
+        )
+        .to_owned()
+}
+
 #[derive(DeriveIden)]
 enum Tenants {
     Table,
@@ -66,4 +90,11 @@ enum ExportSchedules {
     EveryHours,
     Keep,
     CreatedAt,
+}
+
+#[derive(DeriveIden)]
+enum Predecessors {
+    Table,
+    TenantId,
+    Predecessor,
 }

@@ -3,7 +3,9 @@
 use std::io;
 
 use sea_orm::{DbErr, RuntimeErr};
+use uuid::Uuid;
 
+use super::format::ArchivedTenant;
 use crate::Error;
 
 /// Why an archive cannot be written, or is not taken. Nothing that a refused archive brought is left anywhere.
@@ -45,6 +47,28 @@ pub enum ArchiveError {
     /// PostgreSQL does not take what it holds.
     #[error("PostgreSQL refuses what the archive holds: {0}")]
     Refused(String),
+    /// A row is none that the application would have written.
+    #[error("the archive holds what cannot be served: {column} of {table}{row}: {what}")]
+    Unsound {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// Which row, with a space before it; empty where the value tells.
+        row: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// It is of another tenant than the one whose place it is to take.
+    #[error(
+        "the archive is of another tenant, {slug} ({id}): say expressly that it is to take the place, if you mean it"
+    )]
+    OtherTenant {
+        /// That tenant's slug when it was exported.
+        slug: String,
+        /// Its id.
+        id: Uuid,
+    },
     /// The tenant that was to be exported is not there.
     #[error("there is no such tenant")]
     NoSuchTenant,
@@ -72,6 +96,19 @@ impl From<DbErr> for ArchiveError {
 }
 
 impl ArchiveError {
+    /// A row, named by its key, has a value in this column that the application would have refused. The value itself is not
+    /// told: it may be personal, and who asks for it has the archive.
+    #[must_use]
+    pub fn unsound(table: &'static str, column: &'static str, row: Uuid, what: impl Into<String>) -> Self {
+        Self::Unsound { table, column, row: format!(" {row}"), what: what.into() }
+    }
+
+    /// It is of another tenant than it should be.
+    #[must_use]
+    pub fn of_other_tenant(archived: &ArchivedTenant) -> Self {
+        Self::OtherTenant { slug: archived.slug.clone(), id: archived.id }
+    }
+
     /// Whether trying again may help: it was not the archive's fault.
     #[must_use]
     pub fn may_pass(&self) -> bool {
@@ -79,7 +116,8 @@ impl ArchiveError {
     }
 
     /// What PostgreSQL says of data that somebody else wrote: that it is wrong, or that it was not the data.
-    pub(super) fn of_contents(error: DbErr) -> Self {
+    #[must_use]
+    pub fn of_contents(error: DbErr) -> Self {
         let (DbErr::Query(RuntimeErr::SqlxError(inner)) | DbErr::Exec(RuntimeErr::SqlxError(inner))) = &error
         else {
             return error.into();

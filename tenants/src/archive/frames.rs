@@ -16,6 +16,8 @@ use super::error::ArchiveError;
 
 /// As PNG does it: what changes line ends, or clears the eighth bit, breaks it.
 const MAGIC: [u8; 13] = *b"\x89TENANTRY\r\n\x1a\n";
+/// How many bytes tell whether something may be an archive.
+pub const PREFIX: usize = MAGIC.len();
 /// The format that is written, and the only one so far.
 const FORMAT: u32 = 1;
 
@@ -26,6 +28,12 @@ pub(super) const CHUNK: usize = 512 * 1024;
 const MAX_TEXT: usize = 64 * 1024;
 /// The most that zstd makes of an incompressible chunk (`ZSTD_COMPRESSBOUND`), and the frame's own fields.
 const MAX_DATA: usize = CHUNK + (CHUNK >> 8) + 64;
+
+/// Whether these are the first [`PREFIX`] bytes of an archive, of whatever format.
+#[must_use]
+pub fn is_prefix(bytes: &[u8]) -> bool {
+    bytes.get(..PREFIX) == Some(&MAGIC[..])
+}
 
 /// A link of the chain.
 pub(super) type Link = [u8; blake3::OUT_LEN];

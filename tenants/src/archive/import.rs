@@ -7,44 +7,29 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, Statement};
-use tokio::sync::{
-    mpsc,
-    oneshot::{self, error::TryRecvError},
-};
 use uuid::Uuid;
 
 use super::{
+    derived,
     error::ArchiveError,
-    export::WAITING,
-    format::{self, Checked, Manifest, Reader, Unpacker},
+    format::{self, Checked, Manifest, Reader},
     indexes::Indexes,
+    inspection::{self, Inspection},
+    loading::load,
     meter::Meter,
     tables,
 };
-use crate::{
-    DataKey, Error, SchemaName, Slug, SlugChoice, Status, Tenancy, Tenant, TenantName,
-    action::is_released,
-    db::CatalogTx,
-    listener::Change,
-    provisioning::{NewTenant, insert_row, next_suffix},
-};
+use crate::{DataKey, Error, SchemaName, Tenancy, Tenant, TenantName, db::CatalogTx};
 
 /// How much is read of the file at once.
-const BUFFER: usize = 64 * 1024;
-/// How many addresses are hashed and written at once.
-const ADDRESSES: i64 = 1_000;
-/// How many slugs are tried for a tenant that makes room for its replacement.
-const MOST_SUFFIXES: u32 = 10_000;
-/// Where statements find the catalog.
-const CATALOG_PATH: &str = "SET LOCAL search_path TO tenantry, pg_temp";
+pub(super) const BUFFER: usize = 64 * 1024;
 
 /// An archive that is whole and may be taken.
 #[derive(Debug)]
 pub struct CheckedArchive {
-    file: File,
-    checked: Checked,
+    pub(super) file: File,
+    pub(super) checked: Checked,
 }
 
 impl CheckedArchive {
@@ -59,28 +44,12 @@ impl CheckedArchive {
 /// [`commit`](Self::commit), nothing of it was ever there.
 #[derive(Debug)]
 pub struct Importing {
-    tenancy: Tenancy,
-    transaction: CatalogTx,
-    id: Uuid,
-    schema: SchemaName,
-    manifest: Manifest,
-    replaced: Option<Uuid>,
-}
-
-/// A tenant whose place another one has taken.
-#[derive(Clone, Debug)]
-pub struct Replaced {
-    /// Its id.
-    pub id: Uuid,
-    /// The slug that it had, and the other has now.
-    pub slug: Slug,
-    /// The slug that it has now.
-    pub aside: Slug,
-    /// What it was at; it is suspended now.
-    pub status_before: String,
-    /// How many tenant migrations its schema has had.
-    pub schema_version: i32,
-    schema: SchemaName,
+    pub(super) tenancy: Tenancy,
+    pub(super) transaction: CatalogTx,
+    pub(super) id: Uuid,
+    pub(super) schema: SchemaName,
+    pub(super) manifest: Manifest,
+    pub(super) replaced: Option<Uuid>,
 }
 
 impl Tenancy {
@@ -100,14 +69,16 @@ impl Tenancy {
         checking.await.map_err(|_| ArchiveError::GivenUp)?
     }
 
-    /// Makes the schema and the role of a new tenant with this id and loads an archive into it, up to the commit.
+    /// Makes the schema and the role of a new tenant with this id and loads an archive into it, up to the commit. Its rows
+    /// are such as the application would have written, and what follows from them is made anew.
     ///
     /// # Errors
-    /// PostgreSQL refuses what it holds; or those of the database and the file.
+    /// PostgreSQL or the application refuses what it holds; or those of the database and the file.
     pub async fn import(
         &self,
         archive: CheckedArchive,
         id: Uuid,
+        application: &dyn Inspection,
         meter: &Arc<Meter>,
     ) -> Result<Importing, ArchiveError> {
         let manifest = archive.manifest().clone();
@@ -141,75 +112,9 @@ impl Tenancy {
             .batch(&format!("{later}; ANALYZE {}", names.join(", ")))
             .await
             .map_err(ArchiveError::of_contents)?;
+        inspection::inspect(&importing, application).await?;
+        derived::settle(&importing.transaction).await?;
         Ok(importing)
-    }
-}
-
-/// Loads all tables.
-async fn load(
-    transaction: &CatalogTx,
-    archive: CheckedArchive,
-    meter: &Arc<Meter>,
-) -> Result<(), ArchiveError> {
-    let (manifest, version) = (archive.manifest().clone(), archive.manifest().schema_version);
-    let (senders, receivers): (Vec<_>, Vec<_>) =
-        manifest.tables.iter().map(|_| mpsc::channel::<Option<Vec<u8>>>(WAITING)).unzip();
-    // Dropped with this future: whoever unpacks notices.
-    let (_waits, waits) = oneshot::channel::<()>();
-    let counted = Arc::clone(meter);
-    let unpacking = tokio::task::spawn_blocking(move || unpack(archive, senders, waits, &counted));
-    let mut copied = Ok(());
-    for ((table, pieces), expected) in tables::kept(version).zip(receivers).zip(&manifest.tables) {
-        copied = match transaction.copy_in(table.copy_in(version), pieces).await {
-            // `\.` on a line ends a COPY, and PostgreSQL is silent about what comes after it.
-            Ok(rows) if rows != expected.rows => Err(ArchiveError::Contents(format!(
-                "of {} rows of {}, PostgreSQL took {rows}",
-                expected.rows, expected.name
-            ))),
-            Ok(_) => Ok(()),
-            Err(error) => Err(ArchiveError::of_contents(error)),
-        };
-        if copied.is_err() {
-            break;
-        }
-    }
-    // What was loaded counts once the file has come to its end, and that is the end it had.
-    match unpacking.await.map_err(|_| ArchiveError::GivenUp)? {
-        // It could not go on because the copy had failed.
-        Err(ArchiveError::GivenUp) if copied.is_err() => copied,
-        Err(error) => Err(error),
-        Ok(()) => copied,
-    }
-}
-
-/// Sends the pieces of each table to its COPY. What fails is told to the COPY that is going on: it must not end well.
-fn unpack(
-    archive: CheckedArchive,
-    tables: Vec<mpsc::Sender<Option<Vec<u8>>>>,
-    mut waits: oneshot::Receiver<()>,
-    meter: &Meter,
-) -> Result<(), ArchiveError> {
-    let CheckedArchive { file, checked } = archive;
-    let mut unpacker = Unpacker::begin(BufReader::with_capacity(BUFFER, file), checked)?;
-    // Those that are still to come. Dropping one ends its COPY.
-    let mut tables = tables.into_iter().enumerate().peekable();
-    loop {
-        let piece = match unpacker.next() {
-            Ok(Some(piece)) => piece,
-            Ok(None) => return Ok(()),
-            Err(error) => {
-                for (_, table) in tables {
-                    table.blocking_send(None).ok();
-                }
-                return Err(error);
-            }
-        };
-        while tables.next_if(|(index, _)| *index < piece.table).is_some() {}
-        let sent = tables.peek().and_then(|(_, table)| table.blocking_send(Some(piece.bytes)).ok());
-        if sent.is_none() || waits.try_recv() == Err(TryRecvError::Closed) {
-            return Err(ArchiveError::GivenUp);
-        }
-        meter.advance(piece.rows);
     }
 }
 
@@ -250,70 +155,6 @@ impl Importing {
         Ok(())
     }
 
-    /// Enters the tenant into the catalog. Until it is resumed, none of the jobs that it leaves is done: no mail goes out.
-    ///
-    /// # Errors
-    /// [`Error::SlugTaken`], or those of the database.
-    pub async fn enter(
-        &self,
-        slug: SlugChoice,
-        name: &str,
-        now: DateTime<Utc>,
-    ) -> Result<Slug, ArchiveError> {
-        self.run("UPDATE settings SET name = $1", [name.into()]).await?;
-        let slug = self.insert(slug, name, now).await?;
-        self.run("UPDATE tenantry.tenants SET mails_held = true WHERE id = $1", [self.id.into()]).await?;
-        Ok(slug)
-    }
-
-    /// Enters the tenant into the catalog in the place of another one: with its slug, its domains, its limits, its
-    /// status and what its mails are at. The other one keeps everything else, is suspended, and gets a slug of its own.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchTenant`], also for one that is being deleted or purged; or those of the database.
-    pub async fn enter_for(&mut self, other: Uuid, now: DateTime<Utc>) -> Result<Replaced, ArchiveError> {
-        self.transaction.batch(CATALOG_PATH).await?;
-        let replaced = self.put_aside(other, now).await?;
-        let name = self.manifest.tenant.name.clone();
-        self.insert(SlugChoice::Exactly(replaced.slug.clone()), &name, now).await?;
-        self.run(
-            "UPDATE tenantry.tenants t SET limits = o.limits, plan = o.plan, mails_held = o.mails_held \
-             FROM tenantry.tenants o WHERE t.id = $1 AND o.id = $2",
-            [self.id.into(), other.into()],
-        )
-        .await?;
-        self.run(
-            "UPDATE tenantry.domains SET tenant_id = $1 WHERE tenant_id = $2",
-            [self.id.into(), other.into()],
-        )
-        .await?;
-        // Whoever was kept out is so still: that is not what was lost.
-        if replaced.status_before == Status::Suspended.as_str() {
-            let schema = &self.schema;
-            self.run("UPDATE tenantry.tenants SET status = 'suspended' WHERE id = $1", [self.id.into()])
-                .await?;
-            self.transaction.batch(&format!(r#"REVOKE USAGE ON SCHEMA "{schema}" FROM "{schema}""#)).await?;
-        }
-        self.replaced = Some(other);
-        Ok(replaced)
-    }
-
-    /// Runs this in the schema of the tenant that was replaced.
-    ///
-    /// # Errors
-    /// Its own, or those of the database.
-    pub async fn in_replaced<T, E: From<DbErr>>(
-        &self,
-        replaced: &Replaced,
-        work: impl AsyncFnOnce(&Self) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let path = |schema: &SchemaName| format!(r#"SET LOCAL search_path TO "{schema}", pg_temp"#);
-        self.transaction.batch(&path(&replaced.schema)).await?;
-        let result = work(self).await?;
-        self.transaction.batch(&path(&self.schema)).await?;
-        Ok(result)
-    }
-
     /// Commits. From here on the tenant is there for everybody.
     ///
     /// # Errors
@@ -329,104 +170,11 @@ impl Importing {
         Ok(tenant.ok_or_else(|| Error::Damaged(format!("tenant {id} is gone right after its commit")))?)
     }
 
-    /// The tenant's row, its role's memberships, and its people in the index of addresses.
-    async fn insert(&self, slug: SlugChoice, name: &str, now: DateTime<Utc>) -> Result<Slug, ArchiveError> {
-        let Self { tenancy, transaction, id, schema, .. } = self;
-        let lane = tenancy.lane_of(*id);
-        transaction.batch(CATALOG_PATH).await?;
-        let new = NewTenant { id: *id, slug, name: name.to_owned(), now };
-        let slug = insert_row(transaction, &new, (schema, tenancy.migrations().version()), lane).await?;
-        let (group, lane) = (tenancy.roles().tenants(), tenancy.roles().lane(lane));
-        let announcement = Change::Tenant(*id).announcement();
-        transaction
-            .batch(&format!(
-                r#"{announcement};
-                GRANT "{group}" TO "{schema}";
-                GRANT "{schema}" TO "{lane}";
-                GRANT USAGE ON SCHEMA "{schema}" TO "{schema}";
-                SET LOCAL search_path TO "{schema}", pg_temp"#
-            ))
-            .await?;
-        self.index_emails().await?;
-        Ok(slug)
-    }
-
-    /// The index is keyed by this installation, so it is in no archive.
-    async fn index_emails(&self) -> Result<(), ArchiveError> {
-        let key = self.tenancy.key(DataKey::BlindIndex);
-        let mut last = Uuid::nil();
-        loop {
-            let page = Statement::from_sql_and_values(
-                DbBackend::Postgres,
-                "SELECT pk, email_key FROM users WHERE pk > $1 ORDER BY pk LIMIT $2",
-                [last.into(), ADDRESSES.into()],
-            );
-            let rows = self.query_all_raw(page).await?;
-            let Some(end) = rows.last() else { return Ok(()) };
-            last = end.try_get("", "pk")?;
-            let mut hashes = Vec::with_capacity(rows.len());
-            for row in &rows {
-                let address: String = row.try_get("", "email_key")?;
-                hashes.push(data_encoding::HEXLOWER.encode(&key.mac(address.as_bytes())));
-            }
-            self.run(
-                "INSERT INTO tenantry.email_index (email_hash, tenant_id) \
-                 SELECT decode(hash, 'hex'), $2 FROM string_to_table($1, ',') AS hash ON CONFLICT DO NOTHING",
-                [hashes.join(",").into(), self.id.into()],
-            )
-            .await?;
-        }
-    }
-
-    /// Suspends a tenant and gives it another slug. The path leads to the catalog.
-    async fn put_aside(&self, other: Uuid, now: DateTime<Utc>) -> Result<Replaced, ArchiveError> {
-        let nobody = || ArchiveError::from(Error::NoSuchTenant(other.to_string()));
-        let statement = Statement::from_sql_and_values(
-            DbBackend::Postgres,
-            "SELECT slug, status, schema_name, schema_version FROM tenants WHERE id = $1 FOR NO KEY UPDATE",
-            [other.into()],
-        );
-        let row = self.query_one_raw(statement).await?.ok_or_else(nobody)?;
-        let status_before: String = row.try_get("", "status")?;
-        if ![Status::Active, Status::Suspended].map(Status::as_str).contains(&status_before.as_str()) {
-            return Err(nobody());
-        }
-        let damaged = |what: &str| Error::Damaged(format!("a tenant's {what}"));
-        let slug: Slug = row.try_get::<String>("", "slug")?.parse().map_err(|_| damaged("slug"))?;
-        let schema: SchemaName =
-            row.try_get::<String>("", "schema_name")?.parse().map_err(|_| damaged("schema name"))?;
-        let aside = self.free_slug(&slug, other, now).await?;
-        self.run(
-            "UPDATE tenants SET slug = $2, status = 'suspended', closed_at = NULL, status_before = NULL WHERE id = $1",
-            [other.into(), aside.as_str().into()],
-        )
-        .await?;
-        let announcement = Change::Tenant(other).announcement();
-        self.transaction
-            .batch(&format!(r#"REVOKE USAGE ON SCHEMA "{schema}" FROM "{schema}"; {announcement}"#))
-            .await?;
-        let schema_version = row.try_get("", "schema_version")?;
-        Ok(Replaced { id: other, slug, aside, status_before, schema_version, schema })
-    }
-
-    /// A slug with a number behind it that nobody has. Who takes it at this very moment makes this fail, to be tried again.
-    async fn free_slug(&self, base: &Slug, but_by: Uuid, now: DateTime<Utc>) -> Result<Slug, ArchiveError> {
-        for n in next_suffix(&self.transaction, base).await?..=MOST_SUFFIXES {
-            let slug = base.numbered(n);
-            let taken = Statement::from_sql_and_values(
-                DbBackend::Postgres,
-                "SELECT 1 AS found FROM tenants WHERE slug = $1",
-                [slug.as_str().into()],
-            );
-            let taken = self.query_one_raw(taken).await?.is_some();
-            if !taken && !is_released(&self.transaction, &slug, but_by, now).await? {
-                return Ok(slug);
-            }
-        }
-        Err(Error::SlugTaken.into())
-    }
-
-    async fn run(&self, sql: &str, values: impl IntoIterator<Item = sea_orm::Value>) -> Result<(), DbErr> {
+    pub(super) async fn run(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = sea_orm::Value>,
+    ) -> Result<(), DbErr> {
         let statement = Statement::from_sql_and_values(DbBackend::Postgres, sql, values);
         self.execute_raw(statement).await.map(|_| ())
     }
