@@ -124,9 +124,7 @@ async fn mend_with(
     let mut wanted = all(&mut hands.owner, installation).await?;
     let mut reasons = BTreeMap::new();
     let with_roles = missing_rights(&mut hands.owner, installation).await?;
-    hands.owner.execute(AssertSqlSafe(format!("SET search_path TO {CATALOG_SCHEMA}"))).await?;
-    let made = installation.create_roles(&mut hands.owner, login).await?;
-    hands.owner.execute("RESET search_path").await?;
+    let mut made = hands.create_roles(installation, login).await?;
     // One after the other, because some can be asked for only when others are done; the indexes last, for the same reason.
     for mend in &MENDS {
         let proposals = of_mend(&mut hands.owner, installation, mend).await?;
@@ -135,7 +133,15 @@ async fn mend_with(
     let proposals = shape::proposals(&mut hands.owner).await?;
     hands.run(proposals, &mut wanted, &mut reasons).await?;
 
+    // What was somebody else's is ours by now.
+    if made.is_err() {
+        made = hands.create_roles(installation, login).await?;
+    }
     let mut mended = Mended::default();
+    let (made, failed) = match made {
+        Ok(made) => (made, None),
+        Err(failed) => (Vec::new(), Some(failed)),
+    };
     mended.done.extend(made.into_iter().map(|role| format!("CREATE ROLE {role}, or its password")));
     mended.done.extend(with_roles);
     let mut left = all(&mut hands.owner, installation).await?;
@@ -157,6 +163,8 @@ async fn mend_with(
         mended.refused.push(Refused { code: Some(code), statement, reason, needs_superuser });
     }
     mended.done.extend(hands.harden().await?);
+    // Where something else was refused, that is why.
+    mended.refused.extend(failed.filter(|_| mended.refused.is_empty()));
     Ok(mended)
 }
 
@@ -179,6 +187,23 @@ impl Hands {
             });
         }
         Ok(mended)
+    }
+
+    /// The roles and what they may do; or why not, when something of the catalog is not there or not ours.
+    async fn create_roles(
+        &mut self,
+        installation: &Installation,
+        login: &crate::connection::Login,
+    ) -> Result<Result<Vec<String>, Refused>, Error> {
+        self.owner.execute(AssertSqlSafe(format!("SET search_path TO {CATALOG_SCHEMA}"))).await?;
+        let made = installation.create_roles(&mut self.owner, login).await;
+        self.owner.execute("RESET search_path").await?;
+        Ok(made.map_err(|error| Refused {
+            code: None,
+            statement: "GRANT what the catalog's login and tenants may do in the catalog".to_owned(),
+            reason: error.to_string(),
+            needs_superuser: false,
+        }))
     }
 
     /// Runs these, and notes why some could not be.
