@@ -93,7 +93,9 @@ fn keys_that_a_killed_change_left_and_keys_that_others_can_read_are_told() {
     };
     assert!(finding("master_key_drafts").is_none() && finding("master_key_open").is_none());
 
-    drafts.iter().for_each(|draft| fs::write(draft, KEY).unwrap());
+    for draft in &drafts {
+        fs::write(draft, KEY).unwrap();
+    }
     // Somebody's own copy.
     fs::write(at("master.key.2"), KEY).unwrap();
     let told = finding("master_key_drafts").unwrap();

@@ -1,6 +1,6 @@
 //! The night that `deploy/RUNBOOK.md` tells of, command by command as it stands there.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
@@ -77,7 +77,8 @@ async fn the_night_goes_as_the_runbook_has_it() {
     let commands = commands();
     assert!(commands.len() > 30, "{commands:#?}");
     for command in &commands {
-        script.push_str(&format!("printf '%s\\n' {}\n{command}\n", shell_word(&format!("$ {command}"))));
+        let typed = shell_word(&format!("$ {command}"));
+        writeln!(script, "printf '%s\\n' {typed}\n{command}").unwrap();
     }
     let night = place.run_script(&script);
     assert_eq!(night.code, 0, "{}\n{}", night.stdout, night.stderr);
