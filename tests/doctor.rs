@@ -74,7 +74,7 @@ const TABLES: [Deed; 13] = [
     problem(
         "indexes_missing",
         "ALTER TABLE {a}.users DROP CONSTRAINT users_pkey CASCADE",
-        "t-0: users_pkey on users",
+        "t-0: activities_actor_pk_fkey on activities, ",
         Mends,
     ),
     problem(
