@@ -18,8 +18,10 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     let keeps =
         matches!(config.database(), Database::Embedded { .. }) || matches!(config.mail(), Mail::Files(_));
     let Some(directory) = keeps.then(|| existing(&config.data_dir)).flatten() else { return Vec::new() };
+    // Where it is, wherever this is read.
+    let shown = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
     match rustix::fs::statvfs(directory) {
-        Ok(disk) => vec![judged(directory, disk.f_bavail.saturating_mul(disk.f_frsize))],
+        Ok(disk) => vec![judged(&shown, disk.f_bavail.saturating_mul(disk.f_frsize))],
         Err(error) => {
             let found = format!("{} cannot be asked: {error}", directory.display());
             vec![Finding::warning(CHECK, "disk_unknown", found, "look at the data directory yourself")]
