@@ -17,24 +17,22 @@ use crate::support::superuser_of;
 
 const RUNBOOK: &str = include_str!("../../deploy/RUNBOOK.md");
 
-/// What the document's reader types: the lines after each `$ ` and those that go on with them.
-///
-/// A line goes on with the one before if it is indented; what a command prints is not.
+/// What the document's reader types: what is behind each `$ `, and the lines that go on with it because of a backslash.
 fn commands() -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     for block in RUNBOOK.split("```console\n").skip(1) {
         let (block, _) = block.split_once("```").unwrap();
-        let mut typing = false;
+        let mut goes_on = false;
         for line in block.lines() {
-            if let Some(command) = line.strip_prefix("$ ") {
-                commands.push(command.to_owned());
-                typing = true;
-            } else if typing && line.starts_with("  ") {
+            if goes_on {
                 let command = commands.last_mut().unwrap();
                 *command = format!("{command}\n{line}");
+            } else if let Some(command) = line.strip_prefix("$ ") {
+                commands.push(command.to_owned());
             } else {
-                typing = false;
+                continue;
             }
+            goes_on = line.ends_with('\\');
         }
     }
     commands
