@@ -14,4 +14,4 @@ pub use api::named;
 pub use error::ImpersonationError;
 pub(crate) use gate::{Call, admit};
 pub use rules::allows;
-pub use service::{Impersonation, Named, NewImpersonation, begin, end, under_way};
+pub use service::{Impersonation, Named, NewImpersonation, begin, end, end_those_of, under_way};

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
+use sea_orm::DbErr;
 use serde_json::json;
-use tenants::{Reached, Status, Which, entity::impersonations::Model};
+use tenants::{CatalogTx, Reached, Status, Which, entity::impersonations::Model};
 use uuid::Uuid;
 
 use super::{ImpersonationError, store};
@@ -140,6 +141,14 @@ pub async fn end(app: &App, which: Which<'_>, id: Uuid, by: &Actor) -> Result<Mo
     }
     reached.commit().await?;
     if was_there { Ok(session) } else { Err(ImpersonationError::Over) }
+}
+
+/// Ends what an operator has begun in users' names with tokens that end now: the password they were made for is another.
+///
+/// # Errors
+/// Those of the database.
+pub async fn end_those_of(tx: &CatalogTx, operator: Uuid) -> Result<(), DbErr> {
+    store::delete_of_operator(tx, operator).await
 }
 
 async fn record(

@@ -34,6 +34,12 @@ pub(super) async fn delete(db: &impl ConnectionTrait, id: Uuid) -> Result<(), Db
     Entity::delete_by_id(id).exec(db).await.map(|_| ())
 }
 
+/// Deletes what an operator has begun who was signed in.
+pub(super) async fn delete_of_operator(db: &impl ConnectionTrait, operator: Uuid) -> Result<(), DbErr> {
+    let of_tokens = Entity::delete_many().filter(Column::OperatorId.eq(operator)).filter(Column::ApiKeyId.is_null());
+    of_tokens.exec(db).await.map(|_| ())
+}
+
 /// Deletes those that have ended by themselves.
 pub(super) async fn delete_over(db: &impl ConnectionTrait, now: DateTime<Utc>) -> Result<(), DbErr> {
     Entity::delete_many().filter(Column::ExpiresAt.lte(now)).exec(db).await.map(|_| ())

@@ -9,6 +9,7 @@ use super::{OperatorCaller, OperatorError, gate, login::SignedIn, store};
 use crate::{
     audit::{self, Action, Actor},
     error::ServiceError,
+    impersonation,
     password::{self, PasswordError},
     state::App,
     throttle::{self, CONFIRMATIONS, LOGINS_TO_ACCOUNT, ThrottleError},
@@ -68,6 +69,7 @@ async fn write(
     if !store::set_password(tx, operator, hash).await? {
         return Ok(None);
     }
+    impersonation::end_those_of(tx, operator.id).await?;
     let detail = json!({"id": operator.id, "email": operator.email});
     audit::record(app, tx, by, Action::OperatorPasswordChanged, detail).await?;
     Ok(Some(()))

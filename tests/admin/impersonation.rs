@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tenantry::{app, http::Routes, impersonation::allows};
 
 use super::support::Operator;
-use crate::support::{Organization, Person, TestApp, User, assert_not_valid};
+use crate::support::{Organization, PASSWORD, Person, TestApp, User, assert_not_valid};
 
 /// A session in a user's name.
 struct Acting {
@@ -233,4 +233,23 @@ async fn who_cannot_sign_in_is_nobody_to_act_for() {
 
     ops.request(&app, "POST", &path(&acme, "suspend/")).expect(200).await;
     assert_eq!(ask(body).await.said(), (409, "tenant_not_active".into()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_with_a_token_ends_with_the_password_it_was_made_for() {
+    let app = TestApp::start().await;
+    let ops = Operator::create(&app, "ops@example.com").await;
+    let acme = app.sign_up("acme").await;
+    let ann = acme.add_user(&app, Person::named("ann")).await;
+    let token = ops.sign_in(&app).await;
+    let body = json!({"user": ann.pk, "reason": "ticket 7"});
+    let begun = app.request("POST", &path(&acme, "impersonate/")).bearer(&token).json(&body).expect(200).await;
+    let by_token = ann.with(&json!({"token": begun["token"], "refresh": ""}));
+    let by_key = Acting::begin(&app, &ops, &acme, &ann, false).await;
+    by_token.get("/api/current_user/").await;
+
+    let body = json!({"old_password": PASSWORD, "new_password": "another horse battery"});
+    app.request("POST", "/api/admin/operators/password/").bearer(&token).json(&body).expect(200).await;
+    assert_not_valid(&by_token.request("GET", "/api/current_user/").send().await, "the password is another");
+    by_key.user.get("/api/current_user/").await;
 }

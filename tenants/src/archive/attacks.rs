@@ -199,6 +199,22 @@ fn another_installations_is_refused_unless_it_is_trusted() {
 }
 
 #[test]
+fn names_that_nobody_has_are_refused() {
+    let renamed = |header: Header| foreign(|frames| frames[0].1 = to_json(&header).unwrap());
+    let header = || header_at(current_version(), "bbbbbbbb");
+    assert!(unpacked(&renamed(header()), true).is_ok());
+    for installation in ["", "evil\u{0}", "../../etc", "bbbbbbbbb"] {
+        let installation = installation.to_owned();
+        assert_refused(&renamed(Header { installation, ..header() }), true, "names that nobody has");
+    }
+    for (slug, name) in [("ac\u{0}me", "Acme"), ("acme", "Acme\u{1b}[2J")] {
+        let mut header = header();
+        (header.tenant.slug, header.tenant.name) = (slug.to_owned(), name.to_owned());
+        assert_refused(&renamed(header), true, "names that nobody has");
+    }
+}
+
+#[test]
 fn what_is_not_of_the_format_is_told_apart() {
     assert_refused(b"", false, "this is no archive");
     assert_refused(b"PK\x03\x04 and so on and on", false, "this is no archive");

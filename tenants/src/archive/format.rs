@@ -18,7 +18,7 @@ use super::{
     frames::{CHUNK, FrameReader, FrameWriter, Kind, Link},
     tables,
 };
-use crate::{SecretKey, render::current_version};
+use crate::{InstallationId, SecretKey, render::current_version};
 
 /// zstd's own default: a level more takes a fifth longer for a hundredth less.
 const LEVEL: i32 = 3;
@@ -205,7 +205,16 @@ pub(super) fn header(input: impl Read) -> Result<Header, ArchiveError> {
 
 fn read_header<R: Read>(frames: &mut FrameReader<R>) -> Result<Header, ArchiveError> {
     let (_, header) = frames.next(&[Kind::Header])?;
-    serde_json::from_slice(header).map_err(|error| ArchiveError::Damaged(format!("its header: {error}")))
+    let header: Header = serde_json::from_slice(header)
+        .map_err(|error| ArchiveError::Damaged(format!("its header: {error}")))?;
+    // They go into the log, which keeps no NUL, and onto terminals.
+    let texts = [&header.tenant.slug, &header.tenant.name];
+    if header.installation.parse::<InstallationId>().is_err()
+        || texts.iter().any(|text| text.contains(char::is_control))
+    {
+        return Err(ArchiveError::Damaged("its header: names that nobody has".to_owned()));
+    }
+    Ok(header)
 }
 
 /// Goes through an archive: that no byte of it is another than was written, that it is one of this installation or is

@@ -63,7 +63,7 @@ pub(super) async fn limits(
              * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint), \
          (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
              JOIN tenantry.tenants t ON t.schema_name = n.nspname WHERE c.relkind IN ('r', 'p', 'S')), \
-         (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()), \
+         (SELECT greatest(sum(numbackends) - 1, 0)::bigint FROM pg_stat_database), \
          (SELECT count(*) FROM pg_locks WHERE NOT fastpath), \
          pg_size_pretty(pg_database_size(current_database()))",
     )
