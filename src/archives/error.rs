@@ -76,9 +76,7 @@ impl From<ArchivesError> for Problem {
             ),
             ArchivesError::Archive(ArchiveError::OtherTenant { slug, .. }) => Self::conflict(
                 "archive_of_another_tenant",
-                format!(
-                    "The archive is of another tenant, {slug}: say that it is to take the place, if you mean it."
-                ),
+                format!("The archive is of another tenant, {slug}: say `other_tenant`, if you mean it."),
             ),
             ArchivesError::Archive(ArchiveError::Io(error)) | ArchivesError::Io(error) => {
                 Self::internal(error)

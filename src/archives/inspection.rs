@@ -41,6 +41,8 @@ const REFERENCE_LEN: usize = auth::USER_AGENT_LEN;
 const NETWORK_LEN: usize = 4 * 5 + "::/64".len();
 /// The name of an action: words with dots between them.
 const ACTION: &str = "^[a-z_]{1,40}(\\.[a-z_]{1,40}){0,3}$";
+/// How long the detail of a deed may be, in characters. The longest that is written is a tenant's settings before and after.
+const DETAIL_LEN: usize = 64 * 1024;
 /// The ids of those a comment mentions, as text: each with two quotes, a comma and a space.
 const MENTIONS_LEN: usize = 2 + comments::MAX_MENTIONS * (36 + 4);
 
@@ -129,11 +131,13 @@ fn notification_rules() -> Vec<Rule> {
 fn other_rules() -> Vec<Rule> {
     let client = is_up_to(devices::Column::UserAgent.into_expr(), auth::USER_AGENT_LEN);
     let network = is_up_to(devices::Column::Network.into_expr(), NETWORK_LEN);
+    let detail = is_up_to(audit::Column::Detail.into_expr().cast_as("text"), DETAIL_LEN);
     let action = audit::Column::Action.into_expr().binary(PgBinOper::Regex, Expr::val(ACTION));
     vec![
         Rule::new("devices", "user_agent", client, "too long"),
         Rule::new("devices", "network", network, "too long"),
         Rule::new("audit", "action", action, "no name of an action"),
+        Rule::new("audit", "detail", detail, "too long"),
     ]
 }
 

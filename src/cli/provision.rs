@@ -1,6 +1,6 @@
 //! `tenantry tenant provision`: many tenants from a table.
 
-use std::{io::Read as _, path::PathBuf};
+use std::{collections::HashMap, io::Read as _, path::PathBuf};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -17,6 +17,7 @@ use crate::{
     audit::Actor,
     http::{Name, input::Field as _, input::Wrong},
     limits::ChosenPlan,
+    printable::Printable,
     sign_up::{ChosenSlug, SignUpError},
     state::App,
     users::identity::Email,
@@ -26,7 +27,8 @@ use crate::{
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 #[command(after_help = "\
 The first line names the columns: name, slug, owner_email and, if wanted, plan. Nothing is made if a line makes no
-sense. A tenant whose slug is there already is passed over, so a run that was cut off is simply started again.
+sense. A tenant that is there already, by its slug and name, is passed over, so a run that was cut off is simply
+started again.
 
 Examples:
   tenantry tenant provision customers.csv
@@ -83,14 +85,23 @@ fn read(text: &[u8]) -> Result<Vec<(u64, NewTenant)>, Failure> {
     // A line with too few fields is told like any other that makes no sense, with its number.
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text);
     let headers = reader.headers()?.clone();
+    if headers.is_empty() {
+        return Err("the table is empty: its first line names the columns".into());
+    }
     let (mut tenants, mut wrong) = (Vec::new(), Vec::new());
+    let (mut lines, mut slugs) = (Lines::of(text), HashMap::new());
     for record in reader.records() {
         // What is no text tells its place by itself.
         let record = record?;
-        let line = record.position().map_or(0, csv::Position::line);
+        let line = lines.at(record.position().map_or(0, csv::Position::byte));
         let parsed =
             record.deserialize::<Line>(Some(&headers)).map_err(|error| vec![error.to_string().into()]);
-        match parsed.and_then(tenant) {
+        let parsed =
+            parsed.and_then(tenant).and_then(|tenant| match slugs.insert(tenant.slug.slug().clone(), line) {
+                Some(first) => Err(vec![format!("slug: Line {first} has the same.").into()]),
+                None => Ok(tenant),
+            });
+        match parsed {
             Ok(tenant) => tenants.push((line, tenant)),
             Err(sentences) => {
                 wrong.extend(sentences.iter().map(|sentence| format!("\n  line {line}: {sentence}")));
@@ -98,6 +109,32 @@ fn read(text: &[u8]) -> Result<Vec<(u64, NewTenant)>, Failure> {
         }
     }
     if wrong.is_empty() { Ok(tenants) } else { Err(format!("nothing was made:{}", wrong.concat()).into()) }
+}
+
+/// Counts lines. The reader's own count is one less where lines end in CR LF, as RFC 4180 has them: a record of it begins
+/// with the end of the line before.
+struct Lines<'a> {
+    text: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl<'a> Lines<'a> {
+    fn of(text: &'a [u8]) -> Self {
+        Self { text, at: 0, line: 1 }
+    }
+
+    /// The line of the first record from this byte on, which is behind those before.
+    fn at(&mut self, byte: u64) -> u64 {
+        let byte = usize::try_from(byte).unwrap_or(usize::MAX);
+        while let Some(&next) = self.text.get(self.at)
+            && (self.at < byte || next == b'\n' || next == b'\r')
+        {
+            self.line += u64::from(next == b'\n');
+            self.at += 1;
+        }
+        self.line
+    }
 }
 
 fn tenant(line: Line) -> Result<NewTenant, Wrong> {
@@ -137,12 +174,15 @@ async fn make(context: &Context, app: &App, tenants: Vec<(u64, NewTenant)>) -> V
     }
     let mut rows = Vec::with_capacity(tenants.len());
     for (line, new) in tenants {
-        let slug = new.slug.slug().clone();
+        let (slug, name) = (new.slug.slug().clone(), new.name.clone());
         let made = admin::provision(app, new, &Actor::command_line()).await;
         let (outcome, error) = match made {
             Ok(_) => ("made", None),
             Err(SignUpError::SlugTaken(slug)) => match admin::reach(app, Which::Slug(&slug)).await {
-                Ok(_) => ("there already", None),
+                Ok(other) if other.tenant().name == name => ("there already", None),
+                Ok(other) => {
+                    ("failed", Some(format!("the slug is that of {}", Printable(&other.tenant().name))))
+                }
                 // Nobody has it, and it is not free yet.
                 Err(AdminError::NotFound) => ("failed", Some(SignUpError::SlugTaken(slug).to_string())),
                 Err(error) => ("failed", Some(error.to_string())),

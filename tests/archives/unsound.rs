@@ -74,6 +74,7 @@ async fn words_that_nobody_knows_are_refused() {
             ("notifications", "object_text", "", &long, "is too long"),
             ("notification_preferences", "kind", "", "nonsense", "is no kind of notification"),
             ("audit", "action", "", "Drop it; now", "is no name of an action"),
+            ("audit", "detail", "", &format!("{{\"after\": \"{}\"}}", "x".repeat(65_536)), "is too long"),
             ("devices", "user_agent", "", &long, "is too long"),
             ("devices", "network", "", &long, "is too long"),
         ],

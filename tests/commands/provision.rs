@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::support::Workplace;
 
@@ -26,6 +26,11 @@ fn a_table_of_tenants_is_made_once_however_often_it_is_run() {
     let names: Vec<_> =
         list.as_array().unwrap().iter().map(|it| (it["slug"].clone(), it["name"].clone())).collect();
     assert_eq!(names, [(json!("globex"), json!("Globex, Inc.")), (json!("acme"), json!("Acme Ltd"))]);
+    // Somebody else's slug is nobody's who is there already.
+    let other = "name,slug,owner_email\nAcme Two,acme,bob@two.example\n";
+    let taken = place.run_with("tenant provision - --json", other);
+    let rows: Value = serde_json::from_str(&taken.stdout).unwrap();
+    assert_eq!((taken.code, &rows[0]["error"]), (1, &json!("the slug is that of Acme Ltd")));
     // An invitation each, and no more for the second run.
     let mails = place.run("jobs list --json --status queued").json();
     assert_eq!(mails.as_array().unwrap().len(), 2, "{mails}");
@@ -50,6 +55,11 @@ fn a_line_that_makes_no_sense_makes_nothing() {
         ("name,slug\nAcme,acme\n", "missing field `owner_email`"),
         ("name,slug,owner_email\nAcme,acme\n", "line 2: "),
         ("name,slug,owner_email\n\u{0}\n", "line 2"),
+        ("", "the table is empty: its first line names the columns"),
+        (
+            "name,slug,owner_email\r\nAcme,acme,ada@acme.example\r\nOther,acme,bob@other.example\r\n",
+            "line 3: slug: Line 2 has the same.",
+        ),
     ] {
         let told = place.run_with("tenant provision -", table).failure(1);
         assert!(told.contains(sentence), "{told}");

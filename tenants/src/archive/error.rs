@@ -61,7 +61,7 @@ pub enum ArchiveError {
     },
     /// It is of another tenant than the one whose place it is to take.
     #[error(
-        "the archive is of another tenant, {slug} ({id}): say expressly that it is to take the place, if you mean it"
+        "the archive is of another tenant, {slug} ({id}): with --other-tenant it takes the place all the same"
     )]
     OtherTenant {
         /// That tenant's slug when it was exported.
