@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use poem::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tenants::{Full, Meter, Tenant, Turn, Unit};
+use tokio::sync::Semaphore;
 
 use crate::{
     http::{Problem, Visit, Visited},
@@ -15,6 +16,12 @@ use crate::{
 pub(crate) const WAIT: Duration = Duration::from_secs(1);
 /// When it is worth coming again: what is under way is over by then, as a rule.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a refusal is held back. A client that heeds `Retry-After` stays away for longer; one that sends again as soon as
+/// it is answered sends ten a second over each of its connections, and not as many as the processor can refuse.
+const HELD_BACK: Duration = Duration::from_millis(100);
+/// How many are held back at once; who comes then is refused at once, so that refusing costs no more than this much memory.
+static HOLDING: Semaphore = Semaphore::const_new(1_024);
 
 /// What answers say of the rate, as draft-ietf-httpapi-ratelimit-headers-06 of December 2022 names it: the last revision
 /// with a field for each number. Later ones pack them into one field, which no client in use reads yet.
@@ -48,6 +55,9 @@ pub(crate) async fn enter(app: &App, tenant: &Tenant) -> (Visit, Result<(), Prob
         None => Ok(()),
         Some(wait) => {
             meter.throttled();
+            if let Ok(_held) = HOLDING.try_acquire() {
+                tokio::time::sleep(wait.min(HELD_BACK)).await;
+            }
             Err(Problem::throttled(wait))
         }
     };
