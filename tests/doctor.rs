@@ -248,6 +248,61 @@ const CODE: [Deed; 10] = [
     ),
 ];
 
+/// Two rows name each other's schema.
+const CROSS: &str = "UPDATE tenantry.tenants SET schema_name = 'x' WHERE slug = 't-0'; \
+    UPDATE tenantry.tenants SET schema_name = '{a}' WHERE slug = 't-1'; \
+    UPDATE tenantry.tenants SET schema_name = '{b}' WHERE slug = 't-0'";
+
+const HALF_DONE: [Deed; 7] = [
+    problem(
+        "indexes_invalid",
+        "SET allow_system_table_mods TO on; UPDATE pg_index SET indisvalid = false, indisready = false \
+         WHERE indexrelid = '{a}.comments_pkey'::regclass",
+        "keys may come twice: {a}.comments_pkey of t-0",
+        Mends,
+    ),
+    problem(
+        "indexes_invalid",
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tenantry.tenants_slug_key'::regclass",
+        "tenantry.tenants_slug_key of the catalog",
+        Mends,
+    ),
+    problem(
+        "default_privileges",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT ALL ON TABLES TO PUBLIC",
+        "TABLES: INSERT for PUBLIC",
+        Mends,
+    ),
+    problem(
+        "default_privileges",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {a} GRANT SELECT ON TABLES TO {b}, PUBLIC",
+        "TABLES in {a}: SELECT for {b}, ",
+        Mends,
+    ),
+    problem(
+        "database_limited",
+        "ALTER DATABASE {db} CONNECTION LIMIT 5",
+        "and the database lets 5 in",
+        Stays("ALTER DATABASE {db} CONNECTION LIMIT -1"),
+    ),
+    problem(
+        "database_owned",
+        "ALTER DATABASE {db} OWNER TO {other}",
+        "may make no schemas in it: {db}: {other}",
+        Superuser("ALTER DATABASE {db} OWNER TO "),
+    ),
+    problem(
+        "schemas_crossed",
+        CROSS,
+        "t-0 has {b} and not {a}, t-1 has {a} and not {b}",
+        Stays(
+            "UPDATE tenantry.tenants SET schema_name = 'x' WHERE slug = 't-0'; \
+             UPDATE tenantry.tenants SET schema_name = '{b}' WHERE slug = 't-1'; \
+             UPDATE tenantry.tenants SET schema_name = '{a}' WHERE slug = 't-0'",
+        ),
+    ),
+];
+
 /// An installation of one's own: what others do to the roles of theirs is not found here.
 struct Place {
     database: Database,
@@ -266,8 +321,9 @@ impl Place {
             tenancy.provision(new).await.unwrap().commit().await.unwrap();
         }
         let mut superuser = superuser_of(&database.superuser).await;
-        let (a, b, lane, db): (String, String, String, String) = sqlx::query_as(
-            "SELECT a.schema_name, b.schema_name, format('tenantry_%s_lane_0', installation.id), current_database()::text \
+        let (a, b, lane, db, owner): (String, String, String, String, String) = sqlx::query_as(
+            "SELECT a.schema_name, b.schema_name, format('tenantry_%s_lane_0', installation.id), \
+             current_database()::text, (SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'tenantry') \
              FROM tenantry.tenants a, tenantry.tenants b, tenantry.installation WHERE a.slug = 't-0' AND b.slug = 't-1'",
         )
         .fetch_one(&mut superuser)
@@ -275,7 +331,14 @@ impl Place {
         .unwrap();
         let other = format!("stranger_of_{db}");
         superuser.execute(AssertSqlSafe(format!("CREATE ROLE {other}"))).await.unwrap();
-        let names = vec![("{a}", a), ("{b}", b), ("{lane}", lane), ("{db}", db), ("{other}", other)];
+        let names = vec![
+            ("{a}", a),
+            ("{b}", b),
+            ("{lane}", lane),
+            ("{db}", db),
+            ("{other}", other),
+            ("{owner}", owner),
+        ];
         Self { database, superuser, names }
     }
 
@@ -351,6 +414,28 @@ async fn tables_are_compared_with_what_the_migrations_make() {
 #[tokio::test]
 async fn owners_and_settings_of_roles_are_looked_at() {
     Place::new().await.try_all(&OWNERS_AND_SETTINGS).await;
+}
+
+#[tokio::test]
+async fn indexes_defaults_and_rows_of_the_catalog_are_looked_at() {
+    Place::new().await.try_all(&HALF_DONE).await;
+}
+
+/// Nothing of what is wrong with such tenants, or of what follows from it, is put right by granting roles.
+#[tokio::test]
+async fn tenants_whose_rows_name_each_other_s_schemas_are_left_alone() {
+    let mut place = Place::new().await;
+    let grants = "SELECT count(*) FROM pg_auth_members WHERE roleid IN ('{a}'::regrole, '{b}'::regrole)";
+    place.run("REVOKE {a} FROM {lane}").await;
+    place.run(CROSS).await;
+    let count = AssertSqlSafe(place.fill(grants));
+    let before: i64 = sqlx::query_scalar(count.clone()).fetch_one(&mut place.superuser).await.unwrap();
+    assert_eq!(place.mend().await, Mended::default());
+    let after: i64 = sqlx::query_scalar(count).fetch_one(&mut place.superuser).await.unwrap();
+    assert_eq!(after, before);
+    let found = place.findings().await;
+    assert_eq!(found.first().and_then(|it| it.code), Some("schemas_crossed"), "{found:#?}");
+    assert_eq!(found.len(), 1, "{found:#?}");
 }
 
 #[tokio::test]

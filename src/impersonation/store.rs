@@ -36,7 +36,8 @@ pub(super) async fn delete(db: &impl ConnectionTrait, id: Uuid) -> Result<(), Db
 
 /// Deletes what an operator has begun who was signed in.
 pub(super) async fn delete_of_operator(db: &impl ConnectionTrait, operator: Uuid) -> Result<(), DbErr> {
-    let of_tokens = Entity::delete_many().filter(Column::OperatorId.eq(operator)).filter(Column::ApiKeyId.is_null());
+    let of_tokens =
+        Entity::delete_many().filter(Column::OperatorId.eq(operator)).filter(Column::ApiKeyId.is_null());
     of_tokens.exec(db).await.map(|_| ())
 }
 

@@ -243,7 +243,8 @@ async fn what_was_begun_with_a_token_ends_with_the_password_it_was_made_for() {
     let ann = acme.add_user(&app, Person::named("ann")).await;
     let token = ops.sign_in(&app).await;
     let body = json!({"user": ann.pk, "reason": "ticket 7"});
-    let begun = app.request("POST", &path(&acme, "impersonate/")).bearer(&token).json(&body).expect(200).await;
+    let begun =
+        app.request("POST", &path(&acme, "impersonate/")).bearer(&token).json(&body).expect(200).await;
     let by_token = ann.with(&json!({"token": begun["token"], "refresh": ""}));
     let by_key = Acting::begin(&app, &ops, &acme, &ann, false).await;
     by_token.get("/api/current_user/").await;

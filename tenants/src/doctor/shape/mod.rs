@@ -14,7 +14,7 @@ use migration::sea_orm_migration::MigratorTrait as _;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use self::catalogs::{Kind, Part, Parts, Print};
-use super::{FIX, Finding, few, mend::Proposal, unchecked};
+use super::{FIX, Finding, few, mend::Proposal, rules::own_schema, unchecked};
 use crate::{Error, render::TenantMigrations, resolution::served_versions};
 
 const CHECK: &str = "tables";
@@ -129,10 +129,12 @@ async fn tenants(
     connection: &mut PgConnection,
     prints: &mut BTreeMap<String, Print>,
 ) -> Result<Vec<Tenant>, Error> {
-    let rows: Vec<(String, String, i32)> = sqlx::query_as(
-        "SELECT slug, schema_name, schema_version FROM tenantry.tenants \
-         WHERE status <> 'purging' AND to_regnamespace(schema_name) IS NOT NULL ORDER BY slug",
-    )
+    let rows: Vec<(String, String, i32)> = sqlx::query_as(concat!(
+        "SELECT slug, schema_name, schema_version FROM tenantry.tenants t WHERE status <> 'purging'
+         AND to_regnamespace(schema_name) IS NOT NULL AND schema_name = ",
+        own_schema!(),
+        " ORDER BY slug"
+    ))
     .fetch_all(&mut *connection)
     .await?;
     Ok(rows
