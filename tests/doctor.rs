@@ -43,7 +43,7 @@ const TABLES: [Deed; 13] = [
     problem(
         "tables_missing",
         "ALTER TABLE {a}.digests SET SCHEMA public",
-        "tenants' tables are missing: t-0: digests",
+        "tables are missing: t-0: digests",
         Stays("ALTER TABLE public.digests SET SCHEMA {a}"),
     ),
     problem(
@@ -119,6 +119,54 @@ const TABLES: [Deed; 13] = [
     ),
 ];
 
+const CATALOG: [Deed; 8] = [
+    problem(
+        "indexes_missing",
+        "ALTER TABLE tenantry.tenants DROP CONSTRAINT tenants_slug_key; DROP INDEX tenantry.tenants_plan",
+        "the catalog: tenants_slug_key on tenants, the catalog: tenants_plan on tenants",
+        Mends,
+    ),
+    problem(
+        "indexes_changed",
+        "ALTER TABLE tenantry.tenants DROP CONSTRAINT tenants_status_check, \
+         ADD CONSTRAINT tenants_status_check CHECK (true)",
+        "the catalog: tenants_status_check on tenants is `CHECK (true)`",
+        Stays("ALTER TABLE tenantry.tenants DROP CONSTRAINT tenants_status_check"),
+    ),
+    problem(
+        "columns_changed",
+        "ALTER TABLE tenantry.tenants ALTER COLUMN status SET DEFAULT 'suspended'",
+        "the catalog: tenants.status is `text DEFAULT 'suspended'::text NOT NULL` and not ",
+        Stays("ALTER TABLE tenantry.tenants ALTER COLUMN status SET DEFAULT 'active'"),
+    ),
+    problem(
+        "columns_changed",
+        "ALTER TABLE tenantry.tenants RENAME COLUMN mails_held TO held",
+        "the catalog: tenants.mails_held is missing",
+        Stays("ALTER TABLE tenantry.tenants RENAME COLUMN held TO mails_held"),
+    ),
+    problem(
+        "tables_missing",
+        "ALTER TABLE tenantry.throttles SET SCHEMA public",
+        "the catalog: throttles",
+        Stays("ALTER TABLE public.throttles SET SCHEMA tenantry"),
+    ),
+    warning(
+        "unexpected",
+        "CREATE TABLE tenantry.notes (note text)",
+        "the catalog: notes (tenantry)",
+        Stays("DROP TABLE tenantry.notes"),
+    ),
+    problem("migrations_noted", "DELETE FROM {a}.schema_migrations", "t-0 has noted 0 of 4", Mends),
+    problem(
+        "migrations_noted",
+        "INSERT INTO {a}.schema_migrations VALUES ('m0009_x', 1); \
+         DELETE FROM {b}.schema_migrations WHERE version LIKE 'm0002%'",
+        "t-0 has noted 5 of 4, t-1 has noted 3 of 4",
+        Mends,
+    ),
+];
+
 const OWNERS_AND_SETTINGS: [Deed; 11] = [
     problem(
         "tables_owned",
@@ -183,7 +231,7 @@ const OWNERS_AND_SETTINGS: [Deed; 11] = [
     ),
 ];
 
-const CODE: [Deed; 10] = [
+const CODE: [Deed; 11] = [
     problem(
         "triggers",
         "CREATE FUNCTION {a}.spy() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'; \
@@ -223,15 +271,23 @@ const CODE: [Deed; 10] = [
     ),
     problem(
         "functions_missing",
-        "ALTER FUNCTION tenantry.rename_tenant RENAME TO renamed",
+        "DROP FUNCTION tenantry.rename_tenant",
         "tenants cannot write: tenantry.rename_tenant(text)",
-        Stays("ALTER FUNCTION tenantry.renamed RENAME TO rename_tenant"),
+        Mends,
     ),
     problem(
         "functions_changed",
         "ALTER FUNCTION tenantry.rename_tenant RESET search_path",
-        "or find other tables: tenantry.rename_tenant(text)",
-        Stays("ALTER FUNCTION tenantry.rename_tenant SET search_path = pg_catalog, tenantry, pg_temp"),
+        "see who changed them: tenantry.rename_tenant(text)",
+        Mends,
+    ),
+    problem(
+        "functions_changed",
+        "CREATE OR REPLACE FUNCTION tenantry.bound_tenant() RETURNS uuid LANGUAGE plpgsql STABLE SECURITY DEFINER \
+         SET search_path = pg_catalog, tenantry, pg_temp \
+         AS 'BEGIN RETURN (SELECT id FROM tenants WHERE slug = ''t-1''); END'",
+        "see who changed them: tenantry.bound_tenant()",
+        Mends,
     ),
     problem(
         "definer_functions",
@@ -245,6 +301,61 @@ const CODE: [Deed; 10] = [
         "CREATE FUNCTION public.one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "one()",
         Stays("DROP FUNCTION public.one"),
+    ),
+];
+
+/// Two rows name each other's schema.
+const CROSS: &str = "UPDATE tenantry.tenants SET schema_name = 'x' WHERE slug = 't-0'; \
+    UPDATE tenantry.tenants SET schema_name = '{a}' WHERE slug = 't-1'; \
+    UPDATE tenantry.tenants SET schema_name = '{b}' WHERE slug = 't-0'";
+
+const HALF_DONE: [Deed; 7] = [
+    problem(
+        "indexes_invalid",
+        "SET allow_system_table_mods TO on; UPDATE pg_index SET indisvalid = false, indisready = false \
+         WHERE indexrelid = '{a}.comments_pkey'::regclass",
+        "keys may come twice: {a}.comments_pkey of t-0",
+        Mends,
+    ),
+    problem(
+        "indexes_invalid",
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'tenantry.tenants_slug_key'::regclass",
+        "tenantry.tenants_slug_key of the catalog",
+        Mends,
+    ),
+    problem(
+        "default_privileges",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT ALL ON TABLES TO PUBLIC",
+        "TABLES: INSERT for PUBLIC",
+        Mends,
+    ),
+    problem(
+        "default_privileges",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {a} GRANT SELECT ON TABLES TO {b}, PUBLIC",
+        "TABLES in {a}: SELECT for {b}, ",
+        Mends,
+    ),
+    problem(
+        "database_limited",
+        "ALTER DATABASE {db} CONNECTION LIMIT 5",
+        "and the database lets 5 in",
+        Stays("ALTER DATABASE {db} CONNECTION LIMIT -1"),
+    ),
+    problem(
+        "database_owned",
+        "ALTER DATABASE {db} OWNER TO {other}",
+        "may make no schemas in it: {db}: {other}",
+        Superuser("ALTER DATABASE {db} OWNER TO "),
+    ),
+    problem(
+        "schemas_crossed",
+        CROSS,
+        "t-0 has {b} and not {a}, t-1 has {a} and not {b}",
+        Stays(
+            "UPDATE tenantry.tenants SET schema_name = 'x' WHERE slug = 't-0'; \
+             UPDATE tenantry.tenants SET schema_name = '{b}' WHERE slug = 't-1'; \
+             UPDATE tenantry.tenants SET schema_name = '{a}' WHERE slug = 't-0'",
+        ),
     ),
 ];
 
@@ -266,8 +377,9 @@ impl Place {
             tenancy.provision(new).await.unwrap().commit().await.unwrap();
         }
         let mut superuser = superuser_of(&database.superuser).await;
-        let (a, b, lane, db): (String, String, String, String) = sqlx::query_as(
-            "SELECT a.schema_name, b.schema_name, format('tenantry_%s_lane_0', installation.id), current_database()::text \
+        let (a, b, lane, db, owner): (String, String, String, String, String) = sqlx::query_as(
+            "SELECT a.schema_name, b.schema_name, format('tenantry_%s_lane_0', installation.id), \
+             current_database()::text, (SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = 'tenantry') \
              FROM tenantry.tenants a, tenantry.tenants b, tenantry.installation WHERE a.slug = 't-0' AND b.slug = 't-1'",
         )
         .fetch_one(&mut superuser)
@@ -275,7 +387,14 @@ impl Place {
         .unwrap();
         let other = format!("stranger_of_{db}");
         superuser.execute(AssertSqlSafe(format!("CREATE ROLE {other}"))).await.unwrap();
-        let names = vec![("{a}", a), ("{b}", b), ("{lane}", lane), ("{db}", db), ("{other}", other)];
+        let names = vec![
+            ("{a}", a),
+            ("{b}", b),
+            ("{lane}", lane),
+            ("{db}", db),
+            ("{other}", other),
+            ("{owner}", owner),
+        ];
         Self { database, superuser, names }
     }
 
@@ -349,8 +468,46 @@ async fn tables_are_compared_with_what_the_migrations_make() {
 }
 
 #[tokio::test]
+async fn the_catalog_is_compared_with_what_its_migrations_make() {
+    Place::new().await.try_all(&CATALOG).await;
+}
+
+/// What is replayed to compare with takes no lock on anything that somebody works with.
+#[tokio::test]
+async fn comparing_waits_for_nobody_who_works_in_the_catalog() {
+    let mut place = Place::new().await;
+    let locks = "BEGIN; LOCK TABLE tenantry.jobs, tenantry.tenants, {a}.users IN EXCLUSIVE MODE";
+    place.run(locks).await;
+    assert_eq!(place.findings().await, []);
+    place.run("ROLLBACK").await;
+}
+
+#[tokio::test]
 async fn owners_and_settings_of_roles_are_looked_at() {
     Place::new().await.try_all(&OWNERS_AND_SETTINGS).await;
+}
+
+#[tokio::test]
+async fn indexes_defaults_and_rows_of_the_catalog_are_looked_at() {
+    Place::new().await.try_all(&HALF_DONE).await;
+}
+
+/// Nothing of what is wrong with such tenants, or of what follows from it, is put right by granting roles.
+#[tokio::test]
+async fn tenants_whose_rows_name_each_other_s_schemas_are_left_alone() {
+    let mut place = Place::new().await;
+    let grants = "SELECT count(*) FROM pg_auth_members WHERE roleid IN ('{a}'::regrole, '{b}'::regrole)";
+    place.run("REVOKE {a} FROM {lane}").await;
+    place.run(CROSS).await;
+    let count = place.fill(grants);
+    let before: i64 =
+        sqlx::query_scalar(AssertSqlSafe(count.clone())).fetch_one(&mut place.superuser).await.unwrap();
+    assert_eq!(place.mend().await, Mended::default());
+    let after: i64 = sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut place.superuser).await.unwrap();
+    assert_eq!(after, before);
+    let found = place.findings().await;
+    assert_eq!(found.first().and_then(|it| it.code), Some("schemas_crossed"), "{found:#?}");
+    assert_eq!(found.len(), 1, "{found:#?}");
 }
 
 #[tokio::test]

@@ -210,6 +210,30 @@ async fn a_suspended_tenant_is_closed_by_whichever_source_and_goes_on_after() {
     }
 }
 
+/// A schema's name follows from the tenant's id: a row that names another's would show one organization the other's people.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_whose_row_names_another_s_schema_is_not_served() {
+    let app = TestApp::start().await;
+    let (acme, beta) = (app.sign_up("acme").await, app.sign_up("beta").await);
+    let names = "SELECT (SELECT schema_name FROM tenantry.tenants WHERE slug = 'acme'), \
+        (SELECT schema_name FROM tenantry.tenants WHERE slug = 'beta')";
+    let mut superuser = app.superuser().await;
+    let (a, b): (String, String) = sqlx::query_as(names).fetch_one(&mut superuser).await.unwrap();
+    for (schema, slug) in [("x", "acme"), (&a, "beta"), (&b, "acme")] {
+        let cross = "UPDATE tenantry.tenants SET schema_name = $1 WHERE slug = $2";
+        sqlx::query(cross).bind(schema).bind(slug).execute(&mut superuser).await.unwrap();
+    }
+    // One that remembers nothing of before.
+    let other = app.beside().await;
+    for organization in [&acme, &beta] {
+        for request in by_every_source(&other, organization) {
+            assert_eq!(refused(request).await, code(UNAVAILABLE));
+        }
+        let login = other.request("POST", "/api/login/").host(&organization.host(&other)).json(&json!({}));
+        assert_eq!(refused(login).await, code(UNAVAILABLE));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn suspending_and_resuming_count_at_the_next_request_of_every_process() {
     let app = TestApp::start().await;

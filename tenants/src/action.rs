@@ -82,10 +82,7 @@ impl Tenancy {
     pub async fn reach(&self, which: Which<'_>) -> Result<Option<Reached>, Error> {
         let transaction = self.owner().begin().await?;
         let Some(row) = read(&transaction, which, "").await? else { return Ok(None) };
-        let schema: SchemaName = row
-            .try_get::<String>("", "schema_name")?
-            .parse()
-            .map_err(|_| Error::Damaged("a tenant's schema name".into()))?;
+        let schema = SchemaName::own(&row.try_get::<String>("", "schema_name")?, row.try_get("", "id")?)?;
         transaction.batch(&format!(r#"SET LOCAL search_path TO "{schema}", pg_temp"#)).await?;
         Ok(Some(Reached {
             tenancy: self.clone(),

@@ -6,6 +6,8 @@ use std::{fmt, str::FromStr};
 use data_encoding::BASE32_DNSSEC as BASE32;
 use uuid::Uuid;
 
+use crate::Error;
+
 /// Words that would be mistaken for a part of the service if they stood in front of the base domain.
 const RESERVED: [&str; 18] = [
     "admin",
@@ -129,6 +131,21 @@ impl SchemaName {
     #[must_use]
     pub fn of(tenant: Uuid) -> Self {
         Self(format!("t_{}", BASE32.encode(tenant.as_bytes())).into())
+    }
+
+    /// The schema that a tenant's row names. It follows from the tenant's id; a row that names another one would have
+    /// somebody else's rows served as this tenant's, or dropped.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] where it is not this tenant's own.
+    pub(crate) fn own(text: &str, tenant: Uuid) -> Result<Self, Error> {
+        let own = Self::of(tenant);
+        if own.as_str() == text {
+            return Ok(own);
+        }
+        Err(Error::Damaged(format!(
+            "the row of the tenant {tenant} names the schema {text:?}, which is not its own"
+        )))
     }
 
     /// The name as text.

@@ -47,11 +47,22 @@ impl Tenancy {
         for row in rows {
             // What only looks like one of our names is somebody else's.
             let Ok(name) = row.try_get::<String>("", "name")?.parse::<SchemaName>() else { continue };
+            // Its tenant's row names another one; `doctor` tells of it.
+            if self.has_tenant(&name).await? {
+                continue;
+            }
             let has_schema = row.try_get("", "has_schema")?;
             let has_rows = has_schema && self.has_rows(&name).await?;
             orphans.push(Orphan { name, has_schema, has_rows, has_role: row.try_get("", "has_role")? });
         }
         Ok(orphans)
+    }
+
+    /// Whether it would be the schema of a tenant there is.
+    async fn has_tenant(&self, schema: &SchemaName) -> Result<bool, Error> {
+        let select = "SELECT id FROM tenants WHERE id = $1";
+        let Some(tenant) = schema.tenant() else { return Ok(false) };
+        Ok(self.owner().query_one_raw(statement(select, [tenant.into()])).await?.is_some())
     }
 
     /// Whether there is anything in a schema that somebody may miss. What cannot be read may be missed, too.
@@ -116,7 +127,8 @@ impl Tenancy {
                  ON m.member = r.oid JOIN pg_roles g ON g.oid = m.roleid WHERE r.rolname = $1 AND g.rolname = $2)) AS is_one";
         let values = [name.as_str().into(), self.roles().tenants().into()];
         let row = transaction.query_one_raw(statement(select, values)).await?;
-        let is_one = row.map_or(Ok::<_, DbErr>(false), |row| row.try_get("", "is_one"))?;
+        let is_one = row.map_or(Ok::<_, DbErr>(false), |row| row.try_get("", "is_one"))?
+            && !self.has_tenant(name).await?;
         if is_one { Ok(transaction) } else { Err(Error::NoOrphan(name.to_string())) }
     }
 }

@@ -109,14 +109,14 @@ impl Tenancy {
         let Some(row) = transaction.query_one_raw(statement(select, [id.into()])).await? else {
             return Ok(None);
         };
-        let schema = row.try_get::<String>("", "schema_name")?.parse();
+        let schema = SchemaName::own(&row.try_get::<String>("", "schema_name")?, id)?;
         let purged: Option<serde_json::Value> = row.try_get("", "purged")?;
         let purging = Purging {
             tenancy: self.clone(),
             id,
             slug: row.try_get("", "slug")?,
             name: row.try_get("", "name")?,
-            schema: schema.map_err(|_| Error::Damaged("a tenant's schema name".into()))?,
+            schema,
             closed_at: row.try_get("", "closed_at")?,
             purged: purged.and_then(|purged| serde_json::from_value(purged).ok()).unwrap_or_default(),
         };

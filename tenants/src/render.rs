@@ -97,6 +97,13 @@ impl TenantMigrations {
         std::iter::once(version_table.to_owned()).chain(statements).collect()
     }
 
+    /// The names under which a schema of this version has noted its migrations, in their order.
+    pub(crate) fn names(&self, version: i32) -> Vec<&str> {
+        let mut names: Vec<&str> = self.between(0, version).iter().map(|it| it.name.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+
     fn between(&self, from: i32, to: i32) -> &[Rendered] {
         let number = |version| usize::try_from(version).unwrap_or(0).min(self.migrations.len());
         self.migrations.get(number(from)..number(to)).unwrap_or_default()

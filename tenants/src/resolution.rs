@@ -72,15 +72,18 @@ pub struct Tenant {
     pub bytes: u64,
     /// What this process knows of its use.
     pub meter: Arc<Meter>,
+    /// Whether its row names a schema that is not its own.
+    is_crossed: bool,
     /// The batch that binds a connection to it.
     pub(crate) binding: Arc<str>,
 }
 
 impl Tenant {
-    /// Whether this program can serve a schema of this version.
+    /// Whether this program can serve a schema of this version, and its row names its own schema: one that names another's
+    /// was written by hand, and what else there is wrong with it nobody knows.
     #[must_use]
     pub fn is_served(&self) -> bool {
-        served_versions().contains(&self.schema_version)
+        !self.is_crossed && served_versions().contains(&self.schema_version)
     }
 
     /// Whether there is room for more rows: what it had when it was last measured is no more than it may have.
@@ -105,17 +108,19 @@ impl Tenant {
     ) -> Result<Self, DbErr> {
         let damaged = |error: &dyn std::fmt::Display| DbErr::Type(error.to_string());
         let text = |column: &str| row.try_get::<String>("", column);
-        let schema: SchemaName = text("schema_name")?.parse().map_err(|error| damaged(&error))?;
+        let id = row.try_get("", "id")?;
+        let schema = SchemaName::of(id);
+        let is_crossed = text("schema_name")? != schema.as_str();
         let domains: Option<String> = row.try_get("", "domains")?;
         let (limits, bytes) = (limits_of(row)?, row.try_get::<Option<i64>>("", "bytes")?);
         let timeout = limits.statement_timeout_ms.map_or(statement_timeout, Duration::from_millis);
-        let id = row.try_get("", "id")?;
         Ok(Self {
             id,
             slug: text("slug")?.parse().map_err(|error| damaged(&error))?,
             lane: u16::try_from(row.try_get::<i16>("", "lane")?).map_err(|error| damaged(&error))?,
             status: text("status")?.parse().map_err(|error| damaged(&error))?,
             schema_version: row.try_get("", "schema_version")?,
+            is_crossed,
             domains: domains
                 .map(|names| names.split(',').map(ToOwned::to_owned).collect())
                 .unwrap_or_default(),

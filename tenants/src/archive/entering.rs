@@ -190,8 +190,7 @@ impl Importing {
         }
         let damaged = |what: &str| Error::Damaged(format!("a tenant's {what}"));
         let slug: Slug = row.try_get::<String>("", "slug")?.parse().map_err(|_| damaged("slug"))?;
-        let schema: SchemaName =
-            row.try_get::<String>("", "schema_name")?.parse().map_err(|_| damaged("schema name"))?;
+        let schema = SchemaName::own(&row.try_get::<String>("", "schema_name")?, other)?;
         let aside = self.free_slug(&slug, other, now).await?;
         self.run(
             "UPDATE tenants SET slug = $2, status = 'suspended', closed_at = NULL, status_before = NULL WHERE id = $1",

@@ -139,7 +139,7 @@ async fn read_tenant(
     );
     let Some(row) = db.query_one_raw(statement).await? else { return Ok(None) };
     let schema: String = row.try_get("", "schema_name")?;
-    let schema = schema.parse().map_err(|_| Error::Damaged("a tenant's schema name".into()))?;
+    let schema = SchemaName::own(&schema, id)?;
     let tenant = ArchivedTenant { id, slug: row.try_get("", "slug")?, name: row.try_get("", "name")? };
     Ok(Some((tenant, schema, row.try_get("", "schema_version")?)))
 }

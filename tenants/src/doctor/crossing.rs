@@ -5,7 +5,7 @@
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-use super::{Finding, unchecked};
+use super::{Finding, rules::own_schema, unchecked};
 use crate::{SchemaName, connection::Login, install::Installation, resolution::binding};
 
 /// How many tenants are tried: two of each of the first three lanes that have as many.
@@ -78,14 +78,13 @@ async fn attempt_all(
 
 /// A few active tenants that have a schema, in pairs that share a lane where there are such.
 async fn sample(connection: &mut PgConnection) -> Result<Vec<Sampled>, crate::Error> {
-    let rows: Vec<(String, String, i16)> = sqlx::query_as(
+    let rows: Vec<(String, String, i16)> = sqlx::query_as(concat!(
         "SELECT slug, schema_name, lane FROM ( \
              SELECT slug, schema_name, lane, row_number() OVER of_lane AS place, count(*) OVER of_all AS neighbours \
-             FROM tenantry.tenants \
-             WHERE status = 'active' AND to_regclass(schema_name || '.users') IS NOT NULL \
+             FROM tenantry.tenants t WHERE schema_name = ", own_schema!(), " AND status = 'active' AND to_regclass(schema_name || '.users') IS NOT NULL \
              WINDOW of_lane AS (PARTITION BY lane ORDER BY id DESC), of_all AS (PARTITION BY lane)) AS tenants \
          WHERE place <= 2 ORDER BY least(neighbours, 2) DESC, lane, place LIMIT $1",
-    )
+    ))
     .bind(SAMPLE)
     .fetch_all(connection)
     .await?;

@@ -50,12 +50,22 @@ pub struct Finding {
     pub found: String,
     /// What to do about it.
     pub advice: Option<String>,
+    /// The statements that somebody else is to run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub statements: Vec<String>,
 }
 
 impl Finding {
     /// All is well.
     pub fn ok(check: &'static str, found: impl Into<String>) -> Self {
-        Self { level: Level::Ok, check, code: None, found: found.into(), advice: None }
+        Self {
+            level: Level::Ok,
+            check,
+            code: None,
+            found: found.into(),
+            advice: None,
+            statements: Vec::new(),
+        }
     }
 
     /// Something to look at.
@@ -66,7 +76,7 @@ impl Finding {
         advice: impl Into<String>,
     ) -> Self {
         let (found, advice) = (found.into(), Some(advice.into()));
-        Self { level: Level::Warning, check, code: Some(code), found, advice }
+        Self { level: Level::Warning, check, code: Some(code), found, advice, statements: Vec::new() }
     }
 
     /// Something is wrong.
@@ -146,12 +156,10 @@ async fn installation(
 ) -> Result<Installation, Finding> {
     let lost = mend::owned_by_others(connection).await.map_err(|error| unchecked("catalog", error))?;
     if !lost.is_empty() {
-        return Err(Finding::problem(
-            "catalog",
-            mend::CATALOG_OWNED,
-            "somebody else owns it, or tables of it, so nothing in it can be read",
-            format!("have a superuser run, in this database: {}", lost.join("; ")),
-        ));
+        let advice = format!("have a superuser run, in this database: {}", lost.join("; "));
+        let found = "somebody else owns it, or tables of it, so nothing in it can be read";
+        let finding = Finding::problem("catalog", mend::CATALOG_OWNED, found, advice);
+        return Err(Finding { statements: lost, ..finding });
     }
     let applied = install::applied(connection).await.map_err(|error| unchecked("catalog", error))?;
     install::check_catalog(&applied).map_err(|error| match error {

@@ -76,6 +76,16 @@ pub(super) async fn limits(
     )
     .unwrap_or(i64::MAX);
     let free = most - reserved;
+    let select = "SELECT datconnlimit FROM pg_database WHERE datname = current_database()";
+    let limit: i32 = sqlx::query_scalar(select).fetch_one(&mut *connection).await?;
+    if (0..needed).contains(&i64::from(limit)) {
+        findings.push(Finding::problem(
+            "connections",
+            "database_limited",
+            format!("one process may open {needed}, and the database lets {limit} in (CONNECTION LIMIT)"),
+            "have whoever owns the database run ALTER DATABASE NAME CONNECTION LIMIT -1",
+        ));
+    }
     findings.push(if needed > free {
         Finding::problem(
             "connections",

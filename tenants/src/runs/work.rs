@@ -18,7 +18,7 @@ use super::{
     store::{FLEET, count_again, find, statement},
     worker::{Worker, is_passing},
 };
-use crate::{Error, Tenancy, connection::Login, error::query_error, listener::Change};
+use crate::{Error, SchemaName, Tenancy, connection::Login, error::query_error, listener::Change};
 
 /// How many items are taken at once for each connection: taking them is one round trip, which each of them shares.
 const TAKEN_AT_ONCE: i64 = 16;
@@ -173,6 +173,9 @@ impl Work<'_> {
                 desk.figures.failed = desk.figures.failed.saturating_sub(1);
             }
             let schema: Option<String> = row.try_get("", "schema_name")?;
+            let tenant = row.try_get("", "tenant_id")?;
+            // One that names another's schema is not served, and told by `doctor`.
+            let schema = schema.and_then(|schema| SchemaName::own(&schema, tenant).ok());
             let version: Option<i32> = row.try_get("", "schema_version")?;
             let (Some(schema), Some(version)) = (schema, version.filter(|version| *version < self.target))
             else {
@@ -182,10 +185,9 @@ impl Work<'_> {
                 desk.figures.skipped += 1;
                 continue;
             };
-            let schema = schema.parse().map_err(|_| Error::Damaged("a tenant's schema name".into()))?;
             let task = Task {
                 position: desk.taken,
-                tenant: row.try_get("", "tenant_id")?,
+                tenant,
                 slug: row.try_get("", "tenant_slug")?,
                 schema,
                 version,

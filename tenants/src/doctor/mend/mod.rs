@@ -130,7 +130,7 @@ async fn mend_with(
         let proposals = of_mend(&mut hands.owner, installation, mend).await?;
         hands.run(proposals, &mut wanted, &mut reasons).await?;
     }
-    let proposals = shape::proposals(&mut hands.owner).await?;
+    let proposals = of_shape(&mut hands.owner).await;
     hands.run(proposals, &mut wanted, &mut reasons).await?;
 
     // What was somebody else's is ours by now.
@@ -267,8 +267,13 @@ async fn all(connection: &mut PgConnection, installation: &Installation) -> Resu
     for mend in &MENDS {
         proposals.extend(of_mend(connection, installation, mend).await?);
     }
-    proposals.extend(shape::proposals(connection).await?);
+    proposals.extend(of_shape(connection).await);
     Ok(proposals)
+}
+
+/// What cannot even be compared is no reason to mend nothing else; that it cannot is a finding.
+async fn of_shape(connection: &mut PgConnection) -> Vec<Proposal> {
+    shape::proposals(connection).await.unwrap_or_default()
 }
 
 async fn of_mend(
@@ -308,7 +313,6 @@ pub(super) async fn owned_by_others(connection: &mut PgConnection) -> Result<Vec
 
 /// Says of what `--fix` could not put right what can: it is no use to try that again.
 pub fn advise_after(mended: &Mended, findings: &mut [Finding]) {
-    const SHOWN: usize = 5;
     for finding in findings {
         let Some(code) = finding.code else { continue };
         let mends = MENDS.iter().filter(|mend| mend.mends.contains(&code)).flat_map(|mend| mend.mends);
@@ -318,17 +322,15 @@ pub fn advise_after(mended: &Mended, findings: &mut [Finding]) {
         if refused.is_empty() {
             continue;
         }
-        let statements: Vec<&str> = refused.iter().take(SHOWN).map(|it| it.statement.as_str()).collect();
-        let more = match refused.len().saturating_sub(SHOWN) {
-            0 => String::new(),
-            more => format!("; and {more} more, which stand above"),
-        };
+        // All of them: they are run as they stand there.
+        let statements: Vec<&str> = refused.iter().map(|it| it.statement.as_str()).collect();
         let who = if refused.iter().any(|it| it.needs_superuser) {
             "have a superuser run, in this database"
         } else {
             "PostgreSQL refused it for the reason above; when that is out of the way, run"
         };
-        finding.advice = Some(format!("{who}: {}{more}", statements.join("; ")));
+        finding.statements = statements.iter().map(|it| (*it).to_owned()).collect();
+        finding.advice = Some(format!("{who}: {}", statements.join("; ")));
     }
 }
 

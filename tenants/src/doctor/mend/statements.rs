@@ -1,6 +1,6 @@
 //! The statements that put right what the rules find.
 
-use super::super::rules::{CATALOG_RIGHTS, GROUP_RIGHTS, RESETS};
+use super::super::rules::{CATALOG_RIGHTS, DEFAULTS_REVOKED, GROUP_RIGHTS, RESETS};
 
 /// A query for statements, and the rules whose findings they put right.
 pub(super) struct Mend {
@@ -9,7 +9,7 @@ pub(super) struct Mend {
 }
 
 /// In this order: what comes later needs what came before.
-pub(super) const MENDS: [Mend; 27] = [
+pub(super) const MENDS: [Mend; 30] = [
     Mend {
         mends: &["roles_missing"],
         by: "SELECT format('CREATE ROLE %I NOLOGIN', schema_name) FROM tenant WHERE role IS NULL",
@@ -70,6 +70,14 @@ pub(super) const MENDS: [Mend; 27] = [
          WHERE rolconnlimit <> -1 OR rolvaliduntil < 'infinity'",
     },
     Mend { mends: &["overrides"], by: RESETS },
+    Mend { mends: &["default_privileges"], by: DEFAULTS_REVOKED },
+    // Without it, no schema can be made in it, and nothing compared.
+    Mend {
+        mends: &["database_owned"],
+        by: "SELECT format('ALTER DATABASE %I OWNER TO %I', datname, r.rolname) FROM pg_database JOIN owner ON true
+         JOIN pg_roles r ON r.oid = owner.oid
+         WHERE datname = current_database() AND NOT has_database_privilege(owner.oid, datname, 'CREATE')",
+    },
     // What tenants' roles own they may also grant.
     Mend {
         mends: &["tenants_own"],
@@ -105,6 +113,11 @@ pub(super) const MENDS: [Mend; 27] = [
         by: "SELECT DISTINCT format('ALTER TABLE %s ENABLE TRIGGER ALL', tgrelid::regclass) FROM place
          JOIN pg_class c ON relnamespace = place.oid JOIN pg_trigger ON tgrelid = c.oid
          WHERE tgisinternal AND tgenabled <> 'O'",
+    },
+    Mend {
+        mends: &["indexes_invalid"],
+        by: "SELECT format('REINDEX INDEX %s', c.oid::regclass) FROM place JOIN pg_class c ON relnamespace = place.oid
+         JOIN pg_index ON indexrelid = c.oid WHERE NOT (indisvalid AND indisready AND indislive)",
     },
     // The catalog.
     Mend {

@@ -22,7 +22,7 @@ macro_rules! ours {
     };
 }
 
-pub(super) const CODE: [Rule; 10] = [
+pub(super) const CODE: [Rule; 8] = [
     must(
         "triggers",
         "triggers that are not ours run with what is written",
@@ -63,24 +63,6 @@ pub(super) const CODE: [Rule; 10] = [
             of_no_extension!("pg_proc")
         ),
         "see what they are for, then DROP FUNCTION NAME(ARGUMENTS)",
-    ),
-    must(
-        "functions_missing",
-        "functions of the catalog are missing, so tenants cannot write",
-        concat!("SELECT signature FROM ", ours!(), " WHERE to_regprocedure(signature) IS NULL"),
-        "put them back from a dump of the schema tenantry, then run `tenantry doctor --fix`",
-    ),
-    must(
-        "functions_changed",
-        "functions of the catalog run as somebody else, or find other tables",
-        concat!(
-            "SELECT signature FROM ",
-            ours!(),
-            " JOIN pg_proc p ON p.oid = to_regprocedure(signature)
-         WHERE NOT prosecdef OR proconfig IS DISTINCT FROM ARRAY['search_path=pg_catalog, tenantry, pg_temp']"
-        ),
-        "have its owner run ALTER FUNCTION NAME(ARGUMENTS) SECURITY DEFINER RESET ALL \
-         SET search_path = pg_catalog, tenantry, pg_temp; see who changed it",
     ),
     must(
         "definer_functions",

@@ -24,7 +24,32 @@ pub(in super::super) const GROUP_RIGHTS: &str = "SELECT p.oid::regprocedure::tex
         SELECT FROM pg_namespace CROSS JOIN aclexplode(nspacl) JOIN pg_roles r ON r.oid = grantee
         WHERE nspname = 'tenantry' AND rolname = $3 AND privilege_type = 'USAGE')";
 
-pub(super) const GRANTS: [Rule; 12] = [
+/// Rights that others get on what is not made yet. That everybody may call functions and use types is PostgreSQL's own way.
+macro_rules! defaults {
+    () => {
+        " FROM pg_default_acl CROSS JOIN aclexplode(defaclacl) LEFT JOIN pg_namespace n ON n.oid = defaclnamespace
+         LEFT JOIN pg_roles g ON g.oid = grantee JOIN pg_roles w ON w.oid = defaclrole
+         CROSS JOIN LATERAL (SELECT CASE defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES'
+             WHEN 'f' THEN 'FUNCTIONS' WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END) AS kind (kind)
+         WHERE defaclrole IN (SELECT oid FROM owner) AND grantee <> defaclrole
+         AND (defaclnamespace = 0 OR defaclnamespace IN (SELECT oid FROM place))
+         AND NOT (grantee = 0 AND defaclobjtype IN ('f', 'T'))"
+    };
+}
+
+const DEFAULTS_FOUND: &str = concat!(
+    "SELECT DISTINCT kind || coalesce(' in ' || nspname, '') || ': ' || privilege_type || ' for '
+         || coalesce(g.rolname, 'PUBLIC')",
+    defaults!()
+);
+/// The statements that take them back.
+pub(in super::super) const DEFAULTS_REVOKED: &str = concat!(
+    "SELECT DISTINCT format('ALTER DEFAULT PRIVILEGES FOR ROLE %I%s REVOKE ALL ON %s FROM %s', w.rolname,
+         ' IN SCHEMA ' || quote_ident(nspname), kind, coalesce(quote_ident(g.rolname), 'PUBLIC'))",
+    defaults!()
+);
+
+pub(super) const GRANTS: [Rule; 13] = [
     must("catalog_rights_missing", "the catalog's login lacks rights on the catalog", CATALOG_RIGHTS, FIX),
     must("tenants_rights_missing", "tenants may not leave jobs and addresses in the catalog", GROUP_RIGHTS, FIX),
     must(
@@ -81,6 +106,12 @@ pub(super) const GRANTS: [Rule; 12] = [
          FROM tenant JOIN pg_class c ON c.relnamespace = schema JOIN pg_attribute a ON attrelid = c.oid
          CROSS JOIN aclexplode(attacl) LEFT JOIN pg_roles r ON r.oid = grantee
          WHERE grantee <> relowner AND grantee IS DISTINCT FROM role",
+        FIX,
+    ),
+    must(
+        "default_privileges",
+        "what our login makes from now on, others get rights on (ALTER DEFAULT PRIVILEGES)",
+        DEFAULTS_FOUND,
         FIX,
     ),
     must(

@@ -3,17 +3,29 @@
 //! They read the catalogs of PostgreSQL as a whole and not tenant by tenant: with 600 tenants (62,000 rows of `pg_class`)
 //! each takes between 3 and 110 ms.
 
+/// The schema that follows from the id of a tenant `t`: the id in base 32, as `SchemaName::of` makes it.
+macro_rules! own_schema {
+    () => {
+        "'t_' || (SELECT string_agg(substr('0123456789abcdefghijklmnopqrstuv', 1 + substring(
+            ('x' || replace(t.id::text, '-', '') || '0')::bit(132) FROM 1 + 5 * n FOR 5)::bit(5)::integer, 1), '' ORDER BY n)
+            FROM generate_series(0, 25) AS n)"
+    };
+}
+pub(super) use own_schema;
+
 mod code;
 mod grants;
+mod indexes;
 mod overrides;
 mod owners;
 mod roles;
+mod rows;
 mod tenants;
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
 pub(super) use self::{
-    grants::{CATALOG_RIGHTS, GROUP_RIGHTS},
+    grants::{CATALOG_RIGHTS, DEFAULTS_REVOKED, GROUP_RIGHTS},
     overrides::RESETS,
 };
 
@@ -24,12 +36,14 @@ use crate::{install::Installation, resolution::served_versions};
 /// missing; `place`, the schemas that are ours and whose they are; `login`, the expected logins; `owner`, who is to own
 /// everything: the login that asks, or who has the catalog's schema where that login is a superuser; and `override`, what
 /// is set for any of these roles or for this database beyond the server's own settings.
-const GIVEN: &str = "WITH tenant AS (
+const GIVEN: &str = concat!("WITH tenant AS (
     SELECT t.slug, t.schema_name, t.status, t.schema_version, r.oid AS role, n.oid AS schema, l.oid AS lane
     FROM tenantry.tenants t
     LEFT JOIN pg_roles r ON r.rolname = t.schema_name
     LEFT JOIN pg_namespace n ON n.nspname = t.schema_name
-    LEFT JOIN pg_roles l ON l.rolname = $1 || t.lane),
+    LEFT JOIN pg_roles l ON l.rolname = $1 || t.lane
+    -- Whose schema and role those of the others are, their rows do not tell: nothing is said of them, and nothing done.
+    WHERE t.schema_name = ", own_schema!(), "),
 login AS (
     SELECT name, name <> $2 AS is_lane, r.* FROM unnest($4::text[]) AS name LEFT JOIN pg_roles r ON r.rolname = name),
 tenant_group AS (SELECT oid FROM pg_roles WHERE rolname = $3),
@@ -56,7 +70,7 @@ override AS (
     AND (setrole = 0 OR setrole IN (
         SELECT oid FROM login UNION ALL SELECT role FROM tenant UNION ALL SELECT oid FROM tenant_group
         UNION ALL SELECT oid FROM owner)))
-";
+");
 
 /// One rule. Its query gives a text for each thing that breaks it.
 struct Rule {
@@ -92,7 +106,9 @@ struct Group {
     ok: &'static str,
 }
 
-const GROUPS: [Group; 6] = [
+const GROUPS: [Group; 8] = [
+    // First: the other checks say nothing of these tenants.
+    Group { check: "rows", rules: &rows::ROWS, ok: "every tenant's row names its own schema" },
     Group {
         check: "roles",
         rules: &roles::ROLES,
@@ -106,6 +122,7 @@ const GROUPS: [Group; 6] = [
         ok: "nothing is set for roles or the database that changes how the service works",
     },
     Group { check: "code", rules: &code::CODE, ok: "no code runs in the database but ours" },
+    Group { check: "indexes", rules: &indexes::INDEXES, ok: "every index is kept up and used" },
     Group { check: "tenants", rules: &tenants::TENANTS, ok: "every tenant has its schema, up to date" },
 ];
 
@@ -129,6 +146,7 @@ pub(super) async fn check(
                     code: Some(code),
                     found: format!("{found}: {}", few(&names)),
                     advice: Some((*advice).to_owned()),
+                    statements: Vec::new(),
                 }),
                 Err(error) => findings.push(unchecked(check, error)),
             }

@@ -3,7 +3,15 @@
 use super::{FIX, Rule, must};
 
 /// What tenants' roles own is told with the grants.
-pub(super) const OWNERS: [Rule; 3] = [
+pub(super) const OWNERS: [Rule; 4] = [
+    // Whoever else owns it may have given our login what it needs.
+    must(
+        "database_owned",
+        "somebody else owns the database, and our login may make no schemas in it",
+        "SELECT datname || ': ' || rolname FROM pg_database JOIN pg_roles r ON r.oid = datdba JOIN owner ON true
+         WHERE datname = current_database() AND NOT has_database_privilege(owner.oid, datname, 'CREATE')",
+        FIX,
+    ),
     must(
         "schemas_owned",
         "somebody else owns schemas",

@@ -30,16 +30,26 @@ pub(super) const TENANTS: [Rule; 6] = [
     should(
         "schemas_without_tenant",
         "schemas belong to no tenant",
-        "SELECT nspname FROM pg_namespace WHERE nspname ~ '^t_[0-9a-v]{26}$'
-         AND nspname NOT IN (SELECT schema_name FROM tenant)",
+        concat!(
+            "SELECT nspname FROM pg_namespace WHERE nspname ~ '^t_[0-9a-v]{26}$'
+         AND nspname NOT IN (SELECT schema_name FROM tenantry.tenants)
+         AND nspname NOT IN (SELECT ",
+            own_schema!(),
+            " FROM tenantry.tenants t)"
+        ),
         "`tenantry doctor --fix` drops those without rows; `tenantry doctor --drop-orphan NAME --yes` drops one with its rows",
     ),
     should(
         "roles_without_tenant",
         "roles belong to no tenant",
-        "SELECT member_name FROM membership JOIN tenant_group ON oid = roleid
-         WHERE member NOT IN (SELECT role FROM tenant WHERE role IS NOT NULL)
-         AND member NOT IN (SELECT oid FROM owner UNION ALL SELECT oid FROM pg_roles WHERE rolsuper)",
+        concat!(
+            "SELECT member_name FROM membership JOIN tenant_group ON oid = roleid
+         WHERE member_name NOT IN (SELECT schema_name FROM tenantry.tenants)
+         AND member_name NOT IN (SELECT ",
+            own_schema!(),
+            " FROM tenantry.tenants t)
+         AND member NOT IN (SELECT oid FROM owner UNION ALL SELECT oid FROM pg_roles WHERE rolsuper)"
+        ),
         FIX,
     ),
 ];

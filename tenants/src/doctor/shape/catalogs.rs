@@ -121,7 +121,7 @@ SELECT nspname::text, kind, of::text, own::text, replace(definition, nspname, '{
     WHERE contype NOT IN ('n', 't')
     UNION ALL
     SELECT c.relnamespace, 'index', t.relname, c.relname,
-        pg_get_indexdef(indexrelid) || CASE WHEN indisvalid THEN '' ELSE ' INVALID' END
+        pg_get_indexdef(indexrelid)
     FROM place JOIN pg_class c ON c.relnamespace = place.oid JOIN pg_index ON indexrelid = c.oid
     JOIN pg_class t ON t.oid = indrelid
     WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid AND contype IN ('p', 'u', 'x'))

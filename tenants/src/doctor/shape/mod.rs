@@ -7,6 +7,8 @@
 //! catalogs for autovacuum.
 
 mod catalogs;
+mod history;
+mod own;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,11 +16,12 @@ use migration::sea_orm_migration::MigratorTrait as _;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use self::catalogs::{Kind, Part, Parts, Print};
-use super::{FIX, Finding, few, mend::Proposal, unchecked};
+use super::{FIX, Finding, Level, few, mend::Proposal, rules::own_schema, unchecked};
 use crate::{Error, render::TenantMigrations, resolution::served_versions};
 
 const CHECK: &str = "tables";
-const RESTORE: &str = "the rows are gone with it: `tenantry tenant restore-from ARCHIVE --into SLUG --yes` puts all of a tenant's back";
+const RESTORE: &str = "the rows are gone with it: `tenantry tenant restore-from ARCHIVE --into SLUG --yes` puts all of a tenant's back; \
+    those of the catalog are in a dump of the database";
 /// Schemas that are read as a whole at once.
 const CHUNK: usize = 200;
 
@@ -33,6 +36,10 @@ struct Shapes {
     missing: Vec<(String, Proposal)>,
     changed: Vec<String>,
     unexpected: Vec<String>,
+    /// Schemas that have noted other migrations than they have had, with the statements that note them anew.
+    histories: Vec<(String, Proposal)>,
+    /// Functions of the catalog that are missing or others, with the statements that make them.
+    functions: Vec<(String, Proposal)>,
     compared: usize,
 }
 
@@ -44,32 +51,49 @@ struct Tenant {
 }
 
 pub(super) async fn check(connection: &mut PgConnection) -> Vec<Finding> {
-    match compare(connection).await {
-        Ok(shapes) => shapes.findings(),
-        Err(error) => vec![unchecked(CHECK, error)],
+    let mut shapes = Shapes::default();
+    let compared = compare(connection, &mut shapes).await;
+    let mut findings = shapes.findings();
+    if let Err(error) = compared {
+        // What was found before stands.
+        findings.retain(|finding| finding.level > Level::Ok);
+        findings.push(unchecked(CHECK, error));
     }
+    findings
 }
 
 /// The statements that make what is missing and holds no rows.
 pub(super) async fn proposals(connection: &mut PgConnection) -> Result<Vec<Proposal>, Error> {
-    let Shapes { versions, mut missing, .. } = compare(connection).await?;
+    let mut shapes = Shapes::default();
+    // What stopped it is a finding afterwards; what was found before can be put right, and the rest perhaps then.
+    let stopped = compare(connection, &mut shapes).await.err();
+    let Shapes { versions, mut missing, functions, histories, .. } = shapes;
+    if let Some(error) = stopped.filter(|_| missing.is_empty() && functions.is_empty()) {
+        return Err(error);
+    }
     // A reference needs the key that it leads to.
     missing.sort_by_key(|(_, proposal)| proposal.statement.contains(" FOREIGN KEY "));
     let versions = versions.into_iter().map(|(_, statement)| Proposal { code: "versions_wrong", statement });
-    Ok(versions.chain(missing.into_iter().map(|(_, proposal)| proposal)).collect())
+    let made = functions.into_iter().chain(missing).chain(histories).map(|(_, proposal)| proposal);
+    Ok(versions.chain(made).collect())
 }
 
-async fn compare(connection: &mut PgConnection) -> Result<Shapes, Error> {
+async fn compare(connection: &mut PgConnection, shapes: &mut Shapes) -> Result<(), Error> {
+    own::compare(connection, shapes).await?;
     let migrations = TenantMigrations::render(migration::Tenant::migrations()).await?;
     // Whatever is set for the database. What a large fleet takes may be more than a statement's usual time.
     let mut transaction = connection.begin_with("BEGIN READ WRITE").await?;
     transaction.execute("SET LOCAL statement_timeout TO '5min'").await?;
-    let shapes = compare_in(&mut transaction, &migrations).await?;
+    compare_in(&mut transaction, &migrations, shapes).await?;
     transaction.rollback().await?;
-    Ok(shapes)
+    history::compare(connection, &migrations, shapes).await
 }
 
-async fn compare_in(connection: &mut PgConnection, migrations: &TenantMigrations) -> Result<Shapes, Error> {
+async fn compare_in(
+    connection: &mut PgConnection,
+    migrations: &TenantMigrations,
+    shapes: &mut Shapes,
+) -> Result<(), Error> {
     let newest = *served_versions().end();
     let found: Vec<i32> = sqlx::query_scalar("SELECT DISTINCT schema_version FROM tenantry.tenants")
         .fetch_all(&mut *connection)
@@ -93,7 +117,7 @@ async fn compare_in(connection: &mut PgConnection, migrations: &TenantMigrations
         .filter_map(|(version, schema)| prints.remove(&schema).map(|print| (version, (schema, print))))
         .collect();
     let tenants = tenants(connection, &mut prints).await?;
-    let mut shapes = Shapes { compared: tenants.len(), ..Shapes::default() };
+    shapes.compared = tenants.len();
     let mut others = Vec::new();
     for tenant in tenants {
         // A newer one has its own finding.
@@ -121,7 +145,7 @@ async fn compare_in(connection: &mut PgConnection, migrations: &TenantMigrations
             shapes.add(tenant, &pattern, &of(&tenant.schema));
         }
     }
-    Ok(shapes)
+    Ok(())
 }
 
 /// The tenants whose schemas are there to stay.
@@ -129,10 +153,12 @@ async fn tenants(
     connection: &mut PgConnection,
     prints: &mut BTreeMap<String, Print>,
 ) -> Result<Vec<Tenant>, Error> {
-    let rows: Vec<(String, String, i32)> = sqlx::query_as(
-        "SELECT slug, schema_name, schema_version FROM tenantry.tenants \
-         WHERE status <> 'purging' AND to_regnamespace(schema_name) IS NOT NULL ORDER BY slug",
-    )
+    let rows: Vec<(String, String, i32)> = sqlx::query_as(concat!(
+        "SELECT slug, schema_name, schema_version FROM tenantry.tenants t WHERE status <> 'purging'
+         AND to_regnamespace(schema_name) IS NOT NULL AND schema_name = ",
+        own_schema!(),
+        " ORDER BY slug"
+    ))
     .fetch_all(&mut *connection)
     .await?;
     Ok(rows
@@ -193,31 +219,38 @@ impl Shapes {
         let first =
             |pairs: Vec<(String, String)>| pairs.into_iter().map(|(first, _)| first).collect::<Vec<_>>();
         let missing = self.missing.into_iter().map(|(name, _)| name).collect();
-        let found: [(_, _, Vec<String>, &str); 6] = [
+        let histories = self.histories.into_iter().map(|(name, _)| name).collect();
+        let found: [(_, _, Vec<String>, &str); 7] = [
             ("versions_wrong", "the catalog has another version than the schema", first(self.versions), FIX),
-            ("tables_missing", "tenants' tables are missing", self.tables_missing, RESTORE),
+            (
+                "migrations_noted",
+                "schemas have noted other migrations than they have had, and the next release's may fail",
+                histories,
+                FIX,
+            ),
+            ("tables_missing", "tables are missing", self.tables_missing, RESTORE),
             (
                 "columns_changed",
-                "columns of tenants' tables are not as the migrations make them",
+                "columns of tables are not as the migrations make them",
                 self.columns,
                 "ALTER TABLE them back; where rows are gone, `tenantry tenant restore-from ARCHIVE --into SLUG --yes` puts \
                  all of a tenant's back",
             ),
-            ("indexes_missing", "indexes or constraints of tenants' tables are missing", missing, FIX),
+            ("indexes_missing", "indexes or constraints of tables are missing", missing, FIX),
             (
                 "indexes_changed",
-                "indexes or constraints of tenants' tables are not as the migrations make them",
+                "indexes or constraints of tables are not as the migrations make them",
                 self.changed,
                 "drop them; then `tenantry doctor --fix` makes them anew",
             ),
             (
                 "unexpected",
-                "things that are not ours are in tenants' schemas",
+                "things that are not ours are in tenants' schemas, or in the catalog",
                 self.unexpected,
                 "drop them or move them to another schema: they go into no archive, and a migration may want their names",
             ),
         ];
-        let mut findings = Vec::new();
+        let mut findings = of_functions(&self.functions);
         for (code, what, names, advice) in found.into_iter().filter(|(_, _, names, _)| !names.is_empty()) {
             let found = format!("{what}: {}", few(&names));
             findings.push(match code {
@@ -226,11 +259,34 @@ impl Shapes {
             });
         }
         if findings.is_empty() {
-            let found = format!("those of {} tenants are as the migrations make them", self.compared);
+            let found = format!(
+                "those of {} tenants and of the catalog are as the migrations make them",
+                self.compared
+            );
             findings.push(Finding::ok(CHECK, found));
         }
         findings
     }
+}
+
+/// Without their bodies: one sees them in the statements.
+fn of_functions(functions: &[(String, Proposal)]) -> Vec<Finding> {
+    let of = |code: &str| {
+        let names = functions.iter().filter(|(_, proposal)| proposal.code == code);
+        names.map(|(signature, _)| signature.clone()).collect::<Vec<_>>()
+    };
+    [
+        ("functions_missing", "functions of the catalog are missing, so tenants cannot write"),
+        (
+            "functions_changed",
+            "functions of the catalog are not as the migrations make them: see who changed them",
+        ),
+    ]
+    .into_iter()
+    .map(|(code, what)| (code, what, of(code)))
+    .filter(|(_, _, names)| !names.is_empty())
+    .map(|(code, what, names)| Finding::problem("functions", code, format!("{what}: {}", few(&names)), FIX))
+    .collect()
 }
 
 /// A definition as one reads it, without the schema.
