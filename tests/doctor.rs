@@ -153,7 +153,7 @@ const CATALOG: [Deed; 8] = [
     ),
     warning(
         "unexpected",
-        "CREATE TABLE tenantry.notes (note text)",
+        "CREATE TABLE tenantry.notes (note text); ALTER TABLE tenantry.notes OWNER TO {owner}",
         "the catalog: notes (tenantry)",
         Stays("DROP TABLE tenantry.notes"),
     ),
@@ -332,7 +332,7 @@ const HALF_DONE: [Deed; 7] = [
     problem(
         "default_privileges",
         "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA {a} GRANT SELECT ON TABLES TO {b}, PUBLIC",
-        "TABLES in {a}: SELECT for {b}, ",
+        "TABLES in {a}: SELECT for PUBLIC, TABLES in {a}: SELECT for {b}",
         Mends,
     ),
     problem(
@@ -478,7 +478,10 @@ async fn comparing_waits_for_nobody_who_works_in_the_catalog() {
     let mut place = Place::new().await;
     let locks = "BEGIN; LOCK TABLE tenantry.jobs, tenantry.tenants, {a}.users IN EXCLUSIVE MODE";
     place.run(locks).await;
-    assert_eq!(place.findings().await, []);
+    let mut findings = place.findings().await;
+    // That one really tries to change rows.
+    findings.retain(|it| it.check != "isolation");
+    assert_eq!(findings, []);
     place.run("ROLLBACK").await;
 }
 

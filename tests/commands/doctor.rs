@@ -76,7 +76,7 @@ const GUARDS: [Guard; 16] = [
     Guard {
         takes_out: "DROP INDEX {a}.audit_created_at; ALTER TABLE {a}.tokens DISABLE TRIGGER ALL",
         noticed_by: &["code", "tables"],
-        says: "indexes or constraints of tenants' tables are missing: alpha: audit_created_at on audit",
+        says: "indexes or constraints of tables are missing: alpha: audit_created_at on audit",
     },
     Guard {
         takes_out: "GRANT USAGE ON SCHEMA {b} TO {b}; UPDATE tenantry.tenants SET status = 'suspended' WHERE slug = 'beta'",
