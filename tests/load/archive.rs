@@ -63,7 +63,7 @@ pub(crate) async fn measure(rows: u32, rounds: u32) -> Result<(), Failure> {
         let archive = service.data_dir().join(archive);
         let path = archive.to_str().ok_or("the directory's name is no text")?;
         let export = tenantry(&service.data_dir(), &["tenant", "export", SLUG, "--to", path]).await?;
-        let sizes = (std::fs::metadata(&archive)?.len(), std::fs::metadata(&dump)?.len());
+        let sizes = (kibibytes(&archive)?, kibibytes(&dump)?);
 
         superuser.execute(AssertSqlSafe(format!("DROP DATABASE IF EXISTS {COPY_DATABASE}"))).await?;
         superuser
@@ -83,7 +83,7 @@ pub(crate) async fn measure(rows: u32, rounds: u32) -> Result<(), Failure> {
             said(&pg_dump, rows),
             said(&export, rows),
             export.time.as_secs_f64() / pg_dump.time.as_secs_f64(),
-            sizes.0 as f64 / sizes.1 as f64,
+            sizes.0 / sizes.1,
         ));
         report::say(&format!(
             "           pg_restore {}, import {} ({:.2} times as long)",
@@ -94,6 +94,10 @@ pub(crate) async fn measure(rows: u32, rounds: u32) -> Result<(), Failure> {
     }
     superuser.close().await?;
     Ok(())
+}
+
+fn kibibytes(file: &Path) -> Result<f64, Failure> {
+    Ok(f64::from(u32::try_from(std::fs::metadata(file)?.len() / 1024)?))
 }
 
 fn said(took: &Took, rows: u32) -> String {
