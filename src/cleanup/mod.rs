@@ -1,7 +1,7 @@
 //! What nobody needs any more is deleted: expired sessions, links, sign-ups and invitations, devices that were not used
 //! for long, what happened longer ago than a tenant wants it kept, throttles, jobs and operations that are over; and
 //! organizations that were signed up and never used are closed.
-//! Those whose grace period is over are purged, by [operations](crate::operations).
+//! Those whose grace period is over are purged, by [operations].
 //!
 //! It goes on beside the requests and must not be felt by them: one tenant after the other, one statement at a time and a
 //! bounded number of rows in each, so it never has more than one connection of one lane. Rows that somebody works on are

@@ -7,7 +7,7 @@
 //! | statement timeout | the binding of a connection | PostgreSQL |
 //! | users | whoever lets somebody join: [`room_for_users`] | exactly, under a lock |
 //! | storage | whoever adds rows for people: [`room_for_rows`] | by the last measurement ([`crate::usage`]) |
-//! | mails a day | the worker that sends them: [`mails`] | exactly, counted in the catalog |
+//! | mails a day | the worker that sends them: `mails` | exactly, counted in the catalog |
 //!
 //! Limits are changed here too, those of a tenant and those of plans.
 

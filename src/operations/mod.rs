@@ -110,7 +110,7 @@ pub async fn leave(
     Ok(operation)
 }
 
-/// As [`leave`], for who is going to [perform](perform) it: nobody else takes it meanwhile.
+/// As [`leave`], for who is going to [perform] it: nobody else takes it meanwhile.
 ///
 /// # Errors
 /// As [`leave`].

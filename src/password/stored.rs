@@ -48,7 +48,7 @@ impl StoredHash {
     /// Reads a hash.
     ///
     /// # Errors
-    /// See [`StoredHashError`].
+    /// See `StoredHashError`.
     pub fn parse(text: &str) -> Result<Self, StoredHashError> {
         let unreadable = |error: String| StoredHashError::Unreadable(error);
         let hash = PasswordHash::new(text).map_err(|error| unreadable(error.to_string()))?;
