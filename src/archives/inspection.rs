@@ -41,8 +41,8 @@ const REFERENCE_LEN: usize = auth::USER_AGENT_LEN;
 const NETWORK_LEN: usize = 4 * 5 + "::/64".len();
 /// The name of an action: words with dots between them.
 const ACTION: &str = "^[a-z_]{1,40}(\\.[a-z_]{1,40}){0,3}$";
-/// How long the detail of a deed may be, in characters. The longest that is written is a tenant's settings before and after.
-const DETAIL_LEN: usize = 64 * 1024;
+/// How long the detail of a deed may be, in characters: no longer than a request that could be its cause.
+const DETAIL_LEN: usize = 1024 * 1024;
 /// The ids of those a comment mentions, as text: each with two quotes, a comma and a space.
 const MENTIONS_LEN: usize = 2 + comments::MAX_MENTIONS * (36 + 4);
 
