@@ -10,9 +10,8 @@ use crate::{
     audit::{self, Action, Actor},
     error::ServiceError,
     impersonation,
-    password::{self, PasswordError},
+    password::{self, Asked, PasswordError},
     state::App,
-    throttle::{self, CONFIRMATIONS, LOGINS_TO_ACCOUNT, ThrottleError},
     users::identity::Password,
 };
 
@@ -75,28 +74,11 @@ async fn write(
     Ok(Some(()))
 }
 
-/// Whether this is the password of an operator who is signed in. Wrong ones are limited as those of a login are: whoever found
-/// a desk open shall not find out the password.
+/// Refuses what is not the password of an operator who is signed in.
 async fn confirm(app: &App, operator: &operators::Model, old: SecretString) -> Result<(), OperatorError> {
-    let catalog = app.tenancy.catalog();
-    // One after another: those that come together with this one are no wrong ones before they are looked at.
-    let _turn = app.throttles.confirmation(Uuid::nil(), operator.id).await;
     let (own, account) = (format!("operator {}", operator.id), format!("operator {}", operator.email_key));
-    // They count against the account, too, whose limit is for those who are not signed in: they must not keep this one from
-    // it.
-    let limits = [(CONFIRMATIONS, own.as_str()), (LOGINS_TO_ACCOUNT, account.as_str())];
-    let attempt = throttle::count(app, catalog, &limits).await?;
-    if let Some(wait) = attempt.wait(0) {
-        attempt.withdraw(catalog).await?;
-        let throttled = ThrottleError::Throttled(throttle::seconds(wait));
-        return Err(PasswordError::from(throttled).into());
-    }
-    let matches = app.hasher.verify(old, Some(operator.password_hash.clone())).await;
-    if let Ok(false) = matches {
-        return Err(PasswordError::WrongPassword.into());
-    }
-    // What was not decided does not count, like what was right.
-    attempt.withdraw(catalog).await?;
-    matches.map_err(ServiceError::from)?;
-    Ok(())
+    let asked = Asked { tenant: Uuid::nil(), id: operator.id, own: &own, account: &account };
+    let hash = std::future::ready(Ok(Some(operator.password_hash.clone())));
+    let right = password::checked(app, app.tenancy.catalog(), asked, old, hash).await?;
+    right.map(|_| ()).ok_or_else(|| PasswordError::WrongPassword.into())
 }

@@ -1,6 +1,7 @@
 //! Passwords: which are good enough, how they are hashed and checked, changed, forgotten and reset.
 
 pub mod api;
+mod confirmation;
 mod error;
 mod hasher;
 mod policy;
@@ -8,6 +9,7 @@ mod service;
 mod stored;
 
 pub use api::PasswordApi;
+pub(crate) use confirmation::{Asked, checked};
 pub use error::PasswordError;
 pub use hasher::{Hasher, HasherError};
 pub use policy::judge;

@@ -4,7 +4,10 @@ use chrono::TimeDelta;
 use secrecy::SecretString;
 use tenants::{LeasedJob, TenantDb, TenantName, TenantTx};
 
-use super::PasswordError;
+use super::{
+    PasswordError,
+    confirmation::{Asked, checked},
+};
 use crate::{
     auth::{
         Caller, Device, end_sessions,
@@ -16,7 +19,7 @@ use crate::{
     mail::{self, Letter, Mail},
     state::App,
     tenant,
-    throttle::{self, CONFIRMATIONS, LOGINS_TO_ACCOUNT, ThrottleError},
+    throttle::{self, CONFIRMATIONS, ThrottleError},
     users::{
         self, Account, Login,
         identity::{Email, Password},
@@ -53,25 +56,10 @@ async fn confirmed(
     password: SecretString,
 ) -> Result<Option<String>, PasswordError> {
     let pk = caller.account.pk;
-    // One after another: those that come together with this one are no wrong ones before they are looked at.
-    let _turn = app.throttles.confirmation(db.tenant().id, pk).await;
-    let (user, account) = (pk.to_string(), throttle::of_user(pk));
-    // It counts against the account, too, whose limit is for those who are not signed in: they must not keep this one from it.
-    let limits = [(CONFIRMATIONS, user.as_str()), (LOGINS_TO_ACCOUNT, account.as_str())];
-    let attempt = throttle::count(app, db, &limits).await?;
-    if let Some(wait) = attempt.wait(0) {
-        attempt.withdraw(db).await?;
-        return Err(ThrottleError::Throttled(throttle::seconds(wait)).into());
-    }
-    let hash = users::credentials_of(db, pk).await?.map(|found| found.password_hash);
-    let matches = app.hasher.verify(password, hash.clone()).await;
-    if let Ok(false) = matches {
-        return Ok(None);
-    }
-    // What was not decided does not count, like what was right.
-    attempt.withdraw(db).await?;
-    matches?;
-    Ok(hash)
+    let (own, account) = (pk.to_string(), throttle::of_user(pk));
+    let asked = Asked { tenant: db.tenant().id, id: pk, own: &own, account: &account };
+    let hash = async { Ok(users::credentials_of(db, pk).await?.map(|found| found.password_hash)) };
+    checked(app, db, asked, password, hash).await
 }
 
 /// Changes the password of somebody who knows it. Every session but this one ends, and links to change it do not work
