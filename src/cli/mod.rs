@@ -10,6 +10,7 @@ mod completions;
 mod disk;
 mod doctor;
 mod export_schedule;
+mod health;
 mod impersonation;
 mod jobs;
 mod key_files;
@@ -51,6 +52,7 @@ pub use self::{
     completions::Completions,
     doctor::Doctor,
     export_schedule::{ExportSchedule, ExportScheduleRemove, ExportScheduleSet},
+    health::Health,
     impersonation::{TenantEndImpersonation, TenantImpersonate},
     limits::{LimitArguments, Plan, PlanName, PlanSet, TenantLimits},
     master_key::KeysRotateMaster,
@@ -182,6 +184,8 @@ pub enum Command {
     Completions(Completions),
     /// Check settings, database and tenants, and say what to do
     Doctor(Doctor),
+    /// Ask the running server whether it is alive; what containers' health checks run
+    Health(Health),
 }
 
 /// What can be done with tenants.

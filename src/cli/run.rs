@@ -7,7 +7,7 @@ use tenants::{SecretKey, Tenancy};
 use super::{
     Cli, Command, Global, api, api_key, archive,
     arguments::WrongArguments,
-    audit, completions, doctor, export_schedule, jobs, keys, limits, migrate, operation, operator,
+    audit, completions, doctor, export_schedule, health, jobs, keys, limits, migrate, operation, operator,
     output::{Exit, Output},
     serve, tenant, usage,
 };
@@ -145,5 +145,6 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Routes => api::routes(context),
         Command::Completions(arguments) => completions::completions(arguments),
         Command::Doctor(arguments) => doctor::doctor(context, arguments).await,
+        Command::Health(arguments) => health::health(context, arguments).await,
     }
 }

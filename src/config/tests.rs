@@ -217,3 +217,31 @@ fn the_readme_has_the_settings_as_they_are() {
     assert_eq!(table.lines().count(), SETTINGS.len() + 2);
     assert!(include_str!("../../README.md").contains(&table), "README.md should have this table:\n\n{table}");
 }
+
+#[test]
+fn deploy_names_only_settings_that_there_are() {
+    let known: Vec<String> = SETTINGS.iter().map(|setting| setting.variable()).collect();
+    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")];
+    let (mut named, mut unknown) = (0, Vec::new());
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for (_, rest) in text.match_indices("TENANTRY_").map(|(at, _)| text.split_at(at)) {
+                let end = rest.find(|c: char| !c.is_ascii_uppercase() && c != '_').unwrap_or(rest.len());
+                let name = &rest[..end];
+                named += 1;
+                // `TENANTRY_…` means any of them.
+                if name != "TENANTRY_" && !known.iter().any(|known| known == name) {
+                    unknown.push(format!("{} in {}", name, path.display()));
+                }
+            }
+        }
+    }
+    assert!(named > 50, "only {named} settings are named");
+    assert!(unknown.is_empty(), "{unknown:#?}");
+}
