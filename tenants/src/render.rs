@@ -1,5 +1,5 @@
-//! The tenant migrations, rendered once into SQL that is replayed in every schema. The migrations stay the only source
-//! of truth; a replay costs one round trip instead of one per statement, and no bookkeeping queries.
+//! Migrations, rendered once into SQL that is replayed in every schema. They stay the only source of truth; a replay costs
+//! one round trip instead of one per statement, and no bookkeeping queries.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ use crate::SchemaName;
 /// The tables, as they stand in statements, to which the tenant's role may add and in which it may change nothing.
 const APPEND_ONLY: [&str; 1] = [r#""audit""#];
 
-/// A tenant migration as SQL.
+/// A migration as SQL.
 #[derive(Clone, Debug)]
 struct Rendered {
     name: String,
@@ -24,9 +24,9 @@ struct Rendered {
     tables: Vec<String>,
 }
 
-/// All tenant migrations as SQL, in their order.
+/// All of a kind, in their order.
 #[derive(Clone, Debug)]
-pub(crate) struct TenantMigrations {
+pub(crate) struct Migrations {
     version_table: String,
     migrations: Vec<Rendered>,
 }
@@ -36,7 +36,7 @@ pub(crate) fn current_version() -> i32 {
     i32::try_from(migration::Tenant::migrations().len()).unwrap_or(i32::MAX)
 }
 
-impl TenantMigrations {
+impl Migrations {
     /// Renders the migrations by running each against a connection that writes down what it is asked to execute.
     pub(crate) async fn render(migrations: Vec<Box<dyn MigrationTrait>>) -> Result<Self, DbErr> {
         let recorder = Recorder::default();
@@ -149,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_starts_after_the_version_that_the_schema_has() {
-        let migrations = TenantMigrations::render(migration::Tenant::migrations()).await.unwrap();
+        let migrations = Migrations::render(migration::Tenant::migrations()).await.unwrap();
         let schema = SchemaName::of(uuid::Uuid::from_u128(7));
         let whole = migrations.batch(&schema, 0);
         assert!(whole.starts_with(r#"CREATE TABLE IF NOT EXISTS "schema_migrations""#), "{whole}");
@@ -160,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_only_added_to_cannot_be_changed() {
-        let migrations = TenantMigrations::render(migration::Tenant::migrations()).await.unwrap();
+        let migrations = Migrations::render(migration::Tenant::migrations()).await.unwrap();
         let whole = migrations.batch(&SchemaName::of(uuid::Uuid::from_u128(7)), 0);
         let grants: Vec<_> = whole.lines().filter(|line| line.starts_with("GRANT ")).collect();
         let [written, appended] = grants.as_slice() else { panic!("{grants:?}") };
@@ -174,7 +174,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_migrations_keep_the_rules_for_citus() {
-        let migrations = TenantMigrations::render(migration::Tenant::migrations()).await.unwrap();
+        let migrations = Migrations::render(migration::Tenant::migrations()).await.unwrap();
         for Rendered { name, sql, tables } in &migrations.migrations {
             assert_eq!(
                 tables.len(),

@@ -23,7 +23,7 @@ use crate::{
     meter::Meters,
     names::RoleNames,
     pool::Pool,
-    render::TenantMigrations,
+    render::Migrations,
     resolution::Tenant,
 };
 
@@ -84,7 +84,7 @@ struct Inner {
     listening: Mutex<Option<(Listening, Announcing)>>,
     keys: DataKeys,
     roles: RoleNames,
-    migrations: TenantMigrations,
+    migrations: Migrations,
     pools: [Pool; 3],
 }
 
@@ -168,7 +168,7 @@ impl Tenancy {
                 lane_count: installation.lanes,
                 keys: installation.keys,
                 roles: installation.roles,
-                migrations: TenantMigrations::render(migrations).await?,
+                migrations: Migrations::render(migrations).await?,
                 direct,
                 pools: [owner, catalog, bulk],
             }),
@@ -280,7 +280,7 @@ impl Tenancy {
         &self.inner.roles
     }
 
-    pub(crate) fn migrations(&self) -> &TenantMigrations {
+    pub(crate) fn migrations(&self) -> &Migrations {
         &self.inner.migrations
     }
 }

@@ -4,12 +4,12 @@ use migration::VERSION_TABLE;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use super::{CHUNK, Proposal, Shapes};
-use crate::{Error, doctor::rules::own_schema, render::TenantMigrations};
+use crate::{Error, doctor::rules::own_schema, render::Migrations};
 
 /// Adds the tenants that have noted others. Chunk by chunk and in no transaction: each table that is read is a lock.
 pub(super) async fn compare(
     connection: &mut PgConnection,
-    migrations: &TenantMigrations,
+    migrations: &Migrations,
     shapes: &mut Shapes,
 ) -> Result<(), Error> {
     let schemas: Vec<String> = sqlx::query_scalar(concat!(

@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use self::catalogs::{Kind, Part, Parts, Print};
 use super::{FIX, Finding, Level, few, mend::Proposal, rules::own_schema, unchecked};
-use crate::{Error, render::TenantMigrations, resolution::served_versions};
+use crate::{Error, render::Migrations, resolution::served_versions};
 
 const CHECK: &str = "tables";
 const RESTORE: &str = "the rows are gone with it: `tenantry tenant restore-from ARCHIVE --into SLUG --yes` puts all of a tenant's back; \
@@ -80,7 +80,7 @@ pub(super) async fn proposals(connection: &mut PgConnection) -> Result<Vec<Propo
 
 async fn compare(connection: &mut PgConnection, shapes: &mut Shapes) -> Result<(), Error> {
     own::compare(connection, shapes).await?;
-    let migrations = TenantMigrations::render(migration::Tenant::migrations()).await?;
+    let migrations = Migrations::render(migration::Tenant::migrations()).await?;
     // Whatever is set for the database. What a large fleet takes may be more than a statement's usual time.
     let mut transaction = connection.begin_with("BEGIN READ WRITE").await?;
     transaction.execute("SET LOCAL statement_timeout TO '5min'").await?;
@@ -91,7 +91,7 @@ async fn compare(connection: &mut PgConnection, shapes: &mut Shapes) -> Result<(
 
 async fn compare_in(
     connection: &mut PgConnection,
-    migrations: &TenantMigrations,
+    migrations: &Migrations,
     shapes: &mut Shapes,
 ) -> Result<(), Error> {
     let newest = *served_versions().end();
@@ -142,7 +142,7 @@ async fn compare_in(
         for tenant in chunk {
             let of = |schema: &str| parts.get(schema).cloned().unwrap_or_default();
             let pattern = patterns.get(&tenant.version).map(|(schema, _)| of(schema)).unwrap_or_default();
-            shapes.add(tenant, &pattern, &of(&tenant.schema));
+            shapes.add(&tenant.slug, &tenant.schema, &pattern, &of(&tenant.schema));
         }
     }
     Ok(())
@@ -179,29 +179,29 @@ fn version_of(Tenant { slug, schema, version, .. }: &Tenant, has: i32) -> (Strin
 }
 
 impl Shapes {
-    fn add(&mut self, tenant: &Tenant, pattern: &Parts, found: &Parts) {
-        let Tenant { slug, schema, .. } = tenant;
+    /// Adds what is otherwise in this schema, which is `whose`, than in its pattern.
+    fn add(&mut self, whose: &str, schema: &str, pattern: &Parts, found: &Parts) {
         let has_table = |parts: &Parts, part: &Part| parts.contains_key(&part.table());
         for (part, expected) in pattern {
             let name = part.name();
             match (part.kind, found.get(part)) {
                 (_, Some(definition)) if definition == expected => {}
-                (Kind::Table, None) => self.tables_missing.push(format!("{slug}: {name}")),
+                (Kind::Table, None) => self.tables_missing.push(format!("{whose}: {name}")),
                 // Told with the table.
                 (_, None) if !has_table(found, part) => {}
-                (Kind::Column, None) => self.columns.push(format!("{slug}: {name} is missing")),
+                (Kind::Column, None) => self.columns.push(format!("{whose}: {name} is missing")),
                 (Kind::Constraint | Kind::Index, None) => {
                     let statement = part.statement(schema, expected);
                     let proposal = Proposal { code: "indexes_missing", statement };
-                    self.missing.push((format!("{slug}: {name}"), proposal));
+                    self.missing.push((format!("{whose}: {name}"), proposal));
                 }
                 (Kind::Table | Kind::Column, Some(is)) => self.columns.push(format!(
-                    "{slug}: {name} is `{}` and not `{}`",
+                    "{whose}: {name} is `{}` and not `{}`",
                     shown(is),
                     shown(expected)
                 )),
                 (Kind::Constraint | Kind::Index, Some(is)) => self.changed.push(format!(
-                    "{slug}: {name} is `{}` and not `{}`",
+                    "{whose}: {name} is `{}` and not `{}`",
                     shown(is),
                     shown(expected)
                 )),
@@ -210,7 +210,7 @@ impl Shapes {
         }
         for part in found.keys().filter(|part| !pattern.contains_key(part)) {
             if matches!(part.kind, Kind::Table | Kind::Other) || has_table(pattern, part) {
-                self.unexpected.push(format!("{slug}: {} ({schema})", part.name()));
+                self.unexpected.push(format!("{whose}: {} ({schema})", part.name()));
             }
         }
     }

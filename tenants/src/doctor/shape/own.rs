@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use migration::{CATALOG_SCHEMA, sea_orm_migration::MigratorTrait as _};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::{Print, Proposal, Shapes, Tenant, catalogs};
-use crate::{Error, render::TenantMigrations};
+use super::{Proposal, Shapes, catalogs};
+use crate::{Error, render::Migrations};
 
 const PATTERN: &str = "tenantry_pattern_catalog";
 
@@ -20,7 +20,7 @@ const FUNCTIONS: &str = "SELECT replace(oid::regprocedure::text, 'tenantry_patte
 
 /// Adds what is otherwise in the catalog than its migrations make it.
 pub(super) async fn compare(connection: &mut PgConnection, shapes: &mut Shapes) -> Result<(), Error> {
-    let migrations = TenantMigrations::render(migration::Catalog::migrations()).await?;
+    let migrations = Migrations::render(migration::Catalog::migrations()).await?;
     let mut transaction = connection.begin_with("BEGIN READ WRITE").await?;
     let batch = format!(
         "SET LOCAL statement_timeout TO '1min'; SET LOCAL citus.enable_schema_based_sharding = off; \
@@ -33,14 +33,8 @@ pub(super) async fn compare(connection: &mut PgConnection, shapes: &mut Shapes) 
     let found = functions(&mut transaction, CATALOG_SCHEMA).await?;
     transaction.rollback().await?;
 
-    let catalog = Tenant {
-        slug: "the catalog".to_owned(),
-        schema: CATALOG_SCHEMA.to_owned(),
-        version: migrations.version(),
-        print: Print::default(),
-    };
     let (pattern, is) = (parts.remove(PATTERN), parts.remove(CATALOG_SCHEMA));
-    shapes.add(&catalog, &pattern.unwrap_or_default(), &is.unwrap_or_default());
+    shapes.add("the catalog", CATALOG_SCHEMA, &pattern.unwrap_or_default(), &is.unwrap_or_default());
     for (signature, definition) in expected {
         let code = match found.get(&signature) {
             Some(is) if *is == definition => continue,
