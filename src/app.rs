@@ -1,6 +1,8 @@
 //! The whole API on one page: what there is, what it is called, and what a request passes on its way.
 
-use poem::{Endpoint, EndpointExt as _};
+use std::time::Duration;
+
+use poem::{Endpoint, EndpointExt as _, Response};
 use poem_openapi::{OpenApiService, Tags};
 
 use crate::{
@@ -177,7 +179,11 @@ fn routes_of_api() -> Result<Routes, ApiError> {
 ///
 /// # Errors
 /// A defect; see [`ApiError`].
-pub fn endpoint(app: &App, policy: Policy, face: Face) -> Result<impl Endpoint + use<>, ApiError> {
+pub fn endpoint(
+    app: &App,
+    policy: Policy,
+    face: Face,
+) -> Result<impl Endpoint<Output = Response> + use<>, ApiError> {
     let slices = OpenApiService::new(api(app), INFO.title, INFO.version).data(app.clone());
     // What the request left for later is committed by now.
     let left = app.clone();
@@ -196,6 +202,9 @@ pub fn endpoint(app: &App, policy: Policy, face: Face) -> Result<impl Endpoint +
 
 impl Readiness for App {
     async fn ready(&self) -> Result<(), Problem> {
+        if self.is_leaving() {
+            return Err(Problem::unavailable(Duration::from_secs(1)).source("the server is stopping"));
+        }
         Ok(self.tenancy.ping().await.map_err(ServiceError::from)?)
     }
 }

@@ -186,7 +186,9 @@ impl Backend {
     /// It is not set up, behind or ahead, or not there.
     pub async fn tenancy(&self, clock: &Clock) -> Result<Tenancy, BackendError> {
         if self.cluster.is_none() {
-            return Ok(Tenancy::open(&self.settings).await?);
+            let tenancy = Tenancy::open(&self.settings).await?;
+            clock.follow(&tenancy).await?;
+            return Ok(tenancy);
         }
         Tenancy::migrate_catalog(&self.settings, clock.now()).await?;
         let tenancy = Tenancy::open(&self.settings).await?;

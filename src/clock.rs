@@ -2,13 +2,25 @@
 //!
 //! The only module that reads the wall clock: everything else takes the time from a [`Clock`], so that a test can say
 //! "ten minutes later" without waiting.
+//!
+//! The wall clock is read once. From there on a clock runs by itself, whatever is done to that of the machine, and
+//! is [set](Clock::set) by the database's, which all processes share: who has which job until when, they have to agree on.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use chrono::{DateTime, SubsecRound, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use tenants::Tenancy;
 use uuid::{ContextV7, Timestamp, Uuid};
+
+/// How often a clock is compared with the database's. Quartz is off by less than a millisecond in that time; a machine that
+/// slept, or a database that moved to a machine whose clock is another, is noticed soon enough.
+const COMPARISON: Duration = Duration::from_secs(10);
+/// What two clocks may differ without one being set: more than it takes to ask.
+const TOLERANCE: TimeDelta = TimeDelta::milliseconds(100);
+/// What is worth being told.
+const REMARKABLE: TimeDelta = TimeDelta::seconds(2);
 
 /// Tells the time and makes the ids that carry it.
 ///
@@ -21,16 +33,32 @@ pub struct Clock {
 
 #[derive(Clone, Debug)]
 enum Source {
-    System,
+    Running(Arc<Running>),
     /// Microseconds since 1970.
     Fixed(Arc<AtomicI64>),
 }
 
+#[derive(Debug)]
+struct Running {
+    since: Instant,
+    /// What time it was then, in microseconds since 1970.
+    began: AtomicI64,
+}
+
 impl Clock {
-    /// The clock on the wall.
+    /// A clock that starts with the one on the wall.
     #[must_use]
     pub fn system() -> Self {
-        Self::new(Source::System)
+        #[expect(clippy::disallowed_methods, reason = "this is the place that reads the wall clock")]
+        let now = Utc::now();
+        Self::running(now)
+    }
+
+    /// A clock that starts at `now`.
+    #[must_use]
+    pub fn running(now: DateTime<Utc>) -> Self {
+        let began = AtomicI64::new(now.timestamp_micros());
+        Self::new(Source::Running(Arc::new(Running { since: Instant::now(), began })))
     }
 
     /// A clock that stands at `now` until it is [advanced](Self::advance).
@@ -52,18 +80,58 @@ impl Clock {
         micros.fetch_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX), Ordering::SeqCst);
     }
 
+    /// Moves a clock, and all its clones, to another time.
+    pub fn set(&self, to: DateTime<Utc>) {
+        let micros = to.timestamp_micros();
+        match &self.source {
+            Source::Running(running) => {
+                running.began.store(micros.saturating_sub(running.elapsed()), Ordering::SeqCst);
+            }
+            Source::Fixed(fixed) => fixed.store(micros, Ordering::SeqCst),
+        }
+    }
+
+    /// Sets it by the database's clock, if it differs from that by more than can be told. By how much it did.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn follow(&self, tenancy: &Tenancy) -> Result<TimeDelta, tenants::Error> {
+        let asked = Instant::now();
+        let told = tenancy.time().await?;
+        // It was read half-way between the question and the answer.
+        let told = told + asked.elapsed() / 2;
+        let ahead = self.now() - told;
+        let uncertain = TimeDelta::from_std(asked.elapsed()).unwrap_or(TimeDelta::MAX);
+        if ahead.abs() > TOLERANCE.max(uncertain) {
+            self.set(told);
+            if ahead.abs() > REMARKABLE {
+                let seconds = ahead.num_seconds();
+                tracing::warn!(seconds, "this clock was ahead of the database's by so much, and is set");
+            }
+        }
+        Ok(ahead)
+    }
+
+    /// Does so from time to time, until it is dropped. While the database is away, the clock runs on.
+    pub async fn follow_forever(&self, tenancy: &Tenancy) {
+        loop {
+            tokio::time::sleep(COMPARISON).await;
+            if let Err(error) = self.follow(tenancy).await {
+                tracing::debug!(%error, "the clock is compared later");
+            }
+        }
+    }
+
     /// The present time, to the microsecond: as much as PostgreSQL keeps, so that what was written equals what is read.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
-        match &self.source {
-            Source::System => {
-                #[expect(clippy::disallowed_methods, reason = "this is the place that reads the wall clock")]
-                let now = Utc::now();
-                now.trunc_subsecs(6)
+        let micros = match &self.source {
+            Source::Running(running) => {
+                running.began.load(Ordering::SeqCst).saturating_add(running.elapsed())
             }
-            Source::Fixed(micros) => DateTime::from_timestamp_micros(micros.load(Ordering::SeqCst))
-                .unwrap_or(DateTime::<Utc>::MAX_UTC),
-        }
+            Source::Fixed(micros) => micros.load(Ordering::SeqCst),
+        };
+        DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     /// A new id that sorts after every earlier one of this clock, also while the clock stands still or goes back.
@@ -75,10 +143,14 @@ impl Clock {
     }
 }
 
+impl Running {
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.since.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use chrono::TimeDelta;
-
     use super::*;
 
     fn noon() -> DateTime<Utc> {
@@ -101,6 +173,20 @@ mod tests {
 
         let finer = noon() + TimeDelta::nanoseconds(789);
         assert_eq!(Clock::fixed(finer).now(), noon());
+    }
+
+    #[test]
+    fn a_running_clock_goes_on_from_where_it_is_set_and_takes_its_clones_along() {
+        let clock = Clock::running(noon());
+        let clone = clock.clone();
+        let first = clone.now();
+        assert!(first >= noon() && first < noon() + TimeDelta::minutes(1));
+        let id = clock.uuid_v7();
+        clock.set(noon() - TimeDelta::hours(1));
+        let second = clone.now();
+        assert!(second >= noon() - TimeDelta::hours(1) && second < noon() - TimeDelta::minutes(59));
+        assert!(clock.uuid_v7() > id, "ids go on in their order");
+        assert!(clone.now() >= second);
     }
 
     #[test]

@@ -61,6 +61,7 @@ mod search;
 pub mod server;
 pub mod sign_up;
 pub mod state;
+mod stop;
 pub mod streams;
 pub mod telemetry;
 pub mod tenant;

@@ -23,6 +23,7 @@ struct Shared {
     /// Whether something was left for the workers since they were last woken.
     left: AtomicBool,
     wake: watch::Sender<()>,
+    leaving: AtomicBool,
 }
 
 /// What an [`App`] is made of.
@@ -57,7 +58,18 @@ impl App {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let (left, wake) = (AtomicBool::new(false), watch::Sender::new(()));
-        Self(Arc::new(Shared { parts, left, wake }))
+        Self(Arc::new(Shared { parts, left, wake, leaving: AtomicBool::new(false) }))
+    }
+
+    /// Has whoever asks sent elsewhere: the process is about to stop. What comes is answered none the less.
+    pub fn leave(&self) {
+        self.0.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is about to stop.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.0.leaving.load(Ordering::Relaxed)
     }
 
     /// Notes that something is being left for the workers. They are woken once it is committed.

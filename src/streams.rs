@@ -49,8 +49,7 @@ impl StreamOptions {
     /// database take the others.
     #[must_use]
     pub fn within_file_limit(self) -> Self {
-        let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
-        Self { most: self.most.min(files.unwrap_or(usize::MAX) / 2), ..self }
+        Self { most: self.most.min(file_limit() / 2), ..self }
     }
 }
 
@@ -61,6 +60,13 @@ pub fn raise_file_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+}
+
+/// How many files this process may have open.
+#[must_use]
+pub fn file_limit() -> usize {
+    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+    files.unwrap_or(usize::MAX)
 }
 
 /// The streams of a process.
@@ -134,6 +140,14 @@ impl Seat {
     pub async fn ended(&mut self) {
         // Without a sender the process is at its end, too.
         self.ended.wait_for(|ended| *ended).await.map(|_| ()).unwrap_or_default();
+    }
+}
+
+impl Seat {
+    /// Whether the stream has to end.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        *self.ended.borrow()
     }
 }
 

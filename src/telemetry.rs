@@ -10,7 +10,7 @@ use tracing_subscriber::field::{MakeVisitor, VisitFmt, VisitOutput};
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as layer};
 
@@ -54,20 +54,17 @@ fn subscriber<W>(
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
-        LogFormat::Pretty => Box::new(
-            layer::layer().fmt_fields(OneLine).with_ansi(colors).with_writer(writer).with_filter(filter),
-        ),
-        LogFormat::Json => Box::new(
-            layer::layer()
-                .json()
-                .flatten_event(true)
-                .with_span_list(false)
-                .with_writer(writer)
-                .with_filter(filter),
-        ),
+    let lines: Box<dyn Layer<Layered<EnvFilter, Registry>> + Send + Sync> = match format {
+        LogFormat::Pretty => {
+            Box::new(layer::layer().fmt_fields(OneLine).with_ansi(colors).with_writer(writer))
+        }
+        LogFormat::Json => {
+            Box::new(layer::layer().json().flatten_event(true).with_span_list(false).with_writer(writer))
+        }
     };
-    tracing_subscriber::registry().with(lines)
+    // One for all: a filter of a layer's own keeps what it said of the last question in the thread, and a library that asks
+    // whether it may log, and then does not (sqlx does, with each statement), has the next line dropped, whosever it is.
+    tracing_subscriber::registry().with(filter).with(lines)
 }
 
 /// Writes the fields of events and spans on one line, whatever is in them.

@@ -32,6 +32,8 @@ mod devices;
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod edge;
+#[cfg(test)]
 mod embedded;
 #[cfg(test)]
 mod find;

@@ -20,7 +20,7 @@ use tenants::archive::{ArchiveError, PREFIX, is_prefix};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{ArchiveName, ArchivesError, Directory, Draft, service::blocking};
-use crate::http::Problem;
+use crate::http::{Place, Problem};
 
 const APPLICATION_ZSTD: &str = "application/zstd";
 /// For how long nothing may come of an upload.
@@ -40,6 +40,7 @@ fn media() -> MetaMediaType {
 pub struct ArchiveBody {
     body: Body,
     announced: Option<u64>,
+    place: Option<Place>,
 }
 
 impl<'a> ApiExtractor<'a> for ArchiveBody {
@@ -62,7 +63,8 @@ impl<'a> ApiExtractor<'a> for ArchiveBody {
         }
         let announced = request.headers().get(CONTENT_LENGTH);
         let announced = announced.and_then(|length| length.to_str().ok()?.parse().ok());
-        Ok(Self { body: body.take().map_err(Problem::internal)?, announced })
+        let place = request.extensions().get().cloned();
+        Ok(Self { body: body.take().map_err(Problem::internal)?, announced, place })
     }
 }
 
@@ -76,6 +78,10 @@ impl ArchiveBody {
         let too_large = || Problem::too_large(usize::try_from(most).unwrap_or(usize::MAX));
         if self.announced.is_some_and(|length| length > most) {
             return Err(too_large());
+        }
+        // It may take for hours, and next to nothing is done for it.
+        if let Some(place) = &self.place {
+            place.leave();
         }
         let store = directory.clone();
         let draft = blocking(move || store.draft()).await?;

@@ -96,7 +96,8 @@ impl Gate for TenantGate {
         }
         // Before the first query: who sends too much costs the database nothing. Asked a second time, it is the same request.
         if admission.turn == Turn::First {
-            let (visit, entered) = limits::enter(&self.app, &tenant).await;
+            let place = request.extensions().get();
+            let (visit, entered) = limits::enter(&self.app, &tenant, place).await;
             request.extensions_mut().insert(visit);
             entered?;
         }

@@ -10,9 +10,11 @@ use std::{
 use clap::Args;
 use serde::Serialize;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
 };
+
+mod unverified;
 
 use super::{
     output::Exit,
@@ -54,7 +56,8 @@ struct Healthy {
 pub(super) async fn health(context: &Context, arguments: Health) -> Result<Exit, Failure> {
     let address = reachable(context.config.listen);
     let path = if arguments.ready { "/readyz" } else { "/healthz" };
-    let line = tokio::time::timeout(PATIENCE, ask(address, path))
+    let is_encrypted = !context.config.certificates().is_empty();
+    let line = tokio::time::timeout(PATIENCE, ask(address, path, is_encrypted))
         .await
         .map_err(|_| Unwell::Late(address))?
         .map_err(|error| Unwell::Silent(address, error))?;
@@ -74,8 +77,16 @@ fn reachable(mut listen: SocketAddr) -> SocketAddr {
 }
 
 /// The first line of the answer.
-async fn ask(address: SocketAddr, path: &str) -> io::Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn ask(address: SocketAddr, path: &str, is_encrypted: bool) -> io::Result<String> {
+    let stream = TcpStream::connect(address).await?;
+    if is_encrypted {
+        ask_over(unverified::encrypt(stream).await?, path).await
+    } else {
+        ask_over(stream, path).await
+    }
+}
+
+async fn ask_over(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> io::Result<String> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();

@@ -1,8 +1,12 @@
 //! `tenantry serve`.
 
-use std::time::Instant;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt as _;
+use ipnet::Ipv4Net;
 
 use super::{
     key_files,
@@ -10,64 +14,83 @@ use super::{
     run::{Context, Failure},
 };
 use crate::{
-    backend::{Backend, Use},
+    backend::{Backend, BackendError, Use},
     cleanup,
     config::{self, Config},
-    http::{Face, Origins, Policy, TrustedProxies},
+    http::{Face, Hsts, Origins, Policy, TrustedProxies},
     jobs::Workers,
     mail,
     operations::Runners,
-    server::{Server, stop_signal},
+    server::{Server, ServerError, Signals, Tls},
     state::App,
-    streams::raise_file_limit,
+    streams::{file_limit, raise_file_limit},
     usage,
 };
 
+/// How long is waited for jobs to be handed back where somebody does not want to wait.
+const HURRY: Duration = Duration::from_secs(5);
+
 /// Serves until told to stop.
 pub(super) async fn serve(context: &Context) -> Result<Exit, Failure> {
-    context.config.validate_for_serve()?;
+    let config = &context.config;
+    config.validate_for_serve()?;
     // Listened for before anything is started: from here on, a signal ends in an orderly stop.
-    let stop = stop_signal()?;
+    let signals = Signals::listen()?;
     raise_file_limit();
-    let mut server = Server::bind(context.config.listen).await?;
+    let limits = config.limits(file_limit());
+    let certificates = config.certificates();
+    let tls = if certificates.is_empty() { None } else { Some(Tls::load(&certificates)) };
+    let tls = tls.transpose().map_err(ServerError::from)?;
+    let exempt = exempt(config);
+    let bind = async |address, tls| {
+        Ok::<_, ServerError>(Server::bind(address).await?.encrypted(tls).within(limits, exempt.clone()))
+    };
+    let mut server = bind(config.listen, tls.clone()).await?;
     let mut admin = None;
-    if let Some(address) = context.config.admin_listen {
-        admin = Some(Server::bind(address).await?.showing(Face::Admin));
+    if let Some(address) = config.admin_listen {
+        admin = Some(bind(address, tls.clone().filter(|_| config.admin_tls())).await?.showing(Face::Admin));
         server = server.showing(Face::Public);
     }
-    let config = context.config.clone().listening_on(server.address());
+    let config = config.clone().listening_on(server.address());
     let backend = Backend::open(&config, Use::Exclusive).await?;
-    let outcome = serve_on(context, &config, &backend, (server, admin), stop).await;
+    let outcome = serve_on(context, &config, &backend, (server, admin, tls), &signals).await;
     backend.close().await?;
     outcome?;
     Ok(Exit::Ok)
+}
+
+/// Who may have as many connections as there is room for: proxies, behind which are many, and this machine, which has
+/// other ways to harm itself.
+fn exempt(config: &Config) -> TrustedProxies {
+    let own = [
+        Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8).into(),
+        IpAddr::from(Ipv6Addr::LOCALHOST).into(),
+    ];
+    TrustedProxies::new(config.trusted_proxies.iter().copied().chain(own))
 }
 
 async fn serve_on(
     context: &Context,
     config: &Config,
     backend: &Backend,
-    (server, admin): (Server, Option<Server>),
-    stop: impl Future<Output = ()>,
+    (server, admin, tls): (Server, Option<Server>, Option<Tls>),
+    signals: &Signals,
 ) -> Result<(), Failure> {
     key_files::warn(config);
     let app = backend.app(config, context.clock.clone()).await?;
     app.tenancy.listen();
     context.output.answer(&Started::of(config, backend, &app, admin.as_ref()), ToString::to_string)?;
     let (workers, runners) = (Workers::start(&app), Runners::start(&app));
+    let stops = [workers.stopping(), runners.stopping()];
+    let stop_by = |deadline| stops.iter().for_each(|stop| stop.by(deadline));
     let mut ended = None;
     let stop = async {
-        tokio::select! {
-            () = stop => {}
-            error = backend.ended() => ended = Some(error),
-            // Goes on until then; a statement that is under way comes to its end.
-            () = cleanup::forever(&app) => {}
-            () = usage::forever(&app) => {}
-        }
+        ended = until_told(&app, backend, tls.as_ref(), signals).await;
+        app.leave();
+        let delay = if ended.is_none() { config.shutdown_delay } else { Duration::ZERO };
         // Requests and jobs have the same time to end in.
-        let deadline = Instant::now() + config.shutdown_timeout;
-        workers.stop(deadline);
-        runners.stop(deadline);
+        stop_by(Instant::now() + delay + config.shutdown_timeout);
+        tokio::time::sleep(delay).await;
     };
     let stop = stop.boxed_local().shared();
     let run =
@@ -78,25 +101,77 @@ async fn serve_on(
             None => Ok(()),
         }
     };
-    let (outcome, of_admin) = tokio::join!(run(server), admin);
+    let serving = async {
+        let (outcome, of_admin) = tokio::join!(run(server), admin);
+        outcome.and(of_admin)
+    };
+    let outcome = tokio::select! {
+        outcome = serving => outcome,
+        // What was dropped by this is cut off.
+        () = signals.heard(2) => Ok(()),
+    };
     drop(stop);
-    tokio::join!(workers.finish(), runners.finish());
-    app.mailer.close().await;
-    // The last of what was counted.
-    if let Err(error) = usage::flush(&app).await {
-        tracing::warn!(%error, "what tenants used in the last seconds is lost");
+    let hurried = async {
+        signals.heard(2).await;
+        stop_by(Instant::now());
+        tokio::time::sleep(HURRY).await;
+    };
+    tokio::select! {
+        () = wind_up(&app, workers, runners) => {}
+        () = hurried => tracing::warn!("stopped before everything was handed back"),
     }
     app.tenancy.close();
     outcome?;
-    of_admin?;
     ended.map_or(Ok(()), |error| Err(error.into()))
 }
 
+/// Does what goes on beside the requests until the process is told to stop, or has lost its database: that is what it says
+/// then. A statement that is under way comes to its end.
+async fn until_told(
+    app: &App,
+    backend: &Backend,
+    tls: Option<&Tls>,
+    signals: &Signals,
+) -> Option<BackendError> {
+    tokio::select! {
+        () = signals.heard(1) => None,
+        error = backend.ended() => Some(error),
+        () = cleanup::forever(app) => None,
+        () = usage::forever(app) => None,
+        () = app.clock.follow_forever(&app.tenancy) => None,
+        () = certificates_change(tls) => None,
+    }
+}
+
+/// What is left to do when nobody is answered any more.
+async fn wind_up(app: &App, workers: Workers, runners: Runners) {
+    tokio::join!(workers.finish(), runners.finish());
+    app.mailer.close().await;
+    // The last of what was counted.
+    if let Err(error) = usage::flush(app).await {
+        tracing::warn!(%error, "what tenants used in the last seconds is lost");
+    }
+}
+
+/// Never ends: takes the certificates that come to be in the files.
+async fn certificates_change(tls: Option<&Tls>) {
+    if let Some(tls) = tls
+        && let Err(error) = tls.follow().await
+    {
+        tracing::error!(%error, "certificates are not reloaded");
+    }
+    std::future::pending::<()>().await;
+}
+
 fn policy(config: &Config) -> Policy {
+    let scheme = config.public_url().scheme();
     let origins = config.cors_origins.iter().map(|origin| origin.as_str().to_owned());
+    let host = config.public_url().host_str().map(str::to_owned);
     Policy {
         proxies: TrustedProxies::new(config.trusted_proxies.iter().copied()),
-        origins: Origins::new(config.public_url().scheme(), origins),
+        origins: Origins::new(scheme, origins),
+        hsts: Hsts::new(scheme, host.into_iter().chain([config.base_domain.as_str().to_owned()])),
+        deadline: config.request_timeout,
     }
 }
 
@@ -136,7 +211,7 @@ impl Started {
             mails,
             docs: format!("{url}/docs"),
             admin: match admin {
-                Some(admin) => format!("http://{}/api/admin/", admin.address()),
+                Some(admin) => format!("{}://{}/api/admin/", admin.scheme(), admin.address()),
                 None => format!("{url}/api/admin/"),
             },
             url,

@@ -31,6 +31,7 @@ use self::source::Source;
 use self::value::MailTransport;
 use crate::{
     master_key,
+    server::{CertificateFiles, Limits},
     telemetry::{self, LogFormat},
 };
 
@@ -66,6 +67,14 @@ pub struct Config {
     pub archive_max_mib: u32,
     pub lane_pool_size: u32,
     pub statement_timeout: Duration,
+    pub request_timeout: Duration,
+    max_requests: u32,
+    max_connections: u32,
+    max_connections_per_address: u32,
+    tls_cert_files: Vec<PathBuf>,
+    tls_key_files: Vec<PathBuf>,
+    admin_tls: Option<bool>,
+    pub shutdown_delay: Duration,
     pub shutdown_timeout: Duration,
     /// A filter that [`telemetry::filter`] has accepted.
     pub log: String,
@@ -185,12 +194,22 @@ impl Config {
         let archive_max_mib = source.read(&name::ARCHIVE_MAX_MIB, |text| value::number(text, 1, 1 << 24));
         let lane_pool_size = source.read(&name::LANE_POOL_SIZE, |text| value::number(text, 2, 100));
         let statement_timeout = source.read(&name::STATEMENT_TIMEOUT, value::duration);
+        let request_timeout = source.read(&name::REQUEST_TIMEOUT, value::duration);
+        let max_requests = source.read(&name::MAX_REQUESTS, |text| value::number(text, 1, 1 << 20));
+        let max_connections = source.read(&name::MAX_CONNECTIONS, |text| value::number(text, 1, 1 << 20));
+        let max_connections_per_address =
+            source.read(&name::MAX_CONNECTIONS_PER_ADDRESS, |text| value::number(text, 1, 1 << 20));
+        let tls_cert_files = source.read(&name::TLS_CERT_FILE, value::paths);
+        let tls_key_files = source.read(&name::TLS_KEY_FILE, value::paths);
+        let admin_tls = source.read(&name::ADMIN_TLS, |text| value::one_of(text, ON_OFF));
+        let shutdown_delay = source.read(&name::SHUTDOWN_DELAY, value::pause);
         let shutdown_timeout = source.read(&name::SHUTDOWN_TIMEOUT, value::duration);
         let log = source.read(&name::LOG, log_filter);
         let log_format = source.read(&name::LOG_FORMAT, |text| value::one_of(text, FORMAT));
 
         let (listen, base_domain) = (listen?, base_domain?);
-        let derived = Url::parse(&format!("http://{base_domain}:{}", listen.port())).ok()?;
+        let scheme = if tls_cert_files.is_some() { "https" } else { "http" };
+        let derived = Url::parse(&format!("{scheme}://{base_domain}:{}", listen.port())).ok()?;
         Some(Self {
             listen,
             admin_listen,
@@ -215,6 +234,14 @@ impl Config {
             archive_max_mib: archive_max_mib?,
             lane_pool_size: lane_pool_size?,
             statement_timeout: statement_timeout?,
+            request_timeout: request_timeout?,
+            max_requests: max_requests?,
+            max_connections: max_connections?,
+            max_connections_per_address: max_connections_per_address?,
+            tls_cert_files: tls_cert_files.unwrap_or_default(),
+            tls_key_files: tls_key_files.unwrap_or_default(),
+            admin_tls,
+            shutdown_delay: shutdown_delay?,
             shutdown_timeout: shutdown_timeout?,
             log: log?,
             log_format: log_format?,
@@ -232,6 +259,32 @@ impl Config {
     #[must_use]
     pub fn public_url(&self) -> &Url {
         &self.public_url
+    }
+
+    /// The certificates of the listeners, and their keys; none: they speak no TLS.
+    #[must_use]
+    pub fn certificates(&self) -> Vec<CertificateFiles> {
+        let pairs = self.tls_cert_files.iter().cloned().zip(self.tls_key_files.iter().cloned());
+        pairs.map(|(chain, key)| CertificateFiles { chain, key }).collect()
+    }
+
+    /// Whether the admin listener speaks TLS.
+    #[must_use]
+    pub fn admin_tls(&self) -> bool {
+        self.admin_tls.unwrap_or(!self.tls_cert_files.is_empty())
+    }
+
+    /// How much a listener takes on at once, of a process that may open so many files.
+    #[must_use]
+    pub fn limits(&self, files: usize) -> Limits {
+        let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        Limits {
+            requests: number(self.max_requests),
+            // The database and what is written take the others.
+            connections: number(self.max_connections).min(files / 4 * 3),
+            connections_of_address: number(self.max_connections_per_address),
+            ..Limits::default()
+        }
     }
 
     /// Where the database is.

@@ -2,8 +2,8 @@
 
 use super::error::{ConfigError, Origin, Problem};
 use super::settings::{
-    ADMIN_LISTEN, DATABASE_URL, DIRECT_DATABASE_URL, MAIL, MAIL_FROM, MASTER_KEY, MASTER_KEY_FILE,
-    PUBLIC_URL, SMTP_URL, Setting,
+    ADMIN_LISTEN, ADMIN_TLS, DATABASE_URL, DIRECT_DATABASE_URL, MAIL, MAIL_FROM, MASTER_KEY, MASTER_KEY_FILE,
+    PUBLIC_URL, SMTP_URL, Setting, TLS_KEY_FILE,
 };
 use super::value::MailTransport;
 use super::{Config, Mail};
@@ -31,6 +31,21 @@ impl Config {
         if self.admin_listen == Some(self.listen) && self.listen.port() != 0 {
             let right = "give another port, or none: the main listener serves the admin API too";
             refuse(&ADMIN_LISTEN, "is the address of the main listener", right);
+        }
+        if self.tls_cert_files.len() != self.tls_key_files.len() {
+            let wrong = "there have to be as many keys as certificates";
+            refuse(
+                &TLS_KEY_FILE,
+                wrong,
+                "give TENANTRY_TLS_CERT_FILE and TENANTRY_TLS_KEY_FILE, or none of them",
+            );
+        }
+        if self.admin_tls == Some(true) && self.tls_cert_files.is_empty() {
+            refuse(
+                &ADMIN_TLS,
+                "there is no certificate",
+                "give TENANTRY_TLS_CERT_FILE and TENANTRY_TLS_KEY_FILE",
+            );
         }
         if !self.public_url.host_str().is_some_and(|host| self.base_domain.covers(host)) {
             let wrong = format!("its host is neither the base domain ({}) nor under it", self.base_domain);

@@ -77,10 +77,53 @@ pub(super) const STATEMENT_TIMEOUT: Setting = Setting::new(
     Value("10s"),
     "After this long PostgreSQL gives up a statement of a request. A number with ms, s or m.",
 );
+pub(super) const REQUEST_TIMEOUT: Setting = Setting::new(
+    "request_timeout",
+    Value("30s"),
+    "After this long a request that has no answer yet is given up: 503. A number with ms, s or m.",
+);
+pub(super) const MAX_REQUESTS: Setting = Setting::new(
+    "max_requests",
+    Value("512"),
+    "How many requests a listener works on at once. Half as many wait for up to a second; the others get 503 at once.",
+);
+pub(super) const MAX_CONNECTIONS: Setting = Setting::new(
+    "max_connections",
+    Value("16384"),
+    "How many connections a listener has at once, and never more than three quarters of the files the process may open. Who \
+     comes then waits.",
+);
+pub(super) const MAX_CONNECTIONS_PER_ADDRESS: Setting = Setting::new(
+    "max_connections_per_address",
+    Value("1024"),
+    "How many of them one client has, trusted proxies and this machine aside. Who comes then is hung up on.",
+);
+pub(super) const TLS_CERT_FILE: Setting = Setting::new(
+    "tls_cert_file",
+    Unset("none"),
+    "A certificate in PEM, with the chain above it: the listener speaks TLS. Several, separated by commas, for several names; \
+     the first is for whoever asks for none of them. Another one is taken when the file changes.",
+);
+pub(super) const TLS_KEY_FILE: Setting = Setting::new(
+    "tls_key_file",
+    Unset("none"),
+    "The key of the certificate in PEM; of several, as many and in the same order.",
+);
+pub(super) const ADMIN_TLS: Setting = Setting::new(
+    "admin_tls",
+    Unset("as the main listener"),
+    "on, or off: whether the admin listener speaks TLS, with the same certificates.",
+);
+pub(super) const SHUTDOWN_DELAY: Setting = Setting::new(
+    "shutdown_delay",
+    Value("0s"),
+    "For how long everything is answered after the server was told to stop, but /readyz with 503: as long as a balancer needs \
+     to notice. A number with ms, s or m.",
+);
 pub(super) const SHUTDOWN_TIMEOUT: Setting = Setting::new(
     "shutdown_timeout",
     Value("20s"),
-    "How long requests may go on after the server was told to stop. A number with ms, s or m.",
+    "How long requests and jobs may go on after that; then they are cut off, and jobs handed back. A number with ms, s or m.",
 );
 pub(super) const DATA_DIR: Setting = Setting::new(
     "data_dir",
@@ -174,6 +217,9 @@ pub(super) const LOG_FORMAT: Setting =
 pub const SETTINGS: &[&Setting] = &[
     &LISTEN,
     &ADMIN_LISTEN,
+    &TLS_CERT_FILE,
+    &TLS_KEY_FILE,
+    &ADMIN_TLS,
     &BASE_DOMAIN,
     &PUBLIC_URL,
     &DATABASE_URL,
@@ -194,6 +240,11 @@ pub const SETTINGS: &[&Setting] = &[
     &RATE_LIMITS,
     &LANE_POOL_SIZE,
     &STATEMENT_TIMEOUT,
+    &REQUEST_TIMEOUT,
+    &MAX_REQUESTS,
+    &MAX_CONNECTIONS,
+    &MAX_CONNECTIONS_PER_ADDRESS,
+    &SHUTDOWN_DELAY,
     &SHUTDOWN_TIMEOUT,
     &LOG,
     &LOG_FORMAT,

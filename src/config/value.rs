@@ -1,6 +1,7 @@
 //! The types of settings that are plain values, and how they are read.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -184,6 +185,16 @@ pub(super) fn number(text: &str, least: u32, most: u32) -> Result<u32, Wrong> {
         .ok()
         .filter(|number| (least..=most).contains(number))
         .ok_or_else(|| Wrong::new("is out of range", format!("give a whole number from {least} to {most}")))
+}
+
+/// A duration, or none: `0s`.
+pub(super) fn pause(text: &str) -> Result<Duration, Wrong> {
+    if ["0ms", "0s", "0m"].contains(&text) { Ok(Duration::ZERO) } else { duration(text) }
+}
+
+/// Paths of files.
+pub(super) fn paths(text: &str) -> Result<Vec<PathBuf>, Wrong> {
+    list(text, |item| Ok(PathBuf::from(item)))
 }
 
 /// A duration between 100 ms and an hour.

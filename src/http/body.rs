@@ -2,9 +2,9 @@
 //!
 //! The order is the contract's: size, media type, JSON, fields.
 
-use std::time::Duration;
+use std::{pin::pin, task::Poll, time::Duration};
 
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, poll};
 use poem::{
     Request, RequestBody,
     http::{
@@ -18,9 +18,10 @@ use poem_openapi::{
     types::Type,
 };
 use serde_json::{Map, Value};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::{
-    edge::Limits,
+    Limits, Overloaded, Place,
     error::Problem,
     field_errors::FieldErrors,
     input::{Input, kind},
@@ -95,7 +96,7 @@ pub(super) async fn read_object(
 ) -> Result<Option<Map<String, Value>>, Problem> {
     let limits = request.data::<Limits>().copied().unwrap_or_default();
     let body = body.take().map_err(Problem::internal)?;
-    let bytes = read(body, request.headers(), limits).await?;
+    let bytes = read(body, request, limits).await?;
     if bytes.is_empty() {
         return Ok(None);
     }
@@ -113,15 +114,16 @@ pub(super) async fn read_object(
 }
 
 /// All bytes of the body, if they are not too many and don't take too long.
-async fn read(body: poem::Body, headers: &HeaderMap, limits: Limits) -> Result<Vec<u8>, Problem> {
+async fn read(body: poem::Body, request: &Request, limits: Limits) -> Result<Vec<u8>, Problem> {
     let announced =
-        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limits.body_bytes) {
         return Err(Problem::too_large(limits.body_bytes));
     }
     // What is announced need not come: more room than most bodies need is made when it does.
     let mut bytes = Vec::with_capacity(announced.unwrap_or_default().min(16 * 1024));
     let mut chunks = body.into_bytes_stream();
+    let mut room = None;
     let reading = async {
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk.map_err(|_| Problem::parse_error("The body ended before its end."))?;
@@ -129,13 +131,47 @@ async fn read(body: poem::Body, headers: &HeaderMap, limits: Limits) -> Result<V
                 return Err(Problem::too_large(limits.body_bytes));
             }
             bytes.extend_from_slice(&chunk);
+            make_room(&mut room, bytes.len())?;
         }
         Ok(())
     };
-    match tokio::time::timeout(limits.body_deadline, reading).await {
+    let mut reading = pin!(tokio::time::timeout(limits.body_deadline, reading));
+    // Most bodies come with their heads.
+    let read = match poll!(&mut reading) {
+        Poll::Ready(read) => read,
+        Poll::Pending => {
+            // It takes as long as the client likes, who need not be anybody that is known: nobody else is to wait for that.
+            let place = request.data::<Place>();
+            if let Some(place) = place {
+                place.leave();
+            }
+            let read = reading.await;
+            if let Some(place) = place {
+                place.come_back().await.map_err(Overloaded::problem)?;
+            }
+            read
+        }
+    };
+    match read {
         Ok(read) => read.map(|()| bytes),
         Err(_) => Err(Problem::request_timeout()),
     }
+}
+
+/// Sees to it that those bodies together that are on their way in stay within [`ARRIVING`].
+fn make_room(room: &mut Option<SemaphorePermit<'static>>, length: usize) -> Result<(), Problem> {
+    let units = length.saturating_sub(1) / ROOM_BYTES;
+    let more = units - room.as_ref().map_or(0, SemaphorePermit::num_permits);
+    if more == 0 {
+        return Ok(());
+    }
+    let more = u32::try_from(more).ok().and_then(|more| ARRIVING.try_acquire_many(more).ok());
+    let more = more.ok_or_else(|| Overloaded.problem())?;
+    match room {
+        Some(room) => room.merge(more),
+        None => *room = Some(more),
+    }
+    Ok(())
 }
 
 fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
@@ -186,6 +222,11 @@ pub(super) fn fields<T: Input>(mut object: Map<String, Value>) -> Result<T, Prob
     T::collect(&mut object, &mut errors).ok_or_else(|| Problem::invalid(errors))
 }
 
+/// What a body may have without being counted; nearly all are shorter.
+const ROOM_BYTES: usize = 16 * 1024;
+/// How much of longer bodies is on its way in at once, in this process: 64 MiB. Who sends long bodies slowly over many
+/// connections gets no further than that.
+static ARRIVING: Semaphore = Semaphore::const_new((64 << 20) / ROOM_BYTES);
 /// 1 MiB, as the contract has it.
 pub(crate) const BODY_BYTES: usize = 1 << 20;
 /// A body of 1 MiB at 1 Mbit/s takes 8.4 s.

@@ -50,6 +50,15 @@ fn address(entry: &str) -> Option<IpAddr> {
     bare.or_else(with_port).or_else(bracketed).map(|ip: IpAddr| ip.to_canonical())
 }
 
+/// Who is at the other end of the connection.
+pub(super) fn peer(request: &Request) -> IpAddr {
+    match request.remote_addr().0 {
+        Addr::SocketAddr(addr) => addr.ip().to_canonical(),
+        // Whoever calls through a socket file is on this machine.
+        _ => IpAddr::from([127, 0, 0, 1]),
+    }
+}
+
 /// The address of the client, as far as it can be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientAddr(pub IpAddr);
@@ -58,11 +67,7 @@ impl ClientAddr {
     /// Finds it out.
     #[must_use]
     pub fn of(request: &Request) -> Self {
-        let peer = match request.remote_addr().0 {
-            Addr::SocketAddr(addr) => addr.ip(),
-            // Whoever calls through a socket file is on this machine.
-            _ => IpAddr::from([127, 0, 0, 1]),
-        };
+        let peer = peer(request);
         let lines: Vec<&str> = request
             .headers()
             .get_all("x-forwarded-for")

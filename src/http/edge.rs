@@ -4,12 +4,7 @@
 //! [`Gate`]) → the endpoint, whose extractors do the rest. Whatever comes back, problem, panic or answer, leaves in the
 //! contract's shape and is logged once.
 
-use std::{
-    future::Future,
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Instant};
 
 use futures_util::FutureExt as _;
 use poem::{
@@ -19,7 +14,7 @@ use poem::{
         HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
         header::{
             ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, REFERRER_POLICY,
-            X_CONTENT_TYPE_OPTIONS,
+            STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
         },
         uri::PathAndQuery,
     },
@@ -29,18 +24,18 @@ use uuid::Uuid;
 
 use super::{
     bearer::Bearer,
-    body::{BODY_BYTES, BODY_DEADLINE},
-    client::TrustedProxies,
     conditional::Conditions,
-    cors::{Cors, Origins},
+    cors::Cors,
     error::Problem,
     host::{self, Authority, Host},
+    place::Overloaded,
+    policy::{self, Limits, Policy},
     rescue,
-    routes::{Access, Route, Routes, stripped},
+    routes::{Access, Route, Routes, is_transfer, stripped},
 };
 use crate::clock::Clock;
 
-/// How long the headers of a request may be together. hyper's own bounds are wider in bytes (some 400 KiB); it answers
+/// How long the headers of a request may be together. The server's own bounds are wider in bytes (64 KiB); it answers
 /// what is over them, or has more than 100 headers, with an empty 431.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
 const X_TENANT: HeaderName = HeaderName::from_static("x-tenant");
@@ -122,30 +117,6 @@ pub struct Viewer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(pub Arc<str>);
 
-/// What a request may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// How long a body may be.
-    pub body_bytes: usize,
-    /// How long it may take to arrive.
-    pub body_deadline: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { body_bytes: BODY_BYTES, body_deadline: BODY_DEADLINE }
-    }
-}
-
-/// What the operator says about who calls.
-#[derive(Clone, Debug, Default)]
-pub struct Policy {
-    /// The proxies whose word on the client's address counts.
-    pub proxies: TrustedProxies,
-    /// The origins whose pages may call.
-    pub origins: Origins,
-}
-
 /// The outermost endpoint.
 pub struct Edge<G> {
     routes: Routes,
@@ -187,6 +158,9 @@ impl<G: Gate> Edge<G> {
         request_id: Uuid,
         visit: &mut Option<Visit>,
     ) -> Result<Response, Problem> {
+        if let Some(overloaded) = request.extensions().get::<Overloaded>() {
+            return Err(overloaded.problem());
+        }
         if header_bytes(request.headers()) > MAX_HEADER_BYTES {
             return Err(Problem::headers_too_large(MAX_HEADER_BYTES));
         }
@@ -288,17 +262,24 @@ impl<G: Gate> Endpoint for Edge<G> {
             tracing::info_span!("request", method = method_name(&method), route = template, %request_id);
         let authority = host::of(&request);
         let cors = Cors::of(&request, &self.policy.origins, authority.as_ref().ok());
+        let hsts = self.policy.hsts.of(&request, &self.policy.proxies, authority.as_ref().ok());
+        // A line for each would be one more thing to do, when there is too much already.
+        let is_shed = request.extensions().get::<Overloaded>().is_some();
+        let deadline =
+            route.is_none_or(|route| !is_transfer(route.template())).then_some(self.policy.deadline);
         let answering = async {
             let mut visit = None;
             let answer = self.answer(request, route, authority, request_id, &mut visit);
-            let answer = AssertUnwindSafe(answer).catch_unwind().await;
+            let answer = AssertUnwindSafe(policy::in_time(deadline, answer)).catch_unwind().await;
             let answer = answer.unwrap_or_else(|payload| Err(rescue::panic(payload.as_ref())));
             let mut id = Uuid::encode_buffer();
             let id = request_id.hyphenated().encode_lower(&mut id);
             let mut response = match answer {
                 Ok(response) => response,
                 Err(problem) => {
-                    log(&problem);
+                    if !is_shed {
+                        log(&problem);
+                    }
                     problem.render(id)
                 }
             };
@@ -310,6 +291,9 @@ impl<G: Gate> Endpoint for Edge<G> {
                 drop_body(&mut response).await;
             }
             cors.apply(&mut response);
+            if let Some(hsts) = hsts {
+                response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts);
+            }
             finish(response.headers_mut(), id);
             let status = response.status().as_u16();
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);

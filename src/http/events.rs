@@ -55,6 +55,13 @@ pub fn retry(after: Duration) -> Bytes {
     Bytes::from(format!("retry: {}\n\n", after.as_millis()))
 }
 
+/// The last frame of a stream that the process has to end: when to come again, which is another time for each, because all
+/// of them end at once. Wider apart than after a connection that broke: the other processes get all of these at once.
+#[must_use]
+pub fn farewell() -> Bytes {
+    retry(Duration::from_millis(rand::random_range(1_000..=10_000)))
+}
+
 /// Writes an event.
 ///
 /// # Errors

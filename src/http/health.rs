@@ -15,6 +15,12 @@ pub trait Readiness: Send + Sync + 'static {
     fn ready(&self) -> impl Future<Output = Result<(), Problem>> + Send;
 }
 
+/// Whether a path is one of these: they are answered however much there is to do.
+#[must_use]
+pub fn is_health(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz")
+}
+
 /// The endpoints a supervisor asks.
 pub struct HealthApi<R>(pub R);
 
@@ -41,6 +47,8 @@ impl<R: Readiness> HealthApi<R> {
     }
 
     /// Does the database answer?
+    ///
+    /// Not ready either is a process that is about to stop.
     #[oai(path = "/readyz", method = "get", operation_id = "readyz")]
     async fn ready(&self) -> Result<Response<Json<HealthOut>>, Problem> {
         match tokio::time::timeout(PATIENCE, self.0.ready()).await {

@@ -10,6 +10,8 @@
 //! - [`body`], [`strict_json`], [`input`]: from bytes to a checked input, with all field errors at once.
 //! - [`output`], [`page`]: the answers.
 //! - [`events`]: answers that go on; [`impatient`]: not for who takes nothing of them.
+//! - [`policy`]: what a request may cost, and whom to believe; [`place`]: how many requests are worked on at once.
+//! - [`hsts`]: browsers are told to use TLS from here on.
 //! - [`conditional`]: tags of versions; what a client has already, or does not want to overwrite.
 //! - [`idempotency`]: requests that are sent again and must not count twice.
 //! - [`cors`]: which pages may call from a browser.
@@ -29,11 +31,14 @@ pub mod events;
 mod field_errors;
 pub mod health;
 pub mod host;
+pub mod hsts;
 pub mod idempotency;
 pub mod impatient;
 pub mod input;
 pub mod output;
 pub mod page;
+pub mod place;
+pub mod policy;
 mod query;
 mod rescue;
 pub mod routes;
@@ -50,16 +55,19 @@ pub use client::{ClientAddr, TrustedProxies};
 pub use conditional::IfMatch;
 pub use cors::Origins;
 pub use docs::{Document, Info};
-pub use edge::{Admission, Edge, Gate, Limits, Origin, Policy, Turn, Viewer, Visit, Visited};
+pub use edge::{Admission, Edge, Gate, Origin, Turn, Viewer, Visit, Visited};
 pub use error::Problem;
 pub use events::EventStream;
 pub use field_errors::FieldErrors;
 pub use host::Host;
+pub use hsts::Hsts;
 pub use idempotency::{IdempotencyKey, Keyed};
 pub use impatient::Impatient;
 pub use input::{Field, Input, Name, Text, Verbatim};
 pub use output::{Accepted, Created, Json, NoContent};
 pub use page::{Listing, Page, PageQuery, UnreadPage};
+pub use place::{Overloaded, Place, Places};
+pub use policy::{Limits, Policy};
 pub use routes::{Access, Face, Route, Routes};
 pub use upload::Upload;
 

@@ -33,6 +33,12 @@ pub fn is_tenanted(path: &str) -> bool {
     !PATHS.contains(&path.as_str()) && !TREES.iter().any(|tree| path.starts_with(tree))
 }
 
+/// Whether an operation at this path takes bodies that may be as long as a disk: it has deadlines of its own.
+#[must_use]
+pub fn is_transfer(path: &str) -> bool {
+    path == "/api/admin/archives/{name}/"
+}
+
 /// Whether an operation at this path is for operators.
 #[must_use]
 pub fn is_admin(path: &str) -> bool {

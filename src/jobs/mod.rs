@@ -208,6 +208,7 @@ async fn report(app: &App, job: &LeasedJob, outcome: &Outcome) {
             tracing::warn!(%id, kind, attempts, error, %at, "job failed, to be tried again");
         }
         Outcome::PutOff { at, reason } => tracing::debug!(%id, kind, attempts, reason, %at, "job put off"),
+        Outcome::HandedBack { reason } => tracing::warn!(%id, kind, attempts, reason, "job handed back"),
         Outcome::Park { error } => tracing::error!(%id, kind, attempts, error, "job failed for good"),
     }
     for pause in (0..REPORTS).rev() {

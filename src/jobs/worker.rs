@@ -9,11 +9,14 @@ use tenants::{Kinds, LeasedJob, Outcome};
 use tokio::{
     sync::watch,
     task::{Id, JoinError, JoinHandle, JoinSet},
-    time::{sleep, timeout_at},
+    time::sleep,
 };
 
 use super::{LEASE, MAIL, attempt, report};
-use crate::state::App;
+use crate::{
+    state::App,
+    stop::{self, Stop},
+};
 
 /// How long a job waits at most, once it is due, if nobody tells of it.
 const POLL: Duration = Duration::from_secs(1);
@@ -25,7 +28,7 @@ const OTHERS: usize = 4;
 /// The workers of a process.
 #[derive(Debug)]
 pub struct Workers {
-    stop: watch::Sender<Option<Instant>>,
+    stop: Stop,
     loops: Vec<JoinHandle<()>>,
 }
 
@@ -33,7 +36,7 @@ impl Workers {
     /// Starts them. Mails have a loop of their own: a mail server that does not answer keeps nothing else waiting.
     #[must_use]
     pub fn start(app: &App) -> Self {
-        let stop = watch::Sender::new(None);
+        let stop = Stop::new();
         let start = |kinds, slots| {
             let worker = Worker {
                 app: app.clone(),
@@ -51,16 +54,17 @@ impl Workers {
 
     /// Has them begin nothing any more. What is under way may go on until `deadline` and is handed back then.
     pub fn stop(&self, deadline: Instant) {
-        self.stop.send_replace(Some(deadline));
+        self.stop.by(deadline);
+    }
+
+    /// Does the same, for who has it no more at hand by then; and may do it again with an earlier time.
+    pub(crate) fn stopping(&self) -> Stop {
+        self.stop.clone()
     }
 
     /// Waits until they have stopped.
     pub async fn finish(self) {
-        self.stop.send_if_modified(|stop| {
-            let running = stop.is_none();
-            *stop = stop.or(Some(Instant::now()));
-            running
-        });
+        self.stop.at_last();
         for work in self.loops {
             if let Err(error) = work.await {
                 tracing::error!(%error, "a worker broke");
@@ -82,31 +86,30 @@ struct Worker {
 impl Worker {
     async fn run(mut self, mut stop: watch::Receiver<Option<Instant>>) {
         let mut work = self.app.work();
-        let deadline = loop {
-            if let Some(deadline) = *stop.borrow_and_update() {
-                break deadline;
-            }
+        while stop.borrow_and_update().is_none() {
             // Woken for what comes from here on: what is there already is taken now.
             work.mark_unchanged();
             self.take().await;
             tokio::select! {
                 changed = stop.changed() => if changed.is_err() {
                     // Nobody is left to stop it, or to wait for it.
-                    break Instant::now();
+                    break;
                 },
                 Some(ended) = self.running.join_next_with_id() => self.let_go(ended),
                 _ = work.changed(), if self.has_room() => {}
                 () = sleep(POLL), if self.has_room() => {}
             }
-        };
-        let drained = async {
-            while let Some(ended) = self.running.join_next_with_id().await {
-                self.held.remove(&id(&ended));
-            }
-        };
-        if timeout_at(deadline.into(), drained).await.is_err() {
-            self.hand_back().await;
         }
+        loop {
+            tokio::select! {
+                ended = self.running.join_next_with_id() => match ended {
+                    Some(ended) => self.let_go(ended),
+                    None => return,
+                },
+                () = stop::passed(&mut stop) => break,
+            }
+        }
+        self.hand_back().await;
     }
 
     fn has_room(&self) -> bool {
@@ -161,11 +164,13 @@ impl Worker {
             }
         }
         tracing::warn!(jobs = self.held.len(), "some jobs did not end in time and are handed back");
+        let reason = "the server was stopped before it was done".to_owned();
+        let outcome = Outcome::HandedBack { reason };
         for job in self.held.values() {
-            let at = self.app.clock.now();
-            let outcome =
-                Outcome::Retry { at, error: "the server was stopped before it was done".to_owned() };
-            report(&self.app, job, &outcome).await;
+            // Once: whoever has taken it by the time of another try would have its number.
+            if let Err(error) = self.app.tenancy.finish_job(job, &outcome, self.app.clock.now()).await {
+                tracing::warn!(id = %job.id, %error, "a job cannot be handed back: its lease has to run out");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use tenants::{Full, Meter, Tenant, Turn, Unit};
 use tokio::sync::Semaphore;
 
 use crate::{
-    http::{Problem, Visit, Visited},
+    http::{Place, Problem, Visit, Visited},
     state::App,
 };
 
@@ -39,14 +39,22 @@ struct Entered {
 }
 
 /// Lets a request into a tenant, or not. Either way it has been there, which the answer will say.
-pub(crate) async fn enter(app: &App, tenant: &Tenant) -> (Visit, Result<(), Problem>) {
+pub(crate) async fn enter(app: &App, tenant: &Tenant, place: Option<&Place>) -> (Visit, Result<(), Problem>) {
     let meter = Arc::clone(&tenant.meter);
     meter.request();
     let rate = tenant.limits.rate().filter(|_| app.throttles.are_on());
     let turn = rate.map(|rate| meter.turn(rate, app.clock.now()));
     let (unit, refused) = match turn.and_then(|turn| turn.wait) {
         Some(wait) => (None, Some(wait)),
-        None => match meter.unit(tenant.limits.concurrency, WAIT).await {
+        None => match meter.unit(tenant.limits.concurrency.or(place.map(Place::share)), WAIT).await {
+            // Without a limit of its own, a tenant has a share of what the process works on; and for as long as that: who
+            // sends a body as slowly as he may, and need not even be of the tenant, shuts nobody out.
+            Ok(unit) if tenant.limits.concurrency.is_none() => {
+                if let Some((place, unit)) = place.zip(unit) {
+                    place.keep(unit);
+                }
+                (None, None)
+            }
             Ok(unit) => (unit, None),
             Err(Full) => (None, Some(RETRY_AFTER)),
         },
@@ -55,7 +63,9 @@ pub(crate) async fn enter(app: &App, tenant: &Tenant) -> (Visit, Result<(), Prob
         None => Ok(()),
         Some(wait) => {
             meter.throttled();
-            if let Ok(_held) = HOLDING.try_acquire() {
+            if place.is_none_or(Place::is_calm)
+                && let Ok(_held) = HOLDING.try_acquire()
+            {
                 tokio::time::sleep(wait.min(HELD_BACK)).await;
             }
             Err(Problem::throttled(wait))

@@ -73,6 +73,7 @@ impl NotificationStreamApi {
             look: true,
             heartbeat: Instant::now() + self.0.streams.options().heartbeat,
             ask_again: None,
+            is_over: false,
         };
         Ok(EventStream::new(feed.frames()))
     }
@@ -100,6 +101,8 @@ struct Feed {
     heartbeat: Instant,
     /// When to look again, because it could not be done.
     ask_again: Option<Instant>,
+    /// It has taken leave.
+    is_over: bool,
 }
 
 /// What a look comes to.
@@ -120,6 +123,18 @@ impl Feed {
 
     /// The next that is to be sent; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
+        if self.is_over {
+            return None;
+        }
+        let next = self.next_unless_ended().await;
+        if next.is_none() && self.seat.has_ended() {
+            self.is_over = true;
+            return Some(events::farewell());
+        }
+        next
+    }
+
+    async fn next_unless_ended(&mut self) -> Option<Bytes> {
         loop {
             if self.look {
                 match self.look_unless_ended().await? {

@@ -11,12 +11,16 @@ use tenants::Ended;
 use tokio::{
     sync::watch,
     task::{Id, JoinError, JoinHandle, JoinSet},
-    time::{sleep, timeout_at},
+    time::sleep,
 };
 use uuid::Uuid;
 
 use super::{Failure, Kind, Operation, OperationError, Progress};
-use crate::{error::ServiceError, state::App};
+use crate::{
+    error::ServiceError,
+    state::App,
+    stop::{self, Stop},
+};
 
 /// For how long an attempt has the operation to itself without saying so again: as long one waits whose process was killed.
 pub(super) const LEASE: Duration = Duration::from_mins(1);
@@ -38,7 +42,7 @@ const REPORTS: u32 = 5;
 /// The loop of a process.
 #[derive(Debug)]
 pub struct Runners {
-    stop: watch::Sender<Option<Instant>>,
+    stop: Stop,
     work: JoinHandle<()>,
 }
 
@@ -46,7 +50,7 @@ impl Runners {
     /// Starts it.
     #[must_use]
     pub fn start(app: &App) -> Self {
-        let stop = watch::Sender::new(None);
+        let stop = Stop::new();
         let runner =
             Runner { app: app.clone(), running: JoinSet::new(), held: HashMap::new(), is_failing: false };
         let work = tokio::spawn(runner.run(stop.subscribe()));
@@ -55,16 +59,17 @@ impl Runners {
 
     /// Has it begin nothing any more. What is under way may go on until `deadline` and is handed back then.
     pub fn stop(&self, deadline: Instant) {
-        self.stop.send_replace(Some(deadline));
+        self.stop.by(deadline);
+    }
+
+    /// Does the same, for who has it no more at hand by then; and may do it again with an earlier time.
+    pub(crate) fn stopping(&self) -> Stop {
+        self.stop.clone()
     }
 
     /// Waits until it has stopped.
     pub async fn finish(self) {
-        self.stop.send_if_modified(|stop| {
-            let running = stop.is_none();
-            *stop = stop.or(Some(Instant::now()));
-            running
-        });
+        self.stop.at_last();
         if let Err(error) = self.work.await {
             tracing::error!(%error, "the loop of operations broke");
         }
@@ -81,31 +86,30 @@ struct Runner {
 impl Runner {
     async fn run(mut self, mut stop: watch::Receiver<Option<Instant>>) {
         let mut work = self.app.work();
-        let deadline = loop {
-            if let Some(deadline) = *stop.borrow_and_update() {
-                break deadline;
-            }
+        while stop.borrow_and_update().is_none() {
             // Woken for what comes from here on: what is there already is taken now.
             work.mark_unchanged();
             self.take().await;
             tokio::select! {
                 changed = stop.changed() => if changed.is_err() {
                     // Nobody is left to stop it, or to wait for it.
-                    break Instant::now();
+                    break;
                 },
                 Some(ended) = self.running.join_next_with_id() => self.let_go(ended),
                 _ = work.changed(), if self.has_room() => {}
                 () = sleep(POLL), if self.has_room() => {}
             }
-        };
-        let drained = async {
-            while let Some(ended) = self.running.join_next_with_id().await {
-                self.held.remove(&id(&ended));
-            }
-        };
-        if timeout_at(deadline.into(), drained).await.is_err() {
-            self.hand_back().await;
         }
+        loop {
+            tokio::select! {
+                ended = self.running.join_next_with_id() => match ended {
+                    Some(ended) => self.let_go(ended),
+                    None => return,
+                },
+                () = stop::passed(&mut stop) => break,
+            }
+        }
+        self.hand_back().await;
     }
 
     fn has_room(&self) -> bool {
@@ -152,9 +156,17 @@ impl Runner {
                 self.held.remove(&id(&ended));
             }
         }
+        let error = "the server was stopped before it was done".to_owned();
+        let ended = Ended::HandedBack { error };
         for progress in self.held.values() {
-            let error = "the server was stopped before it was done".to_owned();
-            report(&self.app, progress, &Ended::Again { at: self.app.clock.now(), error }).await;
+            let (id, measure, now) = (progress.operation().id, progress.measure(), self.app.clock.now());
+            // Once: whoever has taken it by the time of another try would have its number.
+            match self.app.tenancy.end_operation(progress.attempt(), measure, &ended, now).await {
+                Ok(_) => tracing::warn!(%id, "an operation did not end in time and is handed back"),
+                Err(error) => {
+                    tracing::warn!(%id, %error, "an operation cannot be handed back: its lease has to run out");
+                }
+            }
         }
     }
 }
@@ -256,6 +268,7 @@ async fn report(app: &App, progress: &Progress, ended: &Ended) {
             tracing::warn!(%id, kind, attempts, error, %at, "operation failed, to be tried again");
         }
         Ended::Failed { error } => tracing::error!(%id, kind, attempts, error, "operation failed"),
+        Ended::HandedBack { error } => tracing::warn!(%id, kind, attempts, error, "operation handed back"),
     }
     for pause in (0..REPORTS).rev() {
         let (measure, now) = (progress.measure(), app.clock.now());

@@ -54,6 +54,7 @@ impl OperationStreamApi {
             sent: 0,
             ends: Instant::now() + LONGEST,
             heartbeat: Instant::now() + self.0.streams.options().heartbeat,
+            is_over: false,
         };
         Ok(EventStream::new(feed.frames()))
     }
@@ -74,6 +75,8 @@ struct Feed {
     sent: i64,
     ends: Instant,
     heartbeat: Instant,
+    /// It has taken leave.
+    is_over: bool,
 }
 
 impl Feed {
@@ -85,6 +88,18 @@ impl Feed {
 
     /// The next that is to be sent; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
+        if self.is_over {
+            return None;
+        }
+        let next = self.next_unless_ended().await;
+        if next.is_none() && self.seat.has_ended() {
+            self.is_over = true;
+            return Some(events::farewell());
+        }
+        next
+    }
+
+    async fn next_unless_ended(&mut self) -> Option<Bytes> {
         if self.sent == 0 {
             return self.render();
         }

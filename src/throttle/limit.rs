@@ -35,6 +35,8 @@ pub enum Rule {
     },
 }
 
+/// How much later it may be in another process: more than the clocks of two ever differ.
+const SKEW: TimeDelta = TimeDelta::minutes(1);
 /// When a failure is forgiven.
 const FORGIVEN: TimeDelta = TimeDelta::hours(1);
 
@@ -52,7 +54,9 @@ impl Rule {
     /// the one in question.
     #[must_use]
     pub fn wait(&self, hits: &[DateTime<Utc>], now: DateTime<Utc>) -> Option<TimeDelta> {
-        let (_, before) = hits.split_last()?;
+        // Those of before the clock was set back would shut people out until it is that late again.
+        let known: Vec<_> = hits.iter().copied().filter(|hit| *hit <= now + SKEW).collect();
+        let (_, before) = known.split_last()?;
         match *self {
             Self::AtMost { count, within } => {
                 let first_in_the_way = before.len().checked_sub(count)?;
@@ -109,6 +113,18 @@ mod tests {
         assert_eq!(wait(SLOWER, &[0, 1, 2, 17, 47, 48]), Some(49));
         assert_eq!(wait(SLOWER, &[0, 1, 2, 17, 47, 97, 97]), Some(50));
         assert_eq!(wait(SLOWER, &[0, 1, 2, 17, 47, 97, 147]), None);
+    }
+
+    #[test]
+    fn nobody_is_shut_out_by_what_happened_before_the_clock_was_set_back() {
+        let now = DateTime::UNIX_EPOCH;
+        for rule in [AT_MOST, SLOWER] {
+            let later: Vec<_> = (0..9).map(|second| now + TimeDelta::seconds(3_600 + second)).collect();
+            assert_eq!(rule.wait(&[vec![now], later].concat(), now), None);
+            // Another process's clock is a little ahead.
+            let soon: Vec<_> = (1..9).map(|second| now + TimeDelta::seconds(second)).collect();
+            assert!(rule.wait(&[vec![now], soon].concat(), now).is_some());
+        }
     }
 
     #[test]

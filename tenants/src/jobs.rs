@@ -125,6 +125,12 @@ pub enum Outcome {
         /// Why; for operators, so nothing secret.
         reason: String,
     },
+    /// It was not done, through no fault of its own: it is as if nobody had taken it. To be reported once, for the number of
+    /// the attempt is the next holder's too.
+    HandedBack {
+        /// Why; for operators, so nothing secret.
+        reason: String,
+    },
     /// It failed, and trying again would not help: an operator has to look at it.
     Park {
         /// Why; for operators, so nothing secret.
@@ -186,6 +192,7 @@ impl Tenancy {
             Outcome::Retry { at, error } | Outcome::PutOff { at, reason: error } => {
                 ("queued", Some(*at), Some(error.as_str()))
             }
+            Outcome::HandedBack { reason } => ("queued", None, Some(reason.as_str())),
             Outcome::Park { error } => ("parked", None, Some(error.as_str())),
         };
         let statement = Statement::from_sql_and_values(
@@ -193,7 +200,8 @@ impl Tenancy {
             "UPDATE jobs SET status = $3, run_at = coalesce($4, run_at), \
                  due_since = CASE WHEN $7 THEN $4 ELSE due_since END, error = $5, leased_until = NULL, \
                  finished_at = CASE WHEN $3 = 'queued' THEN NULL ELSE $6::timestamptz END, \
-                 payload = CASE WHEN $3 = 'done' THEN '{}'::jsonb ELSE payload END \
+                 payload = CASE WHEN $3 = 'done' THEN '{}'::jsonb ELSE payload END, \
+                 attempts = CASE WHEN $8 THEN attempts - 1 ELSE attempts END \
              WHERE id = $1 AND attempts = $2 AND status = 'running'",
             [
                 job.id.into(),
@@ -203,6 +211,7 @@ impl Tenancy {
                 error.into(),
                 now.into(),
                 matches!(outcome, Outcome::PutOff { .. }).into(),
+                matches!(outcome, Outcome::HandedBack { .. }).into(),
             ],
         );
         Ok(self.catalog().execute_raw(statement).await?.rows_affected() == 1)

@@ -38,6 +38,12 @@ pub enum Ended {
         /// Why; nothing secret.
         error: String,
     },
+    /// It is not done, through no fault of its own: it is as if nobody had taken it. To be reported once, for the number of
+    /// the attempt is the next holder's too.
+    HandedBack {
+        /// Why; nothing secret.
+        error: String,
+    },
     /// It cannot be done.
     Failed {
         /// Why; nothing secret.
@@ -142,12 +148,14 @@ impl Tenancy {
         let (status, result, error, at) = match ended {
             Ended::Succeeded(result) => ("succeeded", Some(result.clone()), None, None),
             Ended::Again { at, error } => ("queued", None, Some(error.as_str()), Some(*at)),
+            Ended::HandedBack { error } => ("queued", None, Some(error.as_str()), None),
             Ended::Failed { error } => ("failed", None, Some(error.as_str()), None),
         };
         let statement = Statement::from_sql_and_values(
             DbBackend::Postgres,
             "UPDATE operations SET status = $3, result = $4, error = $5, leased_until = $6, done = $7, total = $8, \
-                 finished_at = CASE WHEN $3 = 'queued' THEN NULL ELSE $9::timestamptz END \
+                 finished_at = CASE WHEN $3 = 'queued' THEN NULL ELSE $9::timestamptz END, \
+                 attempts = CASE WHEN $10 THEN attempts - 1 ELSE attempts END \
              WHERE id = $1 AND attempts = $2 AND status = 'running'",
             [
                 id.into(),
@@ -159,6 +167,7 @@ impl Tenancy {
                 measure.done.into(),
                 measure.total.into(),
                 now.into(),
+                matches!(ended, Ended::HandedBack { .. }).into(),
             ],
         );
         Ok(self.catalog().execute_raw(statement).await?.rows_affected() == 1)

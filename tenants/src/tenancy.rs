@@ -184,6 +184,18 @@ impl Tenancy {
         self.catalog().query_one_raw(statement).await.map(|_| ())
     }
 
+    /// What time it is on the database's server. All processes share it, whatever their own machines' clocks say.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn time(&self) -> Result<DateTime<Utc>, DbErr> {
+        let statement = Statement::from_string(DbBackend::Postgres, "SELECT clock_timestamp() AS now");
+        match self.catalog().query_one_raw(statement).await? {
+            Some(row) => row.try_get("", "now"),
+            None => Err(DbErr::RecordNotFound("the time".to_owned())),
+        }
+    }
+
     /// Listens from now on for what other processes change, and tells them who is to look again, on connections of
     /// their own. For a process that goes on: one that does not listen remembers nothing for longer than a moment.
     pub fn listen(&self) {

@@ -210,6 +210,11 @@ async fn a_process_that_stops_hands_back_what_it_is_at() {
     let back = ops.get(&app, &path(&left)).await;
     assert_eq!(back["status"], "queued");
     assert_eq!(back["error"], "the server was stopped before it was done");
+    let attempts: i32 = sqlx::query_scalar("SELECT attempts FROM tenantry.operations")
+        .fetch_one(&mut superuser)
+        .await
+        .unwrap();
+    assert_eq!(attempts, 0, "that was no failure");
     superuser.execute("ROLLBACK").await.unwrap();
     assert_eq!(operations::run_queued(&app.app).await.unwrap(), 1);
     assert_eq!(ops.get(&app, &path(&left)).await["status"], "succeeded");

@@ -24,8 +24,12 @@ mod provision;
 #[cfg(test)]
 mod runbook;
 #[cfg(test)]
+mod stopping;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tenants;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod without_database;

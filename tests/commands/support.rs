@@ -198,11 +198,26 @@ impl Serve {
         self.child.wait().unwrap();
     }
 
-    /// Stops it as an operating system does, and waits until it has. Returns its exit code.
-    pub(super) fn terminate(mut self) -> Option<i32> {
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Sends it a signal: `TERM`, `HUP`.
+    pub(super) fn signal(&self, name: &str) {
         let pid = self.pid().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// Waits until it has ended. Returns its exit code.
+    pub(super) fn ended(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
+    }
+
+    /// Stops it as an operating system does, and waits until it has. Returns its exit code.
+    pub(super) fn terminate(self) -> Option<i32> {
+        self.signal("TERM");
+        self.ended()
     }
 }
 

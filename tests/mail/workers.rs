@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tenantry::jobs::Workers;
+use tenantry::{
+    jobs::{self, Workers},
+    mail::Mailer,
+};
 use tenants::JobStatus;
 
 use super::support::{app_with, jobs_with, letter, mailer, post};
@@ -62,8 +65,14 @@ async fn a_mail_that_hangs_keeps_no_other_waiting_and_is_handed_back_at_the_stop
     workers.stop(Instant::now());
     workers.finish().await;
     let [job] = jobs_with(&app, JobStatus::Queued).await.try_into().unwrap();
-    assert_eq!((job.attempts, job.run_at), (1, app.clock.now()));
+    assert_eq!((job.attempts, job.run_at), (0, app.clock.now()), "nobody else's failure");
     assert_eq!(job.error.as_deref(), Some("the server was stopped before it was done"));
+    // Another process has it at once: no lease has to run out first.
+    let beside = app.beside_with(Options { mailer: Some(Mailer::memory()), ..Options::default() }).await;
+    assert_eq!(jobs::run_due(&beside.app).await.unwrap(), 1);
+    assert_eq!(beside.app.mailer.take().len(), 1);
+    let done = jobs_with(&app, JobStatus::Done).await.into_iter().find(|done| done.id == job.id).unwrap();
+    assert_eq!(done.attempts, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,11 +9,11 @@ use tenantry::{
     archives::Directory,
     auth::Tokens,
     clock::Clock,
-    http::{Face, Origins, Policy, TrustedProxies},
+    http::{Face, Hsts, Origins, Policy, TrustedProxies},
     jobs,
     mail::{Letter, Mailer},
     password::Hasher,
-    server::Server,
+    server::{Limits, Server, Tls},
     state::{App, Parts, Site},
     streams::{StreamOptions, Streams},
     throttle::Throttles,
@@ -54,6 +54,12 @@ pub(crate) struct Options {
     pub(crate) streams: StreamOptions,
     /// Which paths its listener shows.
     pub(crate) face: Face,
+    /// How much its listener takes on.
+    pub(crate) limits: Limits,
+    /// How long an answer may take.
+    pub(crate) deadline: Duration,
+    /// How it encrypts.
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Default for Options {
@@ -71,6 +77,9 @@ impl Default for Options {
             mailer: None,
             streams: StreamOptions::default(),
             face: Face::default(),
+            limits: Limits::default(),
+            deadline: Policy::default().deadline,
+            tls: None,
         }
     }
 }
@@ -122,6 +131,7 @@ impl TestApp {
             tenancy.listen();
         }
         let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().showing(options.face);
+        let server = server.encrypted(options.tls).within(options.limits, TrustedProxies::default());
         let address = server.address();
         let public_url = options
             .public_url
@@ -149,13 +159,15 @@ impl TestApp {
         let policy = Policy {
             origins: Origins::new("http", origins),
             proxies: TrustedProxies::new(options.proxies.iter().map(|proxy| proxy.parse().unwrap())),
+            hsts: Hsts::new(app.site.public_url.scheme(), [app.site.base_domain.clone()]),
+            deadline: options.deadline,
         };
         tokio::spawn(async move {
             let stopped = async {
                 // Dropping the sender is the signal.
                 stopped.await.ok();
             };
-            server.run(&service, policy, stopped, Duration::ZERO).await.unwrap();
+            server.run(&service, policy, stopped, Duration::from_secs(5)).await.unwrap();
         });
         // The first test to come here does it; the others are told that it is done.
         rustls::crypto::ring::default_provider().install_default().ok();

@@ -365,7 +365,9 @@ pub(super) fn edge(settings: &Settings) -> impl Endpoint<Output = Response> + us
     let proxies = settings.proxies.iter().map(|network| network.parse().expect("a network"));
     let origins = settings.origins.iter().map(|origin| (*origin).to_owned());
     let clock = Clock::fixed(DateTime::from_timestamp(1_700_000_000, 0).expect("a time"));
-    Edge::new(routes, service, Directory, clock)
-        .limits(settings.limits)
-        .policy(Policy { proxies: TrustedProxies::new(proxies), origins: Origins::new("http", origins) })
+    Edge::new(routes, service, Directory, clock).limits(settings.limits).policy(Policy {
+        proxies: TrustedProxies::new(proxies),
+        origins: Origins::new("http", origins),
+        ..Policy::default()
+    })
 }

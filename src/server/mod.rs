@@ -1,0 +1,222 @@
+//! What runs the API until it is told to stop.
+
+mod connection;
+mod crowd;
+mod signals;
+mod socket;
+mod tls;
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::{net::TcpListener, task::JoinSet};
+
+use self::{connection::Host, crowd::Crowd};
+pub use self::{
+    signals::Signals,
+    tls::{CertificateFiles, Tls, TlsError},
+};
+use crate::{
+    app::{self, ApiError},
+    http::{Face, Places, Policy, TrustedProxies},
+    state::App,
+};
+
+/// How long to wait when no connection can be accepted, most often because there are too many open files.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often at most it is told that an address has too many connections.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
+
+/// Why the server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address is taken, or not ours.
+    #[error(
+        "cannot listen on {0}: {1}. TENANTRY_LISTEN and TENANTRY_ADMIN_LISTEN name another address; port 0 takes any free one"
+    )]
+    Listen(SocketAddr, io::Error),
+    /// There is no certificate to use.
+    #[error("TENANTRY_TLS_CERT_FILE and TENANTRY_TLS_KEY_FILE: {0}")]
+    Tls(#[from] TlsError),
+    /// The API cannot be put together: a defect.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+/// How much a listener takes on at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests that are worked on; half as many wait for that.
+    pub requests: usize,
+    /// Connections. Who comes then waits.
+    pub connections: usize,
+    /// Connections of one client. Who comes then is hung up on.
+    pub connections_of_address: usize,
+    /// How long a client may take to agree on a key. It is two round trips.
+    pub handshake: Duration,
+    /// How long the head of a request may take to arrive, and a connection may wait for its next request.
+    pub head: Duration,
+}
+
+impl Default for Limits {
+    /// As the settings have it.
+    fn default() -> Self {
+        Self {
+            requests: 512,
+            connections: 16_384,
+            connections_of_address: 1_024,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A listener. It is there before the service is, so that its port is known.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    face: Face,
+    tls: Option<Tls>,
+    limits: Limits,
+    exempt: TrustedProxies,
+}
+
+impl Server {
+    /// Listens on this address. Requests wait until [`run`](Self::run).
+    ///
+    /// # Errors
+    /// The address is taken, or not ours.
+    pub async fn bind(address: SocketAddr) -> Result<Self, ServerError> {
+        let failed = |error| ServerError::Listen(address, error);
+        let listener = socket::listen(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let (face, limits, exempt) = (Face::default(), Limits::default(), TrustedProxies::default());
+        Ok(Self { listener, address, face, tls: None, limits, exempt })
+    }
+
+    /// Answers some of the paths only.
+    #[must_use]
+    pub fn showing(self, face: Face) -> Self {
+        Self { face, ..self }
+    }
+
+    /// Speaks TLS, or not.
+    #[must_use]
+    pub fn encrypted(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Takes on no more than this at once. Addresses of these networks may have as many connections as there is room for.
+    #[must_use]
+    pub fn within(self, limits: Limits, exempt: TrustedProxies) -> Self {
+        Self { limits, exempt, ..self }
+    }
+
+    /// Where it listens: with the port it got, where it was asked for port 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// How it is spoken to: `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Serves until `stop`, and then for up to `drain` the requests that are under way.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub async fn run(
+        self,
+        app: &App,
+        policy: Policy,
+        stop: impl Future<Output = ()>,
+        drain: Duration,
+    ) -> Result<(), ServerError> {
+        let Self { listener, address, face, tls, limits, exempt } = self;
+        let host = Arc::new(Host {
+            app: app.clone(),
+            endpoint: app::endpoint(app, policy, face)?,
+            address,
+            tls,
+            places: Places::new(limits.requests),
+            handshake: limits.handshake,
+            http: connection::http(limits.head),
+        });
+        let (crowd, open) = (Crowd::new(&limits, exempt), GracefulShutdown::new());
+        let mut connections = JoinSet::new();
+        let mut complaint = Complaint::default();
+        let mut stop = pin!(stop);
+        loop {
+            let accepted = async {
+                let room = crowd.room().await;
+                (room, listener.accept().await)
+            };
+            let (room, accepted) = tokio::select! {
+                () = &mut stop => break,
+                Some(_) = connections.join_next() => continue,
+                accepted = accepted => accepted,
+            };
+            let (stream, client) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Some(guest) = crowd.admit(room, client.ip()) else {
+                complaint.make();
+                continue;
+            };
+            let (host, open) = (Arc::clone(&host), open.watcher());
+            connections.spawn(async move {
+                host.serve(stream, client, open).await;
+                drop(guest);
+            });
+        }
+        drop(listener);
+        // They would not end by themselves.
+        app.streams.end();
+        finish(open, connections, drain).await;
+        Ok(())
+    }
+}
+
+/// Waits for what is under way, and cuts off what does not end in time.
+async fn finish(open: GracefulShutdown, mut connections: JoinSet<()>, drain: Duration) {
+    let drained = async {
+        open.shutdown().await;
+        while connections.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(drain, drained).await.is_err() {
+        tracing::warn!(connections = connections.len(), "some requests did not end in time");
+        connections.shutdown().await;
+    }
+}
+
+/// What is told of clients with too many connections: now and then, however many they are.
+#[derive(Default)]
+struct Complaint {
+    made: Option<Instant>,
+    refused: u64,
+}
+
+impl Complaint {
+    fn make(&mut self) {
+        self.refused += 1;
+        if self.made.is_none_or(|made| made.elapsed() >= COMPLAINT_PAUSE) {
+            tracing::warn!(refused = self.refused, "an address has as many connections as it may");
+            *self = Self { made: Some(Instant::now()), refused: 0 };
+        }
+    }
+}

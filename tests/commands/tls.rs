@@ -1,0 +1,93 @@
+//! A real `serve` that speaks TLS, and what becomes of it when its certificate is replaced.
+
+use std::{fs, net::TcpStream, path::Path, sync::Arc};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use serde_json::json;
+
+use super::support::{Serve, Workplace};
+use crate::support::eventually;
+
+/// Writes a certificate for the service and its key.
+fn certify(chain: &Path, key: &Path) {
+    let names = ["localhost", "acme.localhost"].map(str::to_owned);
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+    fs::write(chain, cert.pem()).unwrap();
+    fs::write(key, signing_key.serialize_pem()).unwrap();
+}
+
+/// Whether it shows this certificate.
+fn shows(serve: &Serve, certificate: &Path) -> bool {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let mut client = ClientConnection::new(Arc::new(config), "acme.localhost".try_into().unwrap()).unwrap();
+    let mut stream = TcpStream::connect(serve.address()).unwrap();
+    client.complete_io(&mut stream).is_ok() && !client.is_handshaking()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replaced_certificate_is_taken_and_a_broken_one_is_not() {
+    let place = Workplace::new();
+    let [chain, key, second] = ["tls.pem", "tls.key", "second.pem"].map(|name| place.path(name));
+    let second_key = place.path("second.key");
+    certify(&chain, &key);
+    certify(&second, &second_key);
+    let first = place.path("first.pem");
+    fs::copy(&chain, &first).unwrap();
+    let with_tls = |place: Workplace| {
+        place
+            .with("TENANTRY_TLS_CERT_FILE", chain.to_str().unwrap())
+            .with("TENANTRY_TLS_KEY_FILE", key.to_str().unwrap())
+    };
+    let place = with_tls(place).with("TENANTRY_ADMIN_LISTEN", "127.0.0.1:0");
+    let (serve, mut log) = place.serve_with_log();
+    let url = format!("https://localhost:{}", serve.port());
+    assert_eq!(serve.started()["url"], url);
+    assert!(
+        serve.started()["admin"].as_str().unwrap().starts_with("https://127.0.0.1:"),
+        "{}",
+        serve.started()
+    );
+    assert!(shows(&serve, &first));
+    let asking = with_tls(Workplace::new()).with("TENANTRY_LISTEN", format!("127.0.0.1:{}", serve.port()));
+    assert_eq!(asking.run("health --ready --json").json(), json!({"status": "ok"}));
+    let plain = Workplace::new().with("TENANTRY_LISTEN", format!("127.0.0.1:{}", serve.port()));
+    let error = plain.run("health").failure(1);
+    assert!(error.contains("answers \"HTTP/1.1 400 Bad Request\" to /healthz"), "{error}");
+
+    fs::write(&chain, "none").unwrap();
+    serve.signal("HUP");
+    let told = log.find(|line| line.contains("the new certificate is of no use")).unwrap();
+    assert!(told.contains("ERROR") && told.contains("holds no certificate"), "{told}");
+    assert!(shows(&serve, &first));
+    fs::copy(&second, &chain).unwrap();
+    fs::copy(&second_key, &key).unwrap();
+    serve.signal("HUP");
+    eventually("the new one is shown", async || shows(&serve, &second)).await;
+    assert!(!shows(&serve, &first));
+    assert_eq!(serve.terminate(), Some(0));
+}
+
+#[test]
+fn without_a_certificate_that_can_be_used_it_does_not_start() {
+    let place = Workplace::new();
+    let [chain, key] = ["tls.pem", "tls.key"].map(|name| place.path(name));
+    certify(&chain, &key);
+    let place = place
+        .with("TENANTRY_TLS_CERT_FILE", chain.to_str().unwrap())
+        .with("TENANTRY_TLS_KEY_FILE", chain.to_str().unwrap());
+    let error = place.run("serve").failure(1);
+    let expected = format!(
+        "error: TENANTRY_TLS_CERT_FILE and TENANTRY_TLS_KEY_FILE: {} holds no key in PEM that is not encrypted\n",
+        chain.display()
+    );
+    assert_eq!(error, expected);
+    assert!(!place.data_dir().exists());
+    let one = Workplace::new().with("TENANTRY_TLS_CERT_FILE", "tls.pem").run("serve").failure(1);
+    assert!(one.contains("TENANTRY_TLS_KEY_FILE") && one.contains("as many keys as certificates"), "{one}");
+}

@@ -1,0 +1,169 @@
+//! A service that has too much to do says so at once, and goes on with what it has begun.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tenantry::server::Limits;
+
+use super::support::{Locked, Wire};
+use crate::support::{Options, TestApp, eventually};
+
+/// Names no tenant, so that no share of one is used up.
+const CHECK: &str = "/api/sign_up/tenant/check/?slug=acme";
+
+async fn with_requests(requests: usize) -> TestApp {
+    TestApp::with(Options { limits: Limits { requests, ..Limits::default() }, ..Options::default() }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_beyond_work_and_queue_is_refused_at_once_but_for_who_asks_how_it_is() {
+    let app = with_requests(2).await;
+    let (acme, beta) = (app.sign_up("acme").await, app.sign_up("beta").await);
+    let both = format!("\"{}\".users, \"{}\".users", acme.schema(), beta.schema());
+    let mut locked = Locked::table(&app, &both).await;
+    // One of each tenant, for that is the share of either.
+    let busy = [&acme, &beta].map(|organization| {
+        let owner = organization.owner.clone();
+        tokio::spawn(async move { owner.me().await.status })
+    });
+    eventually("both are at it", async || locked.waiting().await == 2).await;
+    // There is room for one to wait; the other one is told before that one has its turn, or has waited for long enough.
+    let [mut one, mut other] = [Wire::open(&app).await, Wire::open(&app).await];
+    let begun = Instant::now();
+    for wire in [&mut one, &mut other] {
+        wire.get(CHECK).await;
+    }
+    let ((head, body), mut waits) = tokio::select! {
+        answer = one.answer() => (answer, other),
+        answer = other.answer() => (answer, one),
+    };
+    assert!(begun.elapsed() < Duration::from_millis(900), "{:?}", begun.elapsed());
+    let problem: Value = serde_json::from_slice(&body).unwrap();
+    let said = (&problem["status"], &problem["code"]);
+    assert_eq!(said, (&503.into(), &"service_unavailable".into()), "{problem}");
+    let after = head.lines().find_map(|line| line.strip_prefix("retry-after: ")).unwrap();
+    assert!((1..=5).contains(&after.parse::<u32>().unwrap()), "{after}");
+    let id = head.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
+    assert_eq!(problem["request_id"], id);
+    assert!(!head.contains("connection: close"), "{head}");
+    let mut well = Wire::open(&app).await;
+    for path in ["/healthz", "/readyz", "/healthz"] {
+        well.get(path).await;
+        assert_eq!(well.status().await, 200, "{path}");
+    }
+    locked.release().await;
+    for one in busy {
+        assert_eq!(one.await.unwrap(), 200, "what was begun comes to its end");
+    }
+    assert_eq!(acme.owner.me().await.status, 200, "and there is room again");
+    let waited = waits.status().await;
+    assert!([200, 503].contains(&waited), "{waited}: it waits for a second at most");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_with_a_storm_leaves_room_for_the_others() {
+    // Two for each tenant.
+    let app = with_requests(8).await;
+    let (acme, beta) = (app.sign_up("acme").await, app.sign_up("beta").await);
+    let mut locked = Locked::table(&app, &format!("\"{}\".users", acme.schema())).await;
+    let storm: Vec<_> = (0..2)
+        .map(|_| {
+            let owner = acme.owner.clone();
+            tokio::spawn(async move { owner.me().await.status })
+        })
+        .collect();
+    eventually("they are at it", async || locked.waiting().await == 2).await;
+    assert_eq!(acme.owner.me().await.said(), (429, "throttled".into()));
+    assert_eq!(beta.owner.me().await.status, 200);
+    locked.release().await;
+    for one in storm {
+        assert_eq!(one.await.unwrap(), 200);
+    }
+    assert_eq!(acme.owner.me().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_a_body_slowly_keeps_nobody_else_waiting() {
+    let app = with_requests(1).await;
+    let acme = app.sign_up("acme").await;
+    let mut slow = Wire::open(&app).await;
+    let body = r#"{"username": "nobody", "password": "wrong wrong wrong"}"#;
+    let head = format!(
+        "POST /api/login/ HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        acme.host(&app),
+        body.len()
+    );
+    slow.send(&head).await;
+    slow.send(&body[..10]).await;
+    for _ in 0..5 {
+        assert_eq!(acme.owner.me().await.status, 200);
+    }
+    slow.send(&body[10..]).await;
+    let (head, body) = slow.answer().await;
+    let problem: Value = serde_json::from_slice(&body).unwrap();
+    assert!(head.starts_with("http/1.1 400 "), "{head}");
+    assert_eq!(problem["non_field_errors"][0], "Unable to log in with provided credentials.");
+    assert_eq!(acme.owner.me().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_takes_too_long_is_given_up_and_leaves_nothing_behind() {
+    let deadline = Duration::from_millis(500);
+    let app = TestApp::start().await;
+    let acme = app.sign_up("acme").await;
+    let hasty = app.beside_with(Options { deadline, ..Options::default() }).await;
+    let mut locked = Locked::table(&app, &format!("\"{}\".users", acme.schema())).await;
+    let owner = acme.owner.at(&hasty);
+    let begun = Instant::now();
+    let answer = owner.me().await;
+    assert_eq!(answer.said(), (503, "service_unavailable".into()));
+    assert_eq!(answer.header("retry-after"), "1");
+    assert!((deadline..Duration::from_secs(5)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    eventually("its statement is given up, too", async || locked.waiting().await == 0).await;
+    locked.release().await;
+    eventually("it is answered", async || owner.me().await.status == 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_has_so_many_connections_and_no_more() {
+    let limits = Limits { connections_of_address: 2, ..Limits::default() };
+    let app = TestApp::with(Options { limits, ..Options::default() }).await;
+    let mut wires = [Wire::open(&app).await, Wire::open(&app).await];
+    for wire in &mut wires {
+        wire.get("/healthz").await;
+        assert_eq!(wire.status().await, 200);
+    }
+    assert_eq!(Wire::open(&app).await.rest().await, "");
+    let [one, mut other] = wires;
+    drop(one);
+    eventually("there is room again", async || {
+        let mut wire = Wire::open(&app).await;
+        wire.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+        wire.rest().await.starts_with("HTTP/1.1 200 ")
+    })
+    .await;
+    other.get("/healthz").await;
+    assert_eq!(other.status().await, 200, "who is in stays in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_when_there_is_no_room_waits_at_the_door() {
+    let limits = Limits { connections: 1, ..Limits::default() };
+    let app = TestApp::with(Options { limits, ..Options::default() }).await;
+    let mut first = Wire::open(&app).await;
+    first.get("/healthz").await;
+    assert_eq!(first.status().await, 200);
+    let mut second = Wire::open(&app).await;
+    second.get("/healthz").await;
+    first.get("/healthz").await;
+    assert_eq!(first.status().await, 200);
+    let answer = async {
+        let status = second.status().await;
+        assert_eq!(status, 200);
+    };
+    let mut answer = Box::pin(answer);
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut answer).await;
+    assert!(early.is_err(), "there was no room yet");
+    drop(first);
+    answer.await;
+}
