@@ -1,5 +1,8 @@
 //! Logs: what is written, in which form, and that nobody can forge a line of it.
 
+mod json;
+pub mod traces;
+
 use std::error::Error;
 use std::fmt::{self, Write};
 use std::io;
@@ -7,13 +10,16 @@ use std::io;
 use tracing::Subscriber;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::{MakeVisitor, VisitFmt, VisitOutput};
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as layer};
 
+use self::json::{FlatJson, JsonMembers};
+use self::traces::Tracing;
 use crate::printable::{EscapingWriter, wants_colors};
 
 /// The form of the log.
@@ -34,15 +40,21 @@ const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn
 /// # Errors
 /// If it is not a filter.
 pub fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(format!("{QUIET},{directives}"))
+    EnvFilter::builder().parse(format!("{QUIET},{directives},trace=off"))
 }
 
-/// Starts logging to standard error; standard output belongs to what the commands print.
+/// Starts tracing, where that is wanted, and logging to standard error; standard output belongs to what the commands print.
 ///
 /// # Errors
 /// If the process logs already.
-pub fn init(filter: EnvFilter, format: LogFormat) -> Result<(), TryInitError> {
-    subscriber(filter, format, wants_colors(&io::stderr()), io::stderr).try_init()
+pub fn init(filter: EnvFilter, format: LogFormat, traces: Option<&Tracing>) -> Result<(), TryInitError> {
+    let traces = traces.map(|traces| {
+        let spans = tracing_opentelemetry::layer().with_tracer(traces.tracer()).with_location(false);
+        let spans =
+            spans.with_threads(false).with_tracked_inactivity(false).with_target(false).with_level(false);
+        spans.with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == traces::TARGET))
+    });
+    subscriber(filter, format, wants_colors(&io::stderr()), io::stderr).with(traces).try_init()
 }
 
 fn subscriber<W>(
@@ -50,7 +62,7 @@ fn subscriber<W>(
     format: LogFormat,
     colors: bool,
     writer: W,
-) -> impl Subscriber + Send + Sync
+) -> impl Subscriber + Send + Sync + for<'a> LookupSpan<'a>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -60,9 +72,8 @@ where
         ),
         LogFormat::Json => Box::new(
             layer::layer()
-                .json()
-                .flatten_event(true)
-                .with_span_list(false)
+                .fmt_fields(JsonMembers)
+                .event_format(FlatJson)
                 .with_writer(writer)
                 .with_filter(filter),
         ),
@@ -227,13 +238,31 @@ mod tests {
     #[test]
     fn a_line_for_programs_is_a_json_object() {
         let line = logged("info", LogFormat::Json, || {
-            let _entered = tracing::info_span!("request", id = 7).entered();
-            tracing::info!(count = 3, "done");
+            let request =
+                tracing::info_span!("request", id = 7, tenant = tracing::field::Empty, method = "GET");
+            let _entered = request.enter();
+            request.record("tenant", "acme");
+            let _inner = tracing::info_span!("job", job = true, method = "none").entered();
+            let error = CannotSend("a \"b\"".to_owned(), io::Error::other("no\nroute"));
+            tracing::info!(
+                count = -3,
+                ratio = 0.5,
+                level = 1,
+                error = &error as &dyn Error,
+                "done: {}",
+                "x\ty"
+            );
         });
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(line["message"], "done");
-        assert_eq!(line["count"], 3);
-        assert_eq!(line["span"]["id"], 7);
+        let mut line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let time = line["timestamp"].take();
+        assert!(chrono::DateTime::parse_from_rfc3339(time.as_str().unwrap()).is_ok(), "{time}");
+        assert!(time.as_str().unwrap().ends_with('Z'), "{time}");
+        let expected = serde_json::json!({
+            "timestamp": null, "level": "INFO", "target": "tenantry::telemetry::tests", "message": "done: x\ty",
+            "count": -3, "ratio": 0.5, "level_": 1, "error": "cannot send to a \"b\": no\nroute",
+            "job": true, "method": "none", "id": 7, "tenant": "acme",
+        });
+        assert_eq!(line, expected, "what spans say is in one place, and who is nearer says it");
     }
 
     #[test]

@@ -35,9 +35,13 @@ pub(super) async fn serve(context: &Context) -> Result<Exit, Failure> {
         admin = Some(Server::bind(address).await?.showing(Face::Admin));
         server = server.showing(Face::Public);
     }
+    let mut metrics = None;
+    if let Some(address) = context.config.metrics_listen {
+        metrics = Some(Server::bind(address).await?.showing(Face::Metrics));
+    }
     let config = context.config.clone().listening_on(server.address());
     let backend = Backend::open(&config, Use::Exclusive).await?;
-    let outcome = serve_on(context, &config, &backend, (server, admin), stop).await;
+    let outcome = serve_on(context, &config, &backend, (server, admin, metrics), stop).await;
     backend.close().await?;
     outcome?;
     Ok(Exit::Ok)
@@ -47,13 +51,15 @@ async fn serve_on(
     context: &Context,
     config: &Config,
     backend: &Backend,
-    (server, admin): (Server, Option<Server>),
+    (server, admin, metrics): (Server, Option<Server>, Option<Server>),
     stop: impl Future<Output = ()>,
 ) -> Result<(), Failure> {
     key_files::warn(config);
     let app = backend.app(config, context.clock.clone()).await?;
     app.tenancy.listen();
-    context.output.answer(&Started::of(config, backend, &app, admin.as_ref()), ToString::to_string)?;
+    app.tenancy.keep_busiest(usize::try_from(config.metrics_tenants).unwrap_or(0));
+    let started = Started::of(config, backend, &app, (admin.as_ref(), metrics.as_ref()));
+    context.output.answer(&started, ToString::to_string)?;
     let (workers, runners) = (Workers::start(&app), Runners::start(&app));
     let mut ended = None;
     let stop = async {
@@ -72,13 +78,12 @@ async fn serve_on(
     let stop = stop.boxed_local().shared();
     let run =
         async |server: Server| server.run(&app, policy(config), stop.clone(), config.shutdown_timeout).await;
-    let admin = async {
-        match admin {
-            Some(admin) => run(admin).await,
-            None => Ok(()),
-        }
+    let run_if_there = async |server: Option<Server>| match server {
+        Some(server) => run(server).await,
+        None => Ok(()),
     };
-    let (outcome, of_admin) = tokio::join!(run(server), admin);
+    let (outcome, of_admin, of_metrics) =
+        tokio::join!(run(server), run_if_there(admin), run_if_there(metrics));
     drop(stop);
     tokio::join!(workers.finish(), runners.finish());
     app.mailer.close().await;
@@ -89,6 +94,7 @@ async fn serve_on(
     app.tenancy.close();
     outcome?;
     of_admin?;
+    of_metrics?;
     ended.map_or(Ok(()), |error| Err(error.into()))
 }
 
@@ -108,6 +114,9 @@ struct Started {
     docs: String,
     /// Where the admin API is.
     admin: String,
+    /// Where its figures are, if anywhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<String>,
     /// Where the mails are shown, or what else becomes of them.
     mails: String,
     database: String,
@@ -116,7 +125,12 @@ struct Started {
 }
 
 impl Started {
-    fn of(config: &Config, backend: &Backend, app: &App, admin: Option<&Server>) -> Self {
+    fn of(
+        config: &Config,
+        backend: &Backend,
+        app: &App,
+        (admin, metrics): (Option<&Server>, Option<&Server>),
+    ) -> Self {
         let url = config.public_url().as_str().trim_end_matches('/').to_owned();
         let database = match backend.cluster() {
             Some(cluster) => {
@@ -139,6 +153,9 @@ impl Started {
                 Some(admin) => format!("http://{}/api/admin/", admin.address()),
                 None => format!("{url}/api/admin/"),
             },
+            metrics: metrics
+                .or(admin)
+                .map(|server| format!("http://{}{}", server.address(), crate::metrics::PATH)),
             url,
             database,
             development: config.is_development(),
@@ -148,11 +165,14 @@ impl Started {
 
 impl std::fmt::Display for Started {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { version, url, docs, admin, mails, database, .. } = self;
+        let Self { version, url, docs, admin, metrics, mails, database, .. } = self;
         writeln!(f, "Tenantry {version} is ready.\n")?;
         writeln!(f, "  API       {url}")?;
         writeln!(f, "  Docs      {docs}")?;
         writeln!(f, "  Admin     {admin}")?;
+        if let Some(metrics) = metrics {
+            writeln!(f, "  Metrics   {metrics}")?;
+        }
         writeln!(f, "  Mails     {mails}")?;
         write!(f, "  Database  {database}")?;
         if self.development {

@@ -9,6 +9,7 @@ mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod value;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use url::Url;
 pub use self::error::{ConfigError, Origin, Problem, Wrong};
 pub use self::secret::{DatabaseUrl, MasterKey, SmtpUrl};
 pub use self::settings::{Fallback, SETTINGS, Setting, settings_help, settings_markdown};
+pub use self::traces::Traces;
 pub use self::value::{BaseDomain, CorsOrigin, MailFrom, TenantSignUp};
 
 use self::source::Source;
@@ -43,6 +45,8 @@ pub const DEFAULT_FILE: &str = "tenantry.toml";
 pub struct Config {
     pub listen: SocketAddr,
     pub admin_listen: Option<SocketAddr>,
+    pub metrics_listen: Option<SocketAddr>,
+    pub metrics_tenants: u32,
     pub base_domain: BaseDomain,
     public_url: Url,
     public_url_is_derived: bool,
@@ -70,6 +74,8 @@ pub struct Config {
     /// A filter that [`telemetry::filter`] has accepted.
     pub log: String,
     pub log_format: LogFormat,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Traces>,
     origins: HashMap<&'static str, Origin>,
 }
 
@@ -163,6 +169,8 @@ impl Config {
         // All are read before the first missing one ends this: each notes what is wrong with it.
         let listen = source.read(&name::LISTEN, value::socket_address);
         let admin_listen = source.read(&name::ADMIN_LISTEN, value::socket_address);
+        let metrics_listen = source.read(&name::METRICS_LISTEN, value::socket_address);
+        let metrics_tenants = source.read(&name::METRICS_TENANTS, |text| value::number(text, 0, 1000));
         let base_domain = source.read(&name::BASE_DOMAIN, BaseDomain::parse);
         let public_url = source.read(&name::PUBLIC_URL, value::public_url);
         let database_url = source.read(&name::DATABASE_URL, DatabaseUrl::parse);
@@ -189,11 +197,15 @@ impl Config {
         let log = source.read(&name::LOG, log_filter);
         let log_format = source.read(&name::LOG_FORMAT, |text| value::one_of(text, FORMAT));
 
+        let traces = Traces::read(source);
+
         let (listen, base_domain) = (listen?, base_domain?);
         let derived = Url::parse(&format!("http://{base_domain}:{}", listen.port())).ok()?;
         Some(Self {
             listen,
             admin_listen,
+            metrics_listen,
+            metrics_tenants: metrics_tenants?,
             public_url_is_derived: public_url.is_none(),
             public_url: public_url.unwrap_or(derived),
             base_domain,
@@ -218,6 +230,7 @@ impl Config {
             shutdown_timeout: shutdown_timeout?,
             log: log?,
             log_format: log_format?,
+            traces,
             origins: source.origins(),
         })
     }

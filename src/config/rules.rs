@@ -3,7 +3,7 @@
 use super::error::{ConfigError, Origin, Problem};
 use super::settings::{
     ADMIN_LISTEN, DATABASE_URL, DIRECT_DATABASE_URL, MAIL, MAIL_FROM, MASTER_KEY, MASTER_KEY_FILE,
-    PUBLIC_URL, SMTP_URL, Setting,
+    METRICS_LISTEN, PUBLIC_URL, SMTP_URL, Setting,
 };
 use super::value::MailTransport;
 use super::{Config, Mail};
@@ -31,6 +31,11 @@ impl Config {
         if self.admin_listen == Some(self.listen) && self.listen.port() != 0 {
             let right = "give another port, or none: the main listener serves the admin API too";
             refuse(&ADMIN_LISTEN, "is the address of the main listener", right);
+        }
+        let others = [Some(self.listen), self.admin_listen];
+        if self.metrics_listen.is_some_and(|it| it.port() != 0 && others.contains(&Some(it))) {
+            let right = "give another port, or none: the admin listener has /metrics too";
+            refuse(&METRICS_LISTEN, "is the address of another listener", right);
         }
         if !self.public_url.host_str().is_some_and(|host| self.base_domain.covers(host)) {
             let wrong = format!("its host is neither the base domain ({}) nor under it", self.base_domain);

@@ -11,8 +11,9 @@ use tokio::{
     task::{Id, JoinError, JoinHandle, JoinSet},
     time::{sleep, timeout_at},
 };
+use tracing::Instrument as _;
 
-use super::{LEASE, MAIL, attempt, report};
+use super::{LEASE, MAIL, attempt, report, span_of};
 use crate::state::App;
 
 /// How long a job waits at most, once it is due, if nobody tells of it.
@@ -136,10 +137,12 @@ impl Worker {
         }
         for job in jobs {
             let (app, held) = (self.app.clone(), job.clone());
-            let task = self.running.spawn(async move {
+            let span = span_of(&job);
+            let work = async move {
                 let outcome = attempt(&app, &job).await;
                 report(&app, &job, &outcome).await;
-            });
+            };
+            let task = self.running.spawn(work.instrument(span));
             self.held.insert(task.id(), held);
         }
     }
@@ -165,7 +168,7 @@ impl Worker {
             let at = self.app.clock.now();
             let outcome =
                 Outcome::Retry { at, error: "the server was stopped before it was done".to_owned() };
-            report(&self.app, job, &outcome).await;
+            report(&self.app, job, &outcome).instrument(span_of(job)).await;
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     http::{Problem, Visit, Visited},
+    metrics::Refusal,
     state::App,
 };
 
@@ -45,16 +46,17 @@ pub(crate) async fn enter(app: &App, tenant: &Tenant) -> (Visit, Result<(), Prob
     let rate = tenant.limits.rate().filter(|_| app.throttles.are_on());
     let turn = rate.map(|rate| meter.turn(rate, app.clock.now()));
     let (unit, refused) = match turn.and_then(|turn| turn.wait) {
-        Some(wait) => (None, Some(wait)),
+        Some(wait) => (None, Some((wait, Refusal::Rate))),
         None => match meter.unit(tenant.limits.concurrency, WAIT).await {
             Ok(unit) => (unit, None),
-            Err(Full) => (None, Some(RETRY_AFTER)),
+            Err(Full) => (None, Some((RETRY_AFTER, Refusal::Concurrency))),
         },
     };
     let entered = match refused {
         None => Ok(()),
-        Some(wait) => {
+        Some((wait, why)) => {
             meter.throttled();
+            app.metrics().refusals.count(why);
             if let Ok(_held) = HOLDING.try_acquire() {
                 tokio::time::sleep(wait.min(HELD_BACK)).await;
             }

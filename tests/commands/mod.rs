@@ -16,6 +16,8 @@ mod mending;
 #[cfg(test)]
 mod migrations;
 #[cfg(test)]
+mod observability;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod operators;
@@ -27,5 +29,7 @@ mod runbook;
 mod support;
 #[cfg(test)]
 mod tenants;
+#[cfg(test)]
+mod traces;
 #[cfg(test)]
 mod without_database;
