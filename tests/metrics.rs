@@ -79,7 +79,6 @@ async fn families(address: SocketAddr) -> BTreeSet<String> {
     kinds
         .map(|(name, kind)| match kind {
             "counter" => format!("{name}_total"),
-            "info" => format!("{name}_info"),
             _ => name.to_owned(),
         })
         .collect()

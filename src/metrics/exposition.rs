@@ -5,7 +5,6 @@ use std::fmt;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, text},
-    metrics::info::Info,
     registry::Registry,
 };
 use tenants::{BUSIEST_WINDOW, Backlog, PoolReport, PoolTimings, TimingFigures};
@@ -30,8 +29,6 @@ struct Look {
 /// The page, with what the catalog says, if it says something.
 pub(super) fn page(app: &App, backlog: Option<Backlog>) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("tenantry_build", "The program", build);
     registry.register_collector(Box::new(Look { app: app.clone(), backlog }));
     let mut page = String::new();
     text::encode(&mut page, &registry)?;
@@ -41,6 +38,9 @@ pub(super) fn page(app: &App, backlog: Option<Backlog>) -> Result<String, fmt::E
 impl Collector for Look {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let (mut families, app) = (Families::to(encoder), &self.app);
+        // Not of the type `info`, which only readers of OpenMetrics know: others read this page too.
+        let build = [(labels! {version: env!("CARGO_PKG_VERSION")}, 1.0)];
+        families.gauge("tenantry_build_info", "The program", build)?;
         requests(&mut families, app)?;
         let pools = app.tenancy.pools();
         self::pools(&mut families, &pools)?;
