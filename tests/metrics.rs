@@ -177,7 +177,7 @@ async fn what_the_database_does_is_told_by_pool() {
         touched.iter().filter(|(pool, _)| pool.starts_with(r#"{pool="lane_"#)).map(|(_, count)| count).sum();
     assert!((2.0..=8.0).contains(&lanes), "both tenants, on each connection that had them: {lanes}");
     assert_eq!(end.get(r#"tenantry_pool_connections_max{pool="lane_0"}"#), 4.0);
-    assert!(end.get(r#"tenantry_resolver_lookups_total{result="hit"}"#) >= 8.0);
+    assert!(end.get(r#"tenantry_resolver_lookups_total{result="hit"}"#) >= 6.0);
     assert_eq!(end.get(r#"tenantry_resolver_entries{kind="tenants"}"#), 2.0);
     assert!(end.get(r#"tenantry_token_checks_total{result="remembered"}"#) >= 6.0);
     assert!(end.get("tenantry_hashing_duration_seconds_count") >= 2.0);
