@@ -1,6 +1,6 @@
 //! The whole API on one page: what there is, what it is called, and what a request passes on its way.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use poem::{Endpoint, EndpointExt as _, Response};
 use poem_openapi::{OpenApiService, Tags};
@@ -26,7 +26,7 @@ use crate::{
     invitations::InvitationsApi,
     jobs::JobsApi,
     limits::PlansApi,
-    mail,
+    mail, metrics,
     notifications::{NotificationStreamApi, NotificationsApi},
     operations::{OperationStreamApi, OperationsApi},
     operators::OperatorsApi,
@@ -196,8 +196,11 @@ pub fn endpoint(
     if let Some(directory) = app.mailer.shown() {
         routes = mail::mount(routes, directory)?;
     }
+    let routes = metrics::mount(routes, app)?.only(face)?;
+    let requests = Arc::clone(&app.metrics().requests);
+    requests.tell_of(routes.figures());
     let gate = TenantGate::new(app.clone(), face);
-    Ok(Edge::new(routes.only(face)?, slices, gate, app.clock.clone()).policy(policy))
+    Ok(Edge::new(routes, slices, gate, app.clock.clone()).policy(policy).counting(requests))
 }
 
 impl Readiness for App {

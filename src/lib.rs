@@ -19,7 +19,8 @@
 //!
 //! Around that: [`app`] is the whole API on one page, [`server`] what runs it, [`state`] what all endpoints have at hand,
 //! [`cli`] the commands, [`config`] their settings, [`backend`] the database they open with the key in [`master_key`],
-//! [`embedded`] the PostgreSQL that comes along, [`clock`] the only place that reads the time, [`telemetry`] the log. Tables
+//! [`embedded`] the PostgreSQL that comes along, [`clock`] the only place that reads the time, [`telemetry`] the log and the
+//! traces, [`metrics`] the figures. Tables
 //! are in [`entity`]; how a connection comes to a tenant is in the crate [`tenants`].
 
 pub mod account;
@@ -48,6 +49,7 @@ pub mod jobs;
 pub mod limits;
 pub mod mail;
 pub mod master_key;
+pub mod metrics;
 pub mod notifications;
 pub mod operations;
 pub mod operators;

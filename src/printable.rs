@@ -38,7 +38,8 @@ impl<W: Write + ?Sized> Write for EscapingWriter<'_, W> {
     }
 }
 
-fn is_unsafe(character: char) -> bool {
+/// Whether a character moves a cursor, breaks a line or turns the reading direction round.
+pub(crate) fn is_unsafe(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::{
-    auth::Tokens, clock::Clock, mail::Mailer, password::Hasher, streams::Streams, throttle::Throttles,
+    auth::Tokens, clock::Clock, mail::Mailer, metrics::Metrics, password::Hasher, streams::Streams,
+    throttle::Throttles,
 };
 
 /// The parts of the running service. Cloning it costs a reference count.
@@ -20,6 +21,7 @@ pub struct App(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     parts: Parts,
+    metrics: Metrics,
     /// Whether something was left for the workers since they were last woken.
     left: AtomicBool,
     wake: watch::Sender<()>,
@@ -58,7 +60,14 @@ impl App {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let (left, wake) = (AtomicBool::new(false), watch::Sender::new(()));
-        Self(Arc::new(Shared { parts, left, wake, leaving: AtomicBool::new(false) }))
+        let leaving = AtomicBool::new(false);
+        Self(Arc::new(Shared { parts, metrics: Metrics::default(), left, wake, leaving }))
+    }
+
+    /// What this process counts.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
     }
 
     /// Has whoever asks sent elsewhere: the process is about to stop. What comes is answered none the less.

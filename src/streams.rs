@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -75,6 +78,7 @@ pub struct Streams {
     options: StreamOptions,
     taken: Arc<Mutex<Taken>>,
     ended: watch::Sender<bool>,
+    refused: AtomicU64,
 }
 
 /// How many streams users have.
@@ -84,7 +88,7 @@ impl Streams {
     /// Streams that behave so.
     #[must_use]
     pub fn new(options: StreamOptions) -> Self {
-        Self { options, taken: Arc::default(), ended: watch::Sender::new(false) }
+        Self { options, taken: Arc::default(), ended: watch::Sender::new(false), refused: AtomicU64::new(0) }
     }
 
     /// How they behave.
@@ -99,6 +103,12 @@ impl Streams {
         lock(&self.taken).values().sum()
     }
 
+    /// How many were refused.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
     /// Takes one more for a user of a tenant.
     ///
     /// # Errors
@@ -106,10 +116,12 @@ impl Streams {
     pub fn take(&self, tenant: Uuid, user: Uuid) -> Result<Seat, Problem> {
         let mut taken = lock(&self.taken);
         if taken.values().sum::<usize>() >= self.options.most {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Problem::unavailable(RETRY_AFTER));
         }
         let of_user = taken.entry((tenant, user)).or_default();
         if *of_user >= self.options.most_of_user {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Problem::throttled(RETRY_AFTER));
         }
         *of_user += 1;

@@ -1,5 +1,8 @@
 //! Logs: what is written, in which form, and that nobody can forge a line of it.
 
+mod json;
+pub mod traces;
+
 use std::error::Error;
 use std::fmt::{self, Write};
 use std::io;
@@ -7,13 +10,16 @@ use std::io;
 use tracing::Subscriber;
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::{MakeVisitor, VisitFmt, VisitOutput};
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as layer};
 
+use self::json::{FlatJson, JsonMembers};
+use self::traces::Tracing;
 use crate::printable::{EscapingWriter, wants_colors};
 
 /// The form of the log.
@@ -29,20 +35,28 @@ pub enum LogFormat {
 const QUIET: &str = "h2=warn,hyper=warn,hyper_util=warn,reqwest=warn,rustls=warn,sea_orm=warn,sea_orm_migration=warn,sqlx=warn";
 
 /// Reads the filter of `TENANTRY_LOG`, in the syntax of [`EnvFilter`]. What libraries log about their work stays quiet
-/// unless the filter names them: `debug,sqlx=debug`.
+/// unless the filter names them: `debug,sqlx=debug`. What traces are made of is let through where it is wanted; no line has
+/// any of it.
 ///
 /// # Errors
 /// If it is not a filter.
-pub fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
-    EnvFilter::builder().parse(format!("{QUIET},{directives}"))
+pub fn filter(directives: &str, traces: bool) -> Result<EnvFilter, ParseError> {
+    let traces = if traces { "info" } else { "off" };
+    EnvFilter::builder().parse(format!("{QUIET},{directives},{}={traces}", traces::TARGET))
 }
 
-/// Starts logging to standard error; standard output belongs to what the commands print.
+/// Starts tracing, where that is wanted, and logging to standard error; standard output belongs to what the commands print.
 ///
 /// # Errors
 /// If the process logs already.
-pub fn init(filter: EnvFilter, format: LogFormat) -> Result<(), TryInitError> {
-    subscriber(filter, format, wants_colors(&io::stderr()), io::stderr).try_init()
+pub fn init(filter: EnvFilter, format: LogFormat, traces: Option<&Tracing>) -> Result<(), TryInitError> {
+    let traces = traces.map(|traces| {
+        let spans = tracing_opentelemetry::layer().with_tracer(traces.tracer()).with_location(false);
+        let spans =
+            spans.with_threads(false).with_tracked_inactivity(false).with_target(false).with_level(false);
+        spans.with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == traces::TARGET))
+    });
+    subscriber(filter, format, wants_colors(&io::stderr()), io::stderr).with(traces).try_init()
 }
 
 fn subscriber<W>(
@@ -50,21 +64,28 @@ fn subscriber<W>(
     format: LogFormat,
     colors: bool,
     writer: W,
-) -> impl Subscriber + Send + Sync
+) -> impl Subscriber + Send + Sync + for<'a> LookupSpan<'a>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let lines: Box<dyn Layer<Layered<EnvFilter, Registry>> + Send + Sync> = match format {
         LogFormat::Pretty => {
-            Box::new(layer::layer().fmt_fields(OneLine).with_ansi(colors).with_writer(writer))
+            let lines = layer::layer().fmt_fields(OneLine).with_ansi(colors).with_writer(writer);
+            Box::new(lines.with_filter(filter_fn(is_no_trace)))
         }
         LogFormat::Json => {
-            Box::new(layer::layer().json().flatten_event(true).with_span_list(false).with_writer(writer))
+            let lines = layer::layer().fmt_fields(JsonMembers).event_format(FlatJson).with_writer(writer);
+            Box::new(lines.with_filter(filter_fn(is_no_trace)))
         }
     };
-    // One for all: a filter of a layer's own keeps what it said of the last question in the thread, and a library that asks
+    // The level is asked for once for all layers: a filter of a layer's own keeps what it said of the last question in the thread, and a library that asks
     // whether it may log, and then does not (sqlx does, with each statement), has the next line dropped, whosever it is.
     tracing_subscriber::registry().with(filter).with(lines)
+}
+
+/// What traces are made of is in no line.
+fn is_no_trace(metadata: &tracing::Metadata<'_>) -> bool {
+    metadata.target() != traces::TARGET
 }
 
 /// Writes the fields of events and spans on one line, whatever is in them.
@@ -170,7 +191,7 @@ mod tests {
     fn logged(directives: &str, format: LogFormat, events: impl FnOnce()) -> String {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let writer = Lines(lines.clone());
-        let subscriber = subscriber(filter(directives).unwrap(), format, false, move || writer.clone());
+        let subscriber = subscriber(filter(directives, false).unwrap(), format, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, events);
         String::from_utf8(lines.lock().unwrap().clone()).unwrap()
     }
@@ -224,13 +245,31 @@ mod tests {
     #[test]
     fn a_line_for_programs_is_a_json_object() {
         let line = logged("info", LogFormat::Json, || {
-            let _entered = tracing::info_span!("request", id = 7).entered();
-            tracing::info!(count = 3, "done");
+            let request =
+                tracing::info_span!("request", id = 7, tenant = tracing::field::Empty, method = "GET");
+            let _entered = request.enter();
+            request.record("tenant", "acme");
+            let _inner = tracing::info_span!("job", job = true, method = "none").entered();
+            let error = CannotSend("a \"b\"".to_owned(), io::Error::other("no\nroute"));
+            tracing::info!(
+                count = -3,
+                ratio = 0.5,
+                level = 1,
+                error = &error as &dyn Error,
+                "done: {}",
+                "x\ty"
+            );
         });
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(line["message"], "done");
-        assert_eq!(line["count"], 3);
-        assert_eq!(line["span"]["id"], 7);
+        let mut line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let time = line["timestamp"].take();
+        assert!(chrono::DateTime::parse_from_rfc3339(time.as_str().unwrap()).is_ok(), "{time}");
+        assert!(time.as_str().unwrap().ends_with('Z'), "{time}");
+        let expected = serde_json::json!({
+            "timestamp": null, "level": "INFO", "target": "tenantry::telemetry::tests", "message": "done: x\ty",
+            "count": -3, "ratio": 0.5, "level_": 1, "error": "cannot send to a \"b\": no\nroute",
+            "job": true, "method": "none", "id": 7, "tenant": "acme",
+        });
+        assert_eq!(line, expected, "what spans say is in one place, and who is nearer says it");
     }
 
     #[test]
@@ -256,6 +295,6 @@ mod tests {
 
     #[test]
     fn nonsense_is_no_filter() {
-        assert!(filter("tenantry=loud").is_err());
+        assert!(filter("tenantry=loud", false).is_err());
     }
 }

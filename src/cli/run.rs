@@ -16,7 +16,7 @@ use crate::{
     clock::Clock,
     config::Config,
     state::App,
-    telemetry,
+    telemetry::{self, traces::Tracing},
 };
 
 /// Why a command failed; its text is for the person who typed it.
@@ -101,10 +101,7 @@ impl<T> std::ops::Deref for Opened<T> {
 pub fn run(cli: Cli) -> ExitCode {
     let (global, command) = cli.into_parts();
     let output = Output::new(global.json);
-    let result = prepare(global, output, &command).and_then(|context| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(dispatch(&context, command))
-    });
+    let result = started(global, output, command);
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {
@@ -114,15 +111,24 @@ pub fn run(cli: Cli) -> ExitCode {
     }
 }
 
-fn prepare(global: Global, output: Output, command: &Command) -> Result<Context, Failure> {
+fn started(global: Global, output: Output, command: Command) -> Result<Exit, Failure> {
     let mut config = Config::load(global.config.as_deref(), std::env::vars_os())?;
     if let Some(data_dir) = global.data_dir {
         config = config.with_data_dir(data_dir);
     }
-    // Who types a command sees its answer; the log is for what runs unattended.
-    let log = if matches!(command, Command::Serve) { &config.log } else { config.log_or("warn") };
-    telemetry::init(telemetry::filter(log)?, config.log_format)?;
-    Ok(Context { config, clock: Clock::system(), output })
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Who types a command sees its answer; log and traces are for what runs unattended.
+    let serves = matches!(command, Command::Serve);
+    let log = if serves { &config.log } else { config.log_or("warn") };
+    let traces = config.traces.as_ref().filter(|_| serves);
+    let traces = traces.map(|traces| Tracing::start(traces, runtime.handle().clone())).transpose()?;
+    telemetry::init(telemetry::filter(log, traces.is_some())?, config.log_format, traces.as_ref())?;
+    let context = Context { config, clock: Clock::system(), output };
+    let exit = runtime.block_on(dispatch(&context, command));
+    if let Some(traces) = traces {
+        traces.end();
+    }
+    exit
 }
 
 async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
@@ -130,7 +136,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Serve => serve::serve(context).await,
         Command::Migrate(arguments) => migrate::migrate(context, arguments).await,
         Command::Migrations(command) => migrate::migrations(context, command).await,
-        Command::Tenant(command) => tenant::tenant(context, command).await,
+        // Its future is large.
+        Command::Tenant(command) => Box::pin(tenant::tenant(context, command)).await,
         Command::Operator(command) => operator::operator(context, command).await,
         Command::ApiKey(command) => api_key::api_key(context, command).await,
         Command::Plan(command) => limits::plan(context, command).await,

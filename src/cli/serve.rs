@@ -51,9 +51,14 @@ pub(super) async fn serve(context: &Context) -> Result<Exit, Failure> {
         admin = Some(bind(address, tls.clone().filter(|_| config.admin_tls())).await?.showing(Face::Admin));
         server = server.showing(Face::Public);
     }
+    let mut metrics = None;
+    if let Some(address) = config.metrics_listen {
+        metrics = Some(bind(address, None).await?.showing(Face::Metrics));
+    }
     let config = config.clone().listening_on(server.address());
     let backend = Backend::open(&config, Use::Exclusive).await?;
-    let outcome = serve_on(context, &config, &backend, (server, admin, tls), &signals).await;
+    let listeners = Listeners { server, admin, metrics };
+    let outcome = serve_on(context, &config, &backend, listeners, tls.as_ref(), &signals).await;
     backend.close().await?;
     outcome?;
     Ok(Exit::Ok)
@@ -69,23 +74,33 @@ fn exempt(config: &Config) -> TrustedProxies {
     TrustedProxies::new(config.trusted_proxies.iter().copied().chain(own))
 }
 
+/// Where it listens.
+struct Listeners {
+    server: Server,
+    admin: Option<Server>,
+    metrics: Option<Server>,
+}
+
 async fn serve_on(
     context: &Context,
     config: &Config,
     backend: &Backend,
-    (server, admin, tls): (Server, Option<Server>, Option<Tls>),
+    Listeners { server, admin, metrics }: Listeners,
+    tls: Option<&Tls>,
     signals: &Signals,
 ) -> Result<(), Failure> {
     key_files::warn(config);
     let app = backend.app(config, context.clock.clone()).await?;
     app.tenancy.listen();
-    context.output.answer(&Started::of(config, backend, &app, admin.as_ref()), ToString::to_string)?;
+    app.tenancy.keep_busiest(usize::try_from(config.metrics_tenants).unwrap_or(0));
+    let started = Started::of(config, backend, &app, (admin.as_ref(), metrics.as_ref()));
+    context.output.answer(&started, ToString::to_string)?;
     let (workers, runners) = (Workers::start(&app), Runners::start(&app));
     let stops = [workers.stopping(), runners.stopping()];
     let stop_by = |deadline| stops.iter().for_each(|stop| stop.by(deadline));
     let mut ended = None;
     let stop = async {
-        ended = until_told(&app, backend, tls.as_ref(), signals).await;
+        ended = until_told(&app, backend, tls, signals).await;
         app.leave();
         let delay = if ended.is_none() { config.shutdown_delay } else { Duration::ZERO };
         // Requests and jobs have the same time to end in.
@@ -95,15 +110,14 @@ async fn serve_on(
     let stop = stop.boxed_local().shared();
     let run =
         async |server: Server| server.run(&app, policy(config), stop.clone(), config.shutdown_timeout).await;
-    let admin = async {
-        match admin {
-            Some(admin) => run(admin).await,
-            None => Ok(()),
-        }
+    let run_if_there = async |server: Option<Server>| match server {
+        Some(server) => run(server).await,
+        None => Ok(()),
     };
     let serving = async {
-        let (outcome, of_admin) = tokio::join!(run(server), admin);
-        outcome.and(of_admin)
+        let (outcome, of_admin, of_metrics) =
+            tokio::join!(run(server), run_if_there(admin), run_if_there(metrics));
+        outcome.and(of_admin).and(of_metrics)
     };
     let outcome = tokio::select! {
         outcome = serving => outcome,
@@ -183,6 +197,9 @@ struct Started {
     docs: String,
     /// Where the admin API is.
     admin: String,
+    /// Where its figures are, if anywhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metrics: Option<String>,
     /// Where the mails are shown, or what else becomes of them.
     mails: String,
     database: String,
@@ -191,7 +208,12 @@ struct Started {
 }
 
 impl Started {
-    fn of(config: &Config, backend: &Backend, app: &App, admin: Option<&Server>) -> Self {
+    fn of(
+        config: &Config,
+        backend: &Backend,
+        app: &App,
+        (admin, metrics): (Option<&Server>, Option<&Server>),
+    ) -> Self {
         let url = config.public_url().as_str().trim_end_matches('/').to_owned();
         let database = match backend.cluster() {
             Some(cluster) => {
@@ -214,6 +236,9 @@ impl Started {
                 Some(admin) => format!("{}://{}/api/admin/", admin.scheme(), admin.address()),
                 None => format!("{url}/api/admin/"),
             },
+            metrics: metrics
+                .or(admin)
+                .map(|server| format!("http://{}{}", server.address(), crate::metrics::PATH)),
             url,
             database,
             development: config.is_development(),
@@ -223,11 +248,14 @@ impl Started {
 
 impl std::fmt::Display for Started {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { version, url, docs, admin, mails, database, .. } = self;
+        let Self { version, url, docs, admin, metrics, mails, database, .. } = self;
         writeln!(f, "Tenantry {version} is ready.\n")?;
         writeln!(f, "  API       {url}")?;
         writeln!(f, "  Docs      {docs}")?;
         writeln!(f, "  Admin     {admin}")?;
+        if let Some(metrics) = metrics {
+            writeln!(f, "  Metrics   {metrics}")?;
+        }
         writeln!(f, "  Mails     {mails}")?;
         write!(f, "  Database  {database}")?;
         if self.development {

@@ -9,6 +9,7 @@ mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod value;
 
 use std::collections::HashMap;
@@ -25,6 +26,7 @@ use url::Url;
 pub use self::error::{ConfigError, Origin, Problem, Wrong};
 pub use self::secret::{DatabaseUrl, MasterKey, SmtpUrl};
 pub use self::settings::{Fallback, SETTINGS, Setting, settings_help, settings_markdown};
+pub use self::traces::Traces;
 pub use self::value::{BaseDomain, CorsOrigin, MailFrom, TenantSignUp};
 
 use self::source::Source;
@@ -44,6 +46,8 @@ pub const DEFAULT_FILE: &str = "tenantry.toml";
 pub struct Config {
     pub listen: SocketAddr,
     pub admin_listen: Option<SocketAddr>,
+    pub metrics_listen: Option<SocketAddr>,
+    pub metrics_tenants: u32,
     pub base_domain: BaseDomain,
     public_url: Url,
     public_url_is_derived: bool,
@@ -79,6 +83,8 @@ pub struct Config {
     /// A filter that [`telemetry::filter`] has accepted.
     pub log: String,
     pub log_format: LogFormat,
+    /// Where traces go, if anywhere.
+    pub traces: Option<Traces>,
     origins: HashMap<&'static str, Origin>,
 }
 
@@ -172,6 +178,8 @@ impl Config {
         // All are read before the first missing one ends this: each notes what is wrong with it.
         let listen = source.read(&name::LISTEN, value::socket_address);
         let admin_listen = source.read(&name::ADMIN_LISTEN, value::socket_address);
+        let metrics_listen = source.read(&name::METRICS_LISTEN, value::socket_address);
+        let metrics_tenants = source.read(&name::METRICS_TENANTS, |text| value::number(text, 0, 1000));
         let base_domain = source.read(&name::BASE_DOMAIN, BaseDomain::parse);
         let public_url = source.read(&name::PUBLIC_URL, value::public_url);
         let database_url = source.read(&name::DATABASE_URL, DatabaseUrl::parse);
@@ -207,12 +215,16 @@ impl Config {
         let log = source.read(&name::LOG, log_filter);
         let log_format = source.read(&name::LOG_FORMAT, |text| value::one_of(text, FORMAT));
 
+        let traces = Traces::read(source);
+
         let (listen, base_domain) = (listen?, base_domain?);
         let scheme = if tls_cert_files.is_some() { "https" } else { "http" };
         let derived = Url::parse(&format!("{scheme}://{base_domain}:{}", listen.port())).ok()?;
         Some(Self {
             listen,
             admin_listen,
+            metrics_listen,
+            metrics_tenants: metrics_tenants?,
             public_url_is_derived: public_url.is_none(),
             public_url: public_url.unwrap_or(derived),
             base_domain,
@@ -245,6 +257,7 @@ impl Config {
             shutdown_timeout: shutdown_timeout?,
             log: log?,
             log_format: log_format?,
+            traces,
             origins: source.origins(),
         })
     }
@@ -370,7 +383,7 @@ fn log_filter(text: &str) -> Result<String, Wrong> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let right =
         "give a level (error, warn, info, debug, trace), or levels by module: info,tenantry::http=debug";
-    telemetry::filter(text).map_err(|error| Wrong::new(format!("is not a filter ({error})"), right))?;
+    telemetry::filter(text, false).map_err(|error| Wrong::new(format!("is not a filter ({error})"), right))?;
     // A word that is no level is taken for the name of a module, and nothing else would be logged.
     let misspelt = text.split(',').map(str::trim).find(|word| {
         let word = word.to_ascii_lowercase();

@@ -3,7 +3,7 @@
 use super::error::{ConfigError, Origin, Problem};
 use super::settings::{
     ADMIN_LISTEN, ADMIN_TLS, DATABASE_URL, DIRECT_DATABASE_URL, MAIL, MAIL_FROM, MASTER_KEY, MASTER_KEY_FILE,
-    PUBLIC_URL, SMTP_URL, Setting, TLS_KEY_FILE,
+    METRICS_LISTEN, PUBLIC_URL, SMTP_URL, Setting, TLS_KEY_FILE,
 };
 use super::value::MailTransport;
 use super::{Config, Mail};
@@ -46,6 +46,11 @@ impl Config {
                 "there is no certificate",
                 "give TENANTRY_TLS_CERT_FILE and TENANTRY_TLS_KEY_FILE",
             );
+        }
+        let others = [Some(self.listen), self.admin_listen];
+        if self.metrics_listen.is_some_and(|it| it.port() != 0 && others.contains(&Some(it))) {
+            let right = "give another port, or none: the admin listener has /metrics too";
+            refuse(&METRICS_LISTEN, "is the address of another listener", right);
         }
         if !self.public_url.host_str().is_some_and(|host| self.base_domain.covers(host)) {
             let wrong = format!("its host is neither the base domain ({}) nor under it", self.base_domain);

@@ -57,6 +57,16 @@ pub(super) const ADMIN_LISTEN: Setting = Setting::new(
     Unset("none"),
     "IP address and port for the admin API alone. None: it is served on the main listener's base domain.",
 );
+pub(super) const METRICS_LISTEN: Setting = Setting::new(
+    "metrics_listen",
+    Unset("none"),
+    "IP address and port for /metrics, /healthz and /readyz alone. The admin listener has /metrics too; no other has.",
+);
+pub(super) const METRICS_TENANTS: Setting = Setting::new(
+    "metrics_tenants",
+    Value("20"),
+    "How many tenants /metrics tells of one by one, 0 to 1000: those that were busiest in the last five minutes.",
+);
 pub(super) const DATABASE_URL: Setting = Setting::secret(
     "database_url",
     Unset("embedded"),
@@ -213,6 +223,26 @@ pub(super) const LOG: Setting = Setting::new(
 pub(super) const LOG_FORMAT: Setting =
     Setting::new("log_format", Value("pretty"), "pretty for people, json for programs.");
 
+pub(super) const OTLP_ENDPOINT: Setting = Setting::new(
+    "otlp_endpoint",
+    Unset("none"),
+    "Where traces go: a collector that takes OTLP over HTTP, http://localhost:4318. None: nothing is traced. \
+     OpenTelemetry's own variables count too, where these say nothing.",
+);
+pub(super) const OTLP_HEADERS: Setting = Setting::secret(
+    "otlp_headers",
+    Unset("none"),
+    "Headers that the collector wants, name=value separated by commas, values percent-encoded.",
+);
+pub(super) const TRACE_RATIO: Setting = Setting::new(
+    "trace_ratio",
+    Value("1"),
+    "Which share of what happens is traced, 0 to 1. What a trusted proxy's traceparent says of a request counts instead.",
+);
+
+pub(super) const SERVICE_NAME: Setting =
+    Setting::new("service_name", Value("tenantry"), "What the service is called in traces.");
+
 /// Every setting, in the order in which people want to read about them.
 pub const SETTINGS: &[&Setting] = &[
     &LISTEN,
@@ -220,6 +250,7 @@ pub const SETTINGS: &[&Setting] = &[
     &TLS_CERT_FILE,
     &TLS_KEY_FILE,
     &ADMIN_TLS,
+    &METRICS_LISTEN,
     &BASE_DOMAIN,
     &PUBLIC_URL,
     &DATABASE_URL,
@@ -248,6 +279,11 @@ pub const SETTINGS: &[&Setting] = &[
     &SHUTDOWN_TIMEOUT,
     &LOG,
     &LOG_FORMAT,
+    &METRICS_TENANTS,
+    &OTLP_ENDPOINT,
+    &OTLP_HEADERS,
+    &TRACE_RATIO,
+    &SERVICE_NAME,
 ];
 
 /// The settings as the end of `tenantry serve --help`.

@@ -7,7 +7,8 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{Origin, Problem, Wrong};
-use super::settings::{Fallback, MAIL_FROM, SETTINGS, Setting};
+use super::settings::{Fallback, MAIL_FROM, SETTINGS, Setting, TRACE_RATIO};
+use super::traces;
 
 /// What was set, as text, and what is wrong with it.
 pub(super) struct Source {
@@ -25,8 +26,11 @@ impl Source {
         if let Some((path, text)) = file {
             source.add_file(path, text);
         }
-        for (name, value) in environment {
-            source.add_variable(&name, &value);
+        // Ours last: they count more than those that are meant for every program.
+        let environment: Vec<_> = environment.collect();
+        source.add_standard(&environment);
+        for (name, value) in &environment {
+            source.add_variable(name, value);
         }
         source
     }
@@ -92,6 +96,22 @@ impl Source {
                     self.problems.push(Problem::new(setting, &origin, format!("the value {is}"), right));
                 }
             }
+        }
+    }
+
+    /// Takes the variables in by which OpenTelemetry is set up everywhere.
+    fn add_standard(&mut self, environment: &[(OsString, OsString)]) {
+        let set = |name: &str| {
+            let (_, value) = environment.iter().find(|(known, _)| known == name)?;
+            value.to_str().filter(|value| !value.is_empty())
+        };
+        for (name, setting) in traces::STANDARD {
+            if let Some(value) = set(name) {
+                self.values.insert(setting.key, (value.to_owned(), Origin::Environment));
+            }
+        }
+        if let Some(ratio) = set(traces::SAMPLER).and_then(traces::ratio_of_sampler) {
+            self.values.insert(TRACE_RATIO.key, (ratio.to_owned(), Origin::Environment));
         }
     }
 

@@ -27,6 +27,13 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&ip))
     }
 
+    /// Whether a request comes straight from one of them.
+    #[must_use]
+    pub fn trusts_peer_of(&self, request: &Request) -> bool {
+        let peer = request.remote_addr().as_socket_addr();
+        !self.is_empty() && peer.is_some_and(|peer| self.trust(peer.ip().to_canonical()))
+    }
+
     /// The client behind `peer`. Every proxy appends the address it was called from, so the header is read from the
     /// right for as long as the address at hand is a proxy's; what stands further left anybody may have written.
     fn client<'a>(&self, peer: IpAddr, forwarded_for: impl DoubleEndedIterator<Item = &'a str>) -> IpAddr {

@@ -19,7 +19,7 @@ use poem::{
         uri::PathAndQuery,
     },
 };
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span, field::Empty};
 use uuid::Uuid;
 
 use super::{
@@ -33,11 +33,17 @@ use super::{
     rescue,
     routes::{Access, Route, Routes, is_transfer, stripped},
 };
-use crate::clock::Clock;
+use crate::{
+    clock::Clock,
+    metrics::{self, Requests},
+    telemetry::traces,
+};
 
 /// How long the headers of a request may be together. The server's own bounds are wider in bytes (64 KiB); it answers
 /// what is over them, or has more than 100 headers, with an empty 431.
 const MAX_HEADER_BYTES: usize = 32 * 1024;
+/// Asked every few seconds by machines; a line for each would bury the others. They are logged when they fail.
+const QUIET: [&str; 3] = ["/healthz", "/readyz", metrics::PATH];
 const X_TENANT: HeaderName = HeaderName::from_static("x-tenant");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
@@ -125,6 +131,7 @@ pub struct Edge<G> {
     clock: Clock,
     limits: Limits,
     policy: Policy,
+    requests: Arc<Requests>,
 }
 
 impl<G: Gate> Edge<G> {
@@ -135,7 +142,8 @@ impl<G: Gate> Edge<G> {
         E::Endpoint: 'static,
     {
         let service = service.into_endpoint().map_to_response().boxed();
-        Self { routes, service, gate, clock, limits: Limits::default(), policy: Policy::default() }
+        let (limits, policy, requests) = (Limits::default(), Policy::default(), Arc::default());
+        Self { routes, service, gate, clock, limits, policy, requests }
     }
 
     /// Other limits than the contract's.
@@ -150,13 +158,19 @@ impl<G: Gate> Edge<G> {
         Self { policy, ..self }
     }
 
+    /// Counts what comes by, for others too; without it, for itself.
+    #[must_use]
+    pub fn counting(self, requests: Arc<Requests>) -> Self {
+        Self { requests, ..self }
+    }
+
     async fn answer(
         &self,
         request: Request,
         route: Option<&Route>,
         authority: Result<Authority, Problem>,
         request_id: Uuid,
-        visit: &mut Option<Visit>,
+        passage: &mut Passage,
     ) -> Result<Response, Problem> {
         if let Some(overloaded) = request.extensions().get::<Overloaded>() {
             return Err(overloaded.problem());
@@ -188,7 +202,7 @@ impl<G: Gate> Edge<G> {
             bearer: if access.credentials { Bearer::of(request.headers()) } else { Bearer::Absent },
             turn: Turn::First,
         };
-        self.admitted(request, route, admission, visit).await
+        self.admitted(request, route, admission, passage).await
     }
 
     async fn admitted(
@@ -196,13 +210,14 @@ impl<G: Gate> Edge<G> {
         mut request: Request,
         route: &Route,
         mut admission: Admission,
-        visit: &mut Option<Visit>,
+        passage: &mut Passage,
     ) -> Result<Response, Problem> {
         if !self.policy.proxies.is_empty() {
             request.extensions_mut().insert(self.policy.proxies.clone());
         }
         let admitted = self.gate.admit(&mut request, &admission).await;
-        *visit = request.extensions().get().cloned();
+        passage.visit = request.extensions().get().cloned();
+        note_viewer(&request, &passage.spans);
         if let Err(problem) = admitted {
             if !problem.is_tenant_changed() {
                 return Err(problem);
@@ -253,13 +268,24 @@ impl<G: Gate> Endpoint for Edge<G> {
     type Output = Response;
 
     async fn call(&self, request: Request) -> Result<Response> {
-        let started = Instant::now();
+        let (started, flight) = (Instant::now(), self.requests.begin());
         let request_id = self.clock.uuid_v7();
         let method = request.method().clone();
         let route = self.routes.find(request.uri().path());
         let template = route.map_or("none", |route| route.template());
-        let span =
-            tracing::info_span!("request", method = method_name(&method), route = template, %request_id);
+        let figures = route.map_or_else(|| self.requests.nowhere(), Route::figures);
+        let span = tracing::info_span!(
+            "request",
+            %request_id,
+            method = method_name(&method),
+            route = template,
+            tenant = Empty,
+            user = Empty,
+            operator = Empty,
+        );
+        let is_trusted = self.policy.proxies.trusts_peer_of(&request);
+        let trace =
+            traces::request((traces::name_of(&method), template, request_id), request.headers(), is_trusted);
         let authority = host::of(&request);
         let cors = Cors::of(&request, &self.policy.origins, authority.as_ref().ok());
         let hsts = self.policy.hsts.of(&request, &self.policy.proxies, authority.as_ref().ok());
@@ -267,23 +293,23 @@ impl<G: Gate> Endpoint for Edge<G> {
         let is_shed = request.extensions().get::<Overloaded>().is_some();
         let deadline =
             route.is_none_or(|route| !is_transfer(route.template())).then_some(self.policy.deadline);
+        let spans = [span.clone(), trace.clone()];
         let answering = async {
-            let mut visit = None;
-            let answer = self.answer(request, route, authority, request_id, &mut visit);
+            let mut passage = Passage { spans, visit: None };
+            let answer = self.answer(request, route, authority, request_id, &mut passage);
             let answer = AssertUnwindSafe(policy::in_time(deadline, answer)).catch_unwind().await;
             let answer = answer.unwrap_or_else(|payload| Err(rescue::panic(payload.as_ref())));
             let mut id = Uuid::encode_buffer();
             let id = request_id.hyphenated().encode_lower(&mut id);
-            let mut response = match answer {
-                Ok(response) => response,
+            let (mut response, failure) = match answer {
+                Ok(response) => (response, None),
                 Err(problem) => {
-                    if !is_shed {
-                        log(&problem);
-                    }
-                    problem.render(id)
+                    self.requests.problem(problem.code());
+                    let failure = Failure::of(&problem);
+                    (problem.render(id), Some(failure))
                 }
             };
-            if let Some(Visit(visited)) = visit {
+            if let Some(Visit(visited)) = passage.visit {
                 let status = response.status();
                 visited.end(status, response.headers_mut());
             }
@@ -295,12 +321,17 @@ impl<G: Gate> Endpoint for Edge<G> {
                 response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts);
             }
             finish(response.headers_mut(), id);
-            let status = response.status().as_u16();
-            let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-            tracing::info!(status, micros, "answered");
+            let (status, time) = (response.status(), started.elapsed());
+            figures.note(&method, status, time);
+            flight.land();
+            if !is_shed {
+                log(template, status, time, failure.as_ref());
+            }
             response
         };
-        Ok(answering.instrument(span).await)
+        let response = answering.instrument(trace.clone()).instrument(span).await;
+        traces::answered(&trace, response.status().as_u16());
+        Ok(response)
     }
 }
 
@@ -381,16 +412,56 @@ fn finish(headers: &mut HeaderMap, request_id: &str) {
     }
 }
 
-/// The one place where a failure of ours is logged.
-fn log(problem: &Problem) {
-    let status = problem.status();
-    if !status.is_server_error() {
-        return;
+/// What is found out of a request on its way.
+struct Passage {
+    /// That for the log, and that for traces.
+    spans: [Span; 2],
+    /// Who has to know how it ends.
+    visit: Option<Visit>,
+}
+
+/// What a line of the log says of a problem.
+struct Failure {
+    code: &'static str,
+    /// Of a failure of ours. What a client did wrong it is told, and its words are nothing for the log.
+    cause: Option<String>,
+}
+
+impl Failure {
+    fn of(problem: &Problem) -> Self {
+        let cause = if problem.status().is_server_error() { problem.causes() } else { None };
+        Self { code: problem.code(), cause }
     }
-    let cause = problem.causes().unwrap_or_default();
+}
+
+/// The line with which every request ends, and the one place where a failure of ours is logged. No other line is needed
+/// to know who was answered what, how fast and why.
+fn log(route: &str, status: StatusCode, time: Duration, failure: Option<&Failure>) {
+    let duration_us = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let code = failure.map(|failure| failure.code);
+    let cause = failure.and_then(|failure| failure.cause.as_deref());
+    let number = status.as_u16();
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        tracing::warn!(code = problem.code(), cause, "not available");
+        tracing::warn!(status = number, duration_us, code, cause, "not available");
+    } else if status.is_server_error() {
+        tracing::error!(status = number, duration_us, code, cause, "failed");
+    } else if QUIET.contains(&route) {
+        tracing::debug!(status = number, duration_us, code, "answered");
     } else {
-        tracing::error!(code = problem.code(), cause, "failed");
+        tracing::info!(status = number, duration_us, code, "answered");
+    }
+}
+
+/// Notes in the spans of a request who it is by, as far as the gate found that out.
+fn note_viewer(request: &Request, spans: &[Span; 2]) {
+    let Some(viewer) = request.extensions().get::<Viewer>() else { return };
+    for span in spans.iter().filter(|span| !span.is_disabled()) {
+        if let Some(tenant) = viewer.tenant {
+            span.record("tenant", tracing::field::display(tenant));
+        }
+        if let Some(user) = viewer.user {
+            let who = if viewer.tenant.is_some() { "user" } else { "operator" };
+            span.record(who, tracing::field::display(user));
+        }
     }
 }

@@ -9,6 +9,7 @@ use poem::{
 };
 
 use super::docs::Document;
+use crate::metrics::{self, RouteFigures};
 
 /// What an operation needs to know before it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,13 +49,15 @@ pub fn is_admin(path: &str) -> bool {
 /// Which paths a listener answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Face {
-    /// All of them; those for operators on hosts that name no tenant.
+    /// All of them, those for operators on hosts that name no tenant; but not its figures, which are for no client.
     #[default]
     Whole,
     /// All but those for operators, which have a listener of their own.
     Public,
-    /// Those for operators, and what every listener has: how the process is, and the document.
+    /// Those for operators, and what every listener has: how the process is, and the document; and its figures.
     Admin,
+    /// How the process is, and its figures.
+    Metrics,
 }
 
 impl Face {
@@ -63,9 +66,10 @@ impl Face {
     pub fn shows(self, path: &str) -> bool {
         const EVERYWHERE: [&str; 4] = ["/healthz", "/readyz", "/openapi.json", "/docs"];
         match self {
-            Self::Whole => true,
-            Self::Public => !is_admin(path),
-            Self::Admin => is_admin(path) || EVERYWHERE.contains(&path),
+            Self::Whole => path != metrics::PATH,
+            Self::Public => !is_admin(path) && path != metrics::PATH,
+            Self::Admin => is_admin(path) || path == metrics::PATH || EVERYWHERE.contains(&path),
+            Self::Metrics => [metrics::PATH, "/healthz", "/readyz"].contains(&path),
         }
     }
 }
@@ -97,6 +101,7 @@ pub struct Route {
     operations: Vec<(Method, Access)>,
     allow: HeaderValue,
     endpoint: Option<BoxEndpoint<'static, Response>>,
+    figures: Arc<RouteFigures>,
 }
 
 impl Route {
@@ -121,6 +126,11 @@ impl Route {
     /// The value of `Allow`.
     pub(crate) fn allow(&self) -> HeaderValue {
         self.allow.clone()
+    }
+
+    /// What counts the requests here.
+    pub(crate) fn figures(&self) -> &RouteFigures {
+        &self.figures
     }
 
     /// What answers here, if it isn't the API.
@@ -201,13 +211,21 @@ impl Routes {
             .insert(stripped(path), self.routes.len())
             .map_err(|source| RouteError { path: path.to_owned(), source })?;
         let allow = allow(&operations);
-        self.routes.push(Route { template: canonical(path).into(), operations, allow, endpoint });
+        let template: Arc<str> = canonical(path).into();
+        let methods = operations.iter().map(|(method, _)| method);
+        let figures = Arc::new(RouteFigures::of(Arc::clone(&template), methods));
+        self.routes.push(Route { template, operations, allow, endpoint, figures });
         Ok(())
     }
 
     /// The route of a request's path.
     pub(crate) fn find(&self, path: &str) -> Option<&Route> {
         self.paths.at(stripped(path)).ok().map(|found| &self.routes[*found.value])
+    }
+
+    /// What counts the requests at each of them.
+    pub fn figures(&self) -> impl Iterator<Item = Arc<RouteFigures>> {
+        self.routes.iter().map(|route| Arc::clone(&route.figures))
     }
 
     /// All routes, in the order of the document.

@@ -9,7 +9,11 @@ mod retry;
 mod room;
 mod worker;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use data_encoding::BASE64;
@@ -17,6 +21,7 @@ use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tenants::{DataKey, Full, Job, Kinds, LeasedJob, Outbox, Outcome, Tenant, TenantDb, TenantName};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 pub use self::{
@@ -29,9 +34,11 @@ use crate::{
     find,
     limits::{self, mails},
     mail::{Failure, Letter, Stamp},
+    metrics::{JobOutcome, MailOutcome},
     notifications, password,
     registration::tasks::{self, AddressTask},
     state::App,
+    telemetry::traces,
 };
 
 /// Work to be done later.
@@ -76,6 +83,10 @@ impl Task {
     }
 }
 
+/// All kinds there are.
+pub(crate) const KINDS: &[&str] = &[MAIL, "address", "forgotten_password", "find_organizations", "digest"];
+/// Where in a payload stands which trace its job goes on with, if that is kept.
+const TRACE: &str = "trace";
 /// The kind of mails.
 const MAIL: &str = "mail";
 /// For how long a worker has a job before another one may take it: as long a mail waits whose worker was killed.
@@ -118,7 +129,10 @@ pub async fn leave_until(
     let plain = serde_json::to_vec(task).map_err(|error| tenants::Error::Damaged(error.to_string()))?;
     let context = context(task.kind(), outbox.tenant_id());
     let sealed = app.tenancy.key(DataKey::Outbox).seal(&context, &plain)?;
-    let payload = json!({ "sealed": BASE64.encode(&sealed) });
+    let mut payload = json!({ "sealed": BASE64.encode(&sealed) });
+    if let Some(trace) = traces::current() {
+        payload[TRACE] = trace.into();
+    }
     let job = Job { kind: task.kind(), payload, run_at, dedupe_key };
     let is_new = outbox.enqueue(&job).await?.is_some();
     // What else is done depends on what nobody is to learn. Done at once, it would show in how fast the next answers are; done
@@ -161,6 +175,19 @@ pub async fn run_due(app: &App) -> Result<usize, ServiceError> {
 
 /// Does a job, and says what became of it, whatever it does.
 async fn attempt(app: &App, job: &LeasedJob) -> Outcome {
+    let since = Instant::now();
+    let outcome = attempt_unmeasured(app, job).instrument(trace_of(job)).await;
+    let what = match outcome {
+        Outcome::Done => JobOutcome::Done,
+        Outcome::Retry { .. } => JobOutcome::Retried,
+        Outcome::PutOff { .. } => JobOutcome::PutOff,
+        Outcome::Park { .. } => JobOutcome::Parked,
+    };
+    app.metrics().jobs.note(&job.kind, what, since.elapsed());
+    outcome
+}
+
+async fn attempt_unmeasured(app: &App, job: &LeasedJob) -> Outcome {
     let task = match open(app, job) {
         Ok(task) => task,
         Err(error) => return Outcome::Park { error },
@@ -199,25 +226,44 @@ async fn guarded(deadline: Duration, work: impl Future<Output = Outcome>) -> Res
     }
 }
 
-/// Notes what became of a job. The database may be away for a moment.
+/// The span of an attempt, in the trace of what caused the job.
+fn trace_of(job: &LeasedJob) -> tracing::Span {
+    let tenant = job.tenant_id.map(tracing::field::display);
+    let span = tracing::info_span!(
+        target: "trace",
+        "job",
+        otel.kind = "consumer",
+        job = %job.id,
+        kind = job.kind,
+        tenant,
+        attempt = job.attempts,
+    );
+    traces::go_on(&span, job.payload.get(TRACE).and_then(Value::as_str));
+    span
+}
+
+/// What the log says of everything that is done for a job.
+fn span_of(job: &LeasedJob) -> tracing::Span {
+    let tenant = job.tenant_id.map(tracing::field::display);
+    tracing::info_span!("job", job = %job.id, kind = job.kind, tenant, attempt = job.attempts)
+}
+
+/// Notes what became of a job, within its [span](span_of). The database may be away for a moment.
 async fn report(app: &App, job: &LeasedJob, outcome: &Outcome) {
-    let (id, kind, attempts) = (job.id, job.kind.as_str(), job.attempts);
     match outcome {
-        Outcome::Done => tracing::info!(%id, kind, attempts, "job done"),
-        Outcome::Retry { at, error } => {
-            tracing::warn!(%id, kind, attempts, error, %at, "job failed, to be tried again");
-        }
-        Outcome::PutOff { at, reason } => tracing::debug!(%id, kind, attempts, reason, %at, "job put off"),
-        Outcome::HandedBack { reason } => tracing::warn!(%id, kind, attempts, reason, "job handed back"),
-        Outcome::Park { error } => tracing::error!(%id, kind, attempts, error, "job failed for good"),
+        Outcome::Done => tracing::info!("job done"),
+        Outcome::Retry { at, error } => tracing::warn!(error, %at, "job failed, to be tried again"),
+        Outcome::PutOff { at, reason } => tracing::debug!(reason, %at, "job put off"),
+        Outcome::HandedBack { reason } => tracing::warn!(reason, "job handed back"),
+        Outcome::Park { error } => tracing::error!(error, "job failed for good"),
     }
     for pause in (0..REPORTS).rev() {
         match app.tenancy.finish_job(job, outcome, app.clock.now()).await {
             Ok(true) => return,
-            Ok(false) => return tracing::warn!(%id, kind, attempts, "another worker has taken the job since"),
+            Ok(false) => return tracing::warn!("another worker has taken the job since"),
             Err(error) if pause == 0 => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(%id, kind, attempts, error, "what became of a job cannot be noted: it is done again");
+                tracing::error!(error, "what became of a job cannot be noted: it is done again");
             }
             Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
         }
@@ -289,8 +335,16 @@ async fn of_tenant(app: &App, job: &LeasedJob, tenant: &Tenant, letter: Letter) 
 }
 
 async fn deliver(app: &App, job: &LeasedJob, letter: Letter) -> Outcome {
-    let stamp = Stamp { id: job.id, at: job.created_at };
-    match app.mailer.deliver(letter, stamp).await {
+    let (stamp, since) = (Stamp { id: job.id, at: job.created_at }, Instant::now());
+    let span = tracing::info_span!(target: "trace", "mail", otel.kind = "client");
+    let delivered = app.mailer.deliver(letter, stamp).instrument(span).await;
+    let what = match delivered {
+        Ok(()) => MailOutcome::Sent,
+        Err(Failure::Retry(_)) => MailOutcome::Retried,
+        Err(Failure::Refused(_)) => MailOutcome::Refused,
+    };
+    app.metrics().mails.note(MAIL, what, since.elapsed());
+    match delivered {
         Ok(()) => Outcome::Done,
         Err(Failure::Retry(error)) => retry::later(app, job, error),
         Err(Failure::Refused(error)) => Outcome::Park { error },

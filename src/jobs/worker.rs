@@ -11,8 +11,9 @@ use tokio::{
     task::{Id, JoinError, JoinHandle, JoinSet},
     time::sleep,
 };
+use tracing::Instrument as _;
 
-use super::{LEASE, MAIL, attempt, report};
+use super::{LEASE, MAIL, attempt, report, span_of};
 use crate::{
     state::App,
     stop::{self, Stop},
@@ -139,10 +140,12 @@ impl Worker {
         }
         for job in jobs {
             let (app, held) = (self.app.clone(), job.clone());
-            let task = self.running.spawn(async move {
+            let span = span_of(&job);
+            let work = async move {
                 let outcome = attempt(&app, &job).await;
                 report(&app, &job, &outcome).await;
-            });
+            };
+            let task = self.running.spawn(work.instrument(span));
             self.held.insert(task.id(), held);
         }
     }
@@ -169,7 +172,9 @@ impl Worker {
         for job in self.held.values() {
             // Once: whoever has taken it by the time of another try would have its number.
             if let Err(error) = self.app.tenancy.finish_job(job, &outcome, self.app.clock.now()).await {
-                tracing::warn!(id = %job.id, %error, "a job cannot be handed back: its lease has to run out");
+                let _entered = span_of(job).entered();
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "a job cannot be handed back: its lease has to run out");
             }
         }
     }

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::{
     http::{Place, Problem, Visit, Visited},
+    metrics::Refusal,
     state::App,
 };
 
@@ -45,7 +46,7 @@ pub(crate) async fn enter(app: &App, tenant: &Tenant, place: Option<&Place>) -> 
     let rate = tenant.limits.rate().filter(|_| app.throttles.are_on());
     let turn = rate.map(|rate| meter.turn(rate, app.clock.now()));
     let (unit, refused) = match turn.and_then(|turn| turn.wait) {
-        Some(wait) => (None, Some(wait)),
+        Some(wait) => (None, Some((wait, Refusal::Rate))),
         None => match meter.unit(tenant.limits.concurrency.or(place.map(Place::share)), WAIT).await {
             // Without a limit of its own, a tenant has a share of what the process works on; and for as long as that: who
             // sends a body as slowly as he may, and need not even be of the tenant, shuts nobody out.
@@ -56,13 +57,14 @@ pub(crate) async fn enter(app: &App, tenant: &Tenant, place: Option<&Place>) -> 
                 (None, None)
             }
             Ok(unit) => (unit, None),
-            Err(Full) => (None, Some(RETRY_AFTER)),
+            Err(Full) => (None, Some((RETRY_AFTER, Refusal::Concurrency))),
         },
     };
     let entered = match refused {
         None => Ok(()),
-        Some(wait) => {
+        Some((wait, why)) => {
             meter.throttled();
+            app.metrics().refusals.count(why);
             if place.is_none_or(Place::is_calm)
                 && let Ok(_held) = HOLDING.try_acquire()
             {

@@ -13,11 +13,13 @@ use tokio::{
     task::{Id, JoinError, JoinHandle, JoinSet},
     time::sleep,
 };
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::{Failure, Kind, Operation, OperationError, Progress};
 use crate::{
     error::ServiceError,
+    metrics::OperationOutcome,
     state::App,
     stop::{self, Stop},
 };
@@ -159,12 +161,15 @@ impl Runner {
         let error = "the server was stopped before it was done".to_owned();
         let ended = Ended::HandedBack { error };
         for progress in self.held.values() {
-            let (id, measure, now) = (progress.operation().id, progress.measure(), self.app.clock.now());
+            let (measure, now) = (progress.measure(), self.app.clock.now());
             // Once: whoever has taken it by the time of another try would have its number.
-            match self.app.tenancy.end_operation(progress.attempt(), measure, &ended, now).await {
-                Ok(_) => tracing::warn!(%id, "an operation did not end in time and is handed back"),
+            let noted = self.app.tenancy.end_operation(progress.attempt(), measure, &ended, now).await;
+            let _entered = span_of(progress.operation()).entered();
+            match noted {
+                Ok(_) => tracing::warn!("an operation did not end in time and is handed back"),
                 Err(error) => {
-                    tracing::warn!(%id, %error, "an operation cannot be handed back: its lease has to run out");
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "an operation cannot be handed back: its lease has to run out");
                 }
             }
         }
@@ -217,12 +222,28 @@ pub async fn resume(app: &App, id: Uuid) -> Result<Option<Operation>, OperationE
 /// Does an operation that was taken, and notes what became of it, whatever it does. When somebody else may be at it by now
 /// it stops where it is.
 pub async fn perform(app: &App, progress: &Progress) {
+    let span = span_of(progress.operation());
+    let Operation { id, kind, tenant_id, attempts, .. } = progress.operation();
+    let tenant = tenant_id.map(tracing::field::display);
+    let trace =
+        tracing::info_span!(target: "trace", "operation", operation = %id, kind, tenant, attempt = attempts);
+    perform_in_span(app, progress).instrument(trace).instrument(span).await;
+}
+
+/// What the log says of everything that is done for an operation.
+fn span_of(operation: &Operation) -> tracing::Span {
+    let Operation { id, kind, tenant_id, attempts, .. } = operation;
+    let tenant = tenant_id.map(tracing::field::display);
+    tracing::info_span!("operation", operation = %id, kind, tenant, attempt = attempts)
+}
+
+async fn perform_in_span(app: &App, progress: &Progress) {
+    let since = Instant::now();
     let work = AssertUnwindSafe(attempt(app, progress)).catch_unwind();
     let outcome = tokio::select! {
         outcome = work => outcome,
         () = progress.keep(app) => {
-            let id = progress.operation().id;
-            return tracing::warn!(%id, "another process may be at the operation: this one leaves it");
+            return tracing::warn!("another process may be at the operation: this one leaves it");
         }
     };
     let ended = match outcome {
@@ -232,6 +253,12 @@ pub async fn perform(app: &App, progress: &Progress) {
         // The panic has written its own line into the log; what it says may hold anything.
         Err(_) => Ended::Failed { error: "it broke: the log of that time says where".to_owned() },
     };
+    let what = match ended {
+        Ended::Succeeded(_) => OperationOutcome::Succeeded,
+        Ended::Again { .. } => OperationOutcome::Retried,
+        Ended::Failed { .. } => OperationOutcome::Failed,
+    };
+    app.metrics().operations.note(&progress.operation().kind, what, since.elapsed());
     report(app, progress, &ended).await;
 }
 
@@ -259,27 +286,22 @@ fn pause(attempt: i32) -> Duration {
     FIRST_PAUSE.saturating_mul(factor).min(LONGEST_PAUSE)
 }
 
-/// Notes what became of an attempt. The database may be away for a moment.
+/// Notes what became of an attempt, within its [span](span_of). The database may be away for a moment.
 async fn report(app: &App, progress: &Progress, ended: &Ended) {
-    let Operation { id, kind, attempts, .. } = progress.operation();
     match ended {
-        Ended::Succeeded(_) => tracing::info!(%id, kind, attempts, "operation succeeded"),
-        Ended::Again { at, error } => {
-            tracing::warn!(%id, kind, attempts, error, %at, "operation failed, to be tried again");
-        }
-        Ended::Failed { error } => tracing::error!(%id, kind, attempts, error, "operation failed"),
-        Ended::HandedBack { error } => tracing::warn!(%id, kind, attempts, error, "operation handed back"),
+        Ended::Succeeded(_) => tracing::info!("operation succeeded"),
+        Ended::Again { at, error } => tracing::warn!(error, %at, "operation failed, to be tried again"),
+        Ended::Failed { error } => tracing::error!(error, "operation failed"),
+        Ended::HandedBack { error } => tracing::warn!(error, "operation handed back"),
     }
     for pause in (0..REPORTS).rev() {
         let (measure, now) = (progress.measure(), app.clock.now());
         match app.tenancy.end_operation(progress.attempt(), measure, ended, now).await {
             Ok(true) => return,
-            Ok(false) => {
-                return tracing::warn!(%id, kind, attempts, "another process has taken the operation");
-            }
+            Ok(false) => return tracing::warn!("another process has taken the operation"),
             Err(error) if pause == 0 => {
                 let error = &error as &dyn std::error::Error;
-                tracing::error!(%id, kind, attempts, error, "what became of it cannot be noted: it is begun anew");
+                tracing::error!(error, "what became of it cannot be noted: it is begun anew");
             }
             Err(_) => sleep(Duration::from_secs(1)).await,
         }

@@ -7,10 +7,11 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     thread::{self, available_parallelism},
+    time::Instant,
 };
 
 use argon2::{
@@ -18,7 +19,10 @@ use argon2::{
     password_hash::phc::{Output, ParamsString, PasswordHash, Salt},
 };
 use secrecy::{ExposeSecret, SecretString};
+use tenants::{Timing, TimingFigures};
 use tokio::sync::{Semaphore, TryAcquireError, oneshot};
+
+use tracing::Instrument as _;
 
 use super::stored::StoredHash;
 use crate::{http::input::Wrong, users::identity::Password};
@@ -53,8 +57,35 @@ pub struct Hasher {
     memory: Memory,
     /// How many were hashed or checked.
     runs: Arc<AtomicU64>,
+    /// How it goes.
+    counts: Arc<Counts>,
     /// What the password of somebody who does not exist is checked against, so that the answer takes as long.
     nobody: Arc<str>,
+}
+
+/// How hashing goes.
+#[derive(Debug, Default)]
+struct Counts {
+    waiting: AtomicUsize,
+    running: AtomicUsize,
+    refused: AtomicU64,
+    wait: Timing,
+    time: Timing,
+}
+
+/// A look at how hashing goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HasherFigures {
+    /// How many wait for their turn.
+    pub waiting: usize,
+    /// How many have it.
+    pub running: usize,
+    /// How many found the queue full.
+    pub refused: u64,
+    /// How long they waited.
+    pub wait: TimingFigures,
+    /// How long it took then.
+    pub time: TimingFigures,
 }
 
 /// The memory that Argon2 fills, kept from one hash to the next: at most one piece for each core. Taken from the
@@ -94,6 +125,7 @@ impl Hasher {
             nobody: hash(&memory, &[])?.into(),
             memory,
             runs: Arc::default(),
+            counts: Arc::default(),
         })
     }
 
@@ -143,6 +175,19 @@ impl Hasher {
         self.runs.load(Ordering::Relaxed)
     }
 
+    /// How it goes.
+    #[must_use]
+    pub fn figures(&self) -> HasherFigures {
+        let counts = &self.counts;
+        HasherFigures {
+            waiting: counts.waiting.load(Ordering::Relaxed),
+            running: counts.running.load(Ordering::Relaxed),
+            refused: counts.refused.load(Ordering::Relaxed),
+            wait: counts.wait.figures(),
+            time: counts.time.figures(),
+        }
+    }
+
     /// Whether a hash was made with other parameters than those of today.
     #[must_use]
     pub fn is_outdated(&self, hash: &str) -> bool {
@@ -161,21 +206,49 @@ impl Hasher {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, HasherError> {
         let place = Arc::clone(&self.queue).try_acquire_owned().map_err(|error| match error {
-            TryAcquireError::NoPermits => HasherError::Busy,
+            TryAcquireError::NoPermits => {
+                self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                HasherError::Busy
+            }
             TryAcquireError::Closed => HasherError::Failed("the hasher is closed".into()),
         })?;
         let (sender, result) = oneshot::channel();
+        let (waiting, counts) = (One::more(&self.counts, |counts| &counts.waiting), Arc::clone(&self.counts));
+        let since = Instant::now();
         self.threads.run(move || {
             // Held until the work is done, also when the request that asked for it is gone. One that is gone before it
             // had its turn costs nothing.
             let _held = place;
+            drop(waiting);
             if !sender.is_closed() {
-                sender.send(work()).ok();
+                counts.wait.note(since.elapsed());
+                let (_running, since) = (One::more(&counts, |counts| &counts.running), Instant::now());
+                let done = work();
+                counts.time.note(since.elapsed());
+                sender.send(done).ok();
             }
         });
+        let span = tracing::info_span!(target: "trace", "hashing");
         result
+            .instrument(span)
             .await
             .map_err(|_| HasherError::Failed("the work broke: the log of that time says where".into()))
+    }
+}
+
+/// One more of those who wait or run, until it is dropped.
+struct One(Arc<Counts>, fn(&Counts) -> &AtomicUsize);
+
+impl One {
+    fn more(counts: &Arc<Counts>, which: fn(&Counts) -> &AtomicUsize) -> Self {
+        which(counts).fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(counts), which)
+    }
+}
+
+impl Drop for One {
+    fn drop(&mut self) {
+        self.1(&self.0).fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -11,7 +11,7 @@ mod stored;
 pub use api::PasswordApi;
 pub(crate) use confirmation::{Asked, checked};
 pub use error::PasswordError;
-pub use hasher::{Hasher, HasherError};
+pub use hasher::{Hasher, HasherError, HasherFigures};
 pub use policy::judge;
 pub use service::confirm;
 pub(crate) use service::send_link;

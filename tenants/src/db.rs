@@ -18,13 +18,16 @@ use crate::{
     jobs::{self, Job, Outbox},
     lanes::{Lanes, Share},
     live::Live,
-    pool::{Lease, Permit, Pool},
+    pool::{Lease, Permit, Pool, Work},
     resolution::Tenant,
     resolver::Resolver,
 };
 
 /// How long the rollback of a dropped transaction may take before its connection is closed instead.
 const ROLLBACK_DEADLINE: Duration = Duration::from_secs(2);
+
+/// What traces call the database, as OpenTelemetry's conventions do. They tell that something was asked, and never what.
+const DBMS: &str = "postgresql";
 
 /// Where statements run.
 #[derive(Clone, Debug)]
@@ -120,9 +123,14 @@ impl Place {
 
     /// One statement outside a transaction.
     async fn run<E: Exchange>(&self, statement: Statement) -> Result<E::Answer, DbErr> {
-        let (place, admission) = (self.clone(), self.admit().await?);
-        let result = to_the_end(async move { place.exchange::<E>(admission, &statement).await }).await;
-        self.noted(result.flatten())
+        let work = if is_query(&statement) { "read" } else { "write" };
+        let span = tracing::info_span!(target: "trace", "database", otel.kind = "client", db.system.name = DBMS, work);
+        let place = self.clone();
+        let result = async move {
+            let admission = place.admit().await?;
+            to_the_end(async move { place.exchange::<E>(admission, &statement).await }).await
+        };
+        self.noted(result.instrument(span).await.flatten())
     }
 
     /// A plan gone stale is made anew, once: nothing has happened yet. A query whose connection turns out to be dead is
@@ -135,6 +143,7 @@ impl Place {
     ) -> Result<E::Answer, DbErr> {
         loop {
             let mut checkout = self.checkout(admission).await?;
+            checkout.lease.held_for(if is_query(statement) { Work::Read } else { Work::Write });
             let mut result = E::run(&mut checkout.lease, statement).await;
             match &result {
                 Err(error) if checkout.lease.forget_stale_plans(error).await => {
@@ -162,9 +171,13 @@ impl Place {
     }
 
     async fn begin(&self) -> Result<Transaction, DbErr> {
-        let (place, admission) = (self.clone(), self.admit().await?);
-        let open = to_the_end(async move { place.open(admission).await }).await;
-        let open = self.noted(open.flatten())?;
+        let span = tracing::info_span!(target: "trace", "database begin", otel.kind = "client", db.system.name = DBMS);
+        let place = self.clone();
+        let open = async move {
+            let admission = place.admit().await?;
+            to_the_end(async move { place.open(admission).await }).await
+        };
+        let open = self.noted(open.instrument(span).await.flatten())?;
         Ok(Transaction { place: self.clone(), open: Mutex::new(Some(open)) })
     }
 
@@ -319,7 +332,8 @@ impl Transaction {
     {
         let mut place = self.open.lock().await;
         let open = place.take().ok_or_else(ended)?;
-        let (open, result) = to_the_end(work(open)).await?;
+        let span = tracing::info_span!(target: "trace", "database statement", otel.kind = "client", db.system.name = DBMS);
+        let (open, result) = to_the_end(work(open)).instrument(span).await?;
         *place = Some(open);
         drop(place);
         self.place.noted(result)
@@ -328,7 +342,8 @@ impl Transaction {
     async fn commit(self) -> Result<(), DbErr> {
         let open = self.open.lock().await.take().ok_or_else(ended)?;
         self.place.written();
-        to_the_end(open.commit()).await.flatten()
+        let span = tracing::info_span!(target: "trace", "database commit", otel.kind = "client", db.system.name = DBMS);
+        to_the_end(open.commit()).instrument(span).await.flatten()
     }
 
     async fn rollback(self) {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::{
     connection::Login,
     meter::Meter,
-    pool::{Lease, Permit, Pool, PoolFigures, PoolOptions},
+    pool::{Lease, Permit, Pool, PoolFigures, PoolOptions, PoolReport},
     resolution::Tenant,
 };
 
@@ -64,6 +64,10 @@ impl Lanes {
 
     pub(crate) fn figures(&self) -> Vec<PoolFigures> {
         self.lanes.iter().map(|lane| lane.pool.figures()).collect()
+    }
+
+    pub(crate) fn reports(&self) -> impl Iterator<Item = PoolReport> {
+        self.lanes.iter().enumerate().map(|(number, lane)| lane.pool.report(format!("lane_{number}")))
     }
 
     pub(crate) fn close(&self) {

@@ -23,6 +23,7 @@
 //! | find out what is wrong with an installation | [`doctor`] |
 //! | hear what other processes change in the catalog | [`Tenancy::listen`], [`Signals`] |
 //! | show somebody something live | [`Tenancy::live`], [`Live`], [`Wake`] |
+//! | watch how it goes | [`Tenancy::pools`], [`Tenancy::backlog`], [`Tenancy::busiest`] |
 //! | know what a database error means | [`fault`], [`Fault`] |
 //!
 //! That one tenant cannot read another holds three times over: by these types; by the binding, without which
@@ -32,6 +33,8 @@
 mod action;
 mod announcer;
 pub mod archive;
+mod backlog;
+mod busiest;
 mod cleanup;
 mod connection;
 mod db;
@@ -65,10 +68,14 @@ mod resolver;
 mod runs;
 mod tenancy;
 mod throttle;
+mod timing;
+mod touched;
 mod usage;
 mod wakes;
 
 pub use action::{Reached, TenantAction, Usage, Which};
+pub use backlog::{Backlog, OpenOperations, QueuedJobs, TenantsOf};
+pub use busiest::{BUSIEST_WINDOW, Busy};
 pub use db::{CatalogDb, CatalogTx, TenantDb, TenantTx, Wake};
 pub use dropping::Dropped;
 pub use error::{Error, Fault, fault};
@@ -85,8 +92,8 @@ pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, Sl
 pub use operations::{Ended, Measure};
 pub use orphans::Orphan;
 pub use plans::Plan;
-pub use pool::{PoolFigures, PoolOptions};
-pub use provisioning::{NewTenant, Provisioning, SlugChoice};
+pub use pool::{PoolFigures, PoolOptions, PoolReport, PoolTimings};
+pub use provisioning::{NewTenant, Provisioned, Provisioning, SlugChoice};
 pub use purge::{Absent, LastStep, Purged, Purging};
 pub use resolution::{Status, Tenant, TenantName, served_versions};
 pub use resolver::{Resolver, ResolverFigures, ResolverOptions};
@@ -96,4 +103,6 @@ pub use runs::{
 };
 pub use tenancy::{LANES, Settings, Tenancy};
 pub use throttle::{Counted, ThrottleKey, attempts, forget_attempts, record_attempt, withdraw_attempt};
+pub use timing::{Timing, TimingFigures};
+pub use touched::TouchedFigures;
 pub use usage::{DayUsage, TenantUsage, UsageOrder};

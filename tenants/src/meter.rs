@@ -205,11 +205,18 @@ impl Drop for Waiting<'_> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Counts {
     pub(crate) tenant: Uuid,
-    requests: u64,
-    errors: u64,
-    throttled: u64,
-    database_micros: u64,
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
+    pub(crate) throttled: u64,
+    pub(crate) database_micros: u64,
     written: bool,
+}
+
+#[cfg(test)]
+impl Counts {
+    pub(crate) fn of(tenant: Uuid, requests: u64, database_micros: u64) -> Self {
+        Self { tenant, requests, database_micros, ..Self::default() }
+    }
 }
 
 /// The meters of all tenants in use.

@@ -18,6 +18,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::{
     connection::{Bound, Connection, Login},
     error::{connection_error, is_answer, query_error},
+    timing::{Timing, TimingFigures},
+    touched::{Touched, TouchedFigures},
 };
 
 /// A connection that was idle for longer than this is bound anew although it is remembered: that finds out whether it
@@ -73,6 +75,45 @@ pub struct PoolFigures {
     pub waiting: usize,
 }
 
+/// What a connection was checked out for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// One statement that only reads.
+    Read,
+    /// One statement that may change something.
+    Write,
+    /// A transaction: from its beginning to its end, whatever is done meanwhile.
+    Transaction,
+}
+
+/// How long a pool's callers waited, and how long they held what they got.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolTimings {
+    /// Waiting for the right to a connection.
+    pub wait: TimingFigures,
+    /// Holding one for a statement that reads.
+    pub read: TimingFigures,
+    /// Holding one for a statement that may write.
+    pub write: TimingFigures,
+    /// Holding one for a transaction.
+    pub transaction: TimingFigures,
+}
+
+/// A pool, for whoever watches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolReport {
+    /// `lane_0` and so on, `catalog`, `owner` or `bulk`.
+    pub name: String,
+    /// The most connections it opens.
+    pub size: usize,
+    /// What it did and does.
+    pub figures: PoolFigures,
+    /// How long that took.
+    pub timings: PoolTimings,
+    /// How many tenants its open connections have seen.
+    pub touched: TouchedFigures,
+}
+
 #[derive(Debug, Default)]
 struct Counters {
     opened: AtomicU64,
@@ -83,6 +124,11 @@ struct Counters {
     closed_unfinished: AtomicU64,
     open: AtomicUsize,
     waiting: AtomicUsize,
+    wait: Timing,
+    read: Timing,
+    write: Timing,
+    transaction: Timing,
+    touched: Touched,
 }
 
 impl Counters {
@@ -104,11 +150,14 @@ struct Pooled {
     retires_at: Instant,
     uses: u32,
     idle_since: Instant,
+    /// Its number in the pool.
+    number: u64,
     counters: Arc<Counters>,
 }
 
 impl Drop for Pooled {
     fn drop(&mut self) {
+        self.counters.touched.forget(self.number);
         self.counters.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -158,6 +207,23 @@ impl Pool {
         }
     }
 
+    /// All that is known of it.
+    pub(crate) fn report(&self, name: impl Into<String>) -> PoolReport {
+        let counters = &self.shared.counters;
+        PoolReport {
+            name: name.into(),
+            size: self.shared.options.size,
+            figures: self.figures(),
+            timings: PoolTimings {
+                wait: counters.wait.figures(),
+                read: counters.read.figures(),
+                write: counters.write.figures(),
+                transaction: counters.transaction.figures(),
+            },
+            touched: counters.touched.figures(),
+        }
+    }
+
     /// Closes the pool: idle connections now, the others as they come back.
     pub(crate) fn close(&self) {
         self.shared.permits.close();
@@ -181,7 +247,12 @@ impl Pool {
             match loan.bind(binding).await {
                 Ok(bound) => {
                     self.shared.counters.note(bound, used_before);
-                    return Ok(Lease { loan, remembered: bound == Bound::Remembered, _permit: permit });
+                    let remembered = bound == Bound::Remembered;
+                    if !remembered {
+                        self.shared.counters.touched.note(loan.number(), binding);
+                    }
+                    let (since, work) = (Instant::now(), Work::Transaction);
+                    return Ok(Lease { loan, remembered, since, work, _permit: permit });
                 }
                 Err(error) if used_before && !is_answer(&error) => drop(loan),
                 Err(error) => return Err(query_error(error)),
@@ -192,9 +263,10 @@ impl Pool {
     /// Waits for the right to check out a connection.
     pub(crate) async fn permit(&self) -> Result<Permit, DbErr> {
         let acquire = Arc::clone(&self.shared.permits).acquire_owned();
-        let waiting = Waiting::of(&self.shared);
+        let (waiting, since) = (Waiting::of(&self.shared), Instant::now());
         let permit = tokio::time::timeout(self.shared.options.wait, acquire).await;
         drop(waiting);
+        self.shared.counters.wait.note(since.elapsed());
         match permit {
             Ok(Ok(permit)) => Ok(Permit(permit)),
             Ok(Err(_closed)) => Err(DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)),
@@ -212,11 +284,11 @@ impl Pool {
             self.shared.counters.open.fetch_sub(1, Ordering::Relaxed);
             connection_error(error)
         })?;
-        self.shared.counters.opened.fetch_add(1, Ordering::Relaxed);
+        let number = self.shared.counters.opened.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         let retires_at = now + max_age.mul_f64(rand::random_range(0.75..=1.0));
         let counters = Arc::clone(&self.shared.counters);
-        Ok(Pooled { connection, retires_at, uses: 0, idle_since: now, counters })
+        Ok(Pooled { connection, retires_at, uses: 0, idle_since: now, number, counters })
     }
 }
 
@@ -282,6 +354,12 @@ struct Loan {
     shared: Arc<Shared>,
 }
 
+impl Loan {
+    fn number(&self) -> u64 {
+        self.pooled.as_ref().map_or(0, |pooled| pooled.number)
+    }
+}
+
 impl Deref for Loan {
     type Target = Connection;
 
@@ -331,10 +409,30 @@ pub(crate) struct Permit(
 pub(crate) struct Lease {
     loan: Loan,
     remembered: bool,
+    /// Since when it is held, and what for.
+    since: Instant,
+    work: Work,
     _permit: Permit,
 }
 
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let counters = &self.loan.shared.counters;
+        let timing = match self.work {
+            Work::Read => &counters.read,
+            Work::Write => &counters.write,
+            Work::Transaction => &counters.transaction,
+        };
+        timing.note(self.since.elapsed());
+    }
+}
+
 impl Lease {
+    /// Says that it is held for something else than a transaction.
+    pub(crate) fn held_for(&mut self, work: Work) {
+        self.work = work;
+    }
+
     /// Whether nothing was heard of the server at this checkout: the first exchange will tell if it is still there.
     pub(crate) fn is_remembered(&self) -> bool {
         self.remembered

@@ -1,6 +1,12 @@
 //! Making a tenant: its row, its schema, its role and its first rows in one transaction. Nothing half-made can exist.
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -15,6 +21,7 @@ use crate::{
     listener::Change,
     plans,
     resolution::{Tenant, TenantName},
+    timing::{Timing, TimingFigures},
 };
 
 /// How a new tenant's slug was chosen.
@@ -60,6 +67,55 @@ pub struct Provisioning {
     transaction: CatalogTx,
     id: Uuid,
     slug: Slug,
+    attempt: Attempt,
+}
+
+/// How the making of tenants went.
+#[derive(Debug, Default)]
+pub struct Provisioned {
+    made: Timing,
+    given_up: AtomicU64,
+}
+
+impl Provisioned {
+    /// How long those took that were made, from the first statement to the commit.
+    #[must_use]
+    pub fn made(&self) -> TimingFigures {
+        self.made.figures()
+    }
+
+    /// How many were begun and not made: the slug was taken, a rule or the database said no, or a client hung up.
+    #[must_use]
+    pub fn given_up(&self) -> u64 {
+        self.given_up.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts a tenant in the making as given up when it is dropped, unless it was made.
+#[derive(Debug)]
+struct Attempt {
+    counts: Arc<Provisioned>,
+    since: Option<Instant>,
+}
+
+impl Attempt {
+    fn begun(tenancy: &Tenancy) -> Self {
+        Self { counts: Arc::clone(tenancy.provisioned()), since: Some(Instant::now()) }
+    }
+
+    fn made(mut self) {
+        if let Some(since) = self.since.take() {
+            self.counts.made.note(since.elapsed());
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.since.is_some() {
+            self.counts.given_up.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Tenancy {
@@ -68,6 +124,7 @@ impl Tenancy {
     /// # Errors
     /// [`Error::SlugTaken`], or those of the database.
     pub async fn provision(&self, new: NewTenant) -> Result<Provisioning, Error> {
+        let attempt = Attempt::begun(self);
         let transaction = self.owner().begin().await?;
         let schema = SchemaName::of(new.id);
         let lane = self.lane_of(new.id);
@@ -93,7 +150,7 @@ impl Tenancy {
                 now = new.now.to_rfc3339(),
             ))
             .await?;
-        Ok(Provisioning { tenancy: self.clone(), transaction, id: new.id, slug })
+        Ok(Provisioning { tenancy: self.clone(), transaction, id: new.id, slug, attempt })
     }
 
     /// The lane of a tenant: the ids' last bits are random, so they deal the tenants out evenly.
@@ -211,8 +268,9 @@ impl Provisioning {
     /// # Errors
     /// Those of the database.
     pub async fn commit(self) -> Result<Arc<Tenant>, Error> {
-        let Self { tenancy, transaction, id, .. } = self;
+        let Self { tenancy, transaction, id, attempt, .. } = self;
         transaction.commit().await?;
+        attempt.made();
         // Somebody may have asked for the name a moment ago, and been told that there is none. The announcement comes
         // here too, but a moment later.
         tenancy.resolver().changed(id);

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
@@ -11,9 +11,10 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use secrecy::SecretString;
 
 use crate::{
-    CatalogDb, DataKey, Error, PoolFigures, PoolOptions, Resolver, ResolverOptions, SecretKey, Signals,
-    TenantDb,
+    Busy, CatalogDb, DataKey, Error, PoolFigures, PoolOptions, PoolReport, Resolver, ResolverOptions,
+    SecretKey, Signals, TenantDb,
     announcer::{self, Announcing},
+    busiest::Busiest,
     connection::Login,
     install::{self, Installation, MigrationReport, Pending},
     keys::DataKeys,
@@ -23,6 +24,7 @@ use crate::{
     meter::Meters,
     names::RoleNames,
     pool::Pool,
+    provisioning::Provisioned,
     render::Migrations,
     resolution::Tenant,
 };
@@ -86,6 +88,8 @@ struct Inner {
     roles: RoleNames,
     migrations: Migrations,
     pools: [Pool; 3],
+    busiest: Mutex<Busiest>,
+    provisioned: Arc<Provisioned>,
 }
 
 impl Tenancy {
@@ -171,6 +175,8 @@ impl Tenancy {
                 migrations: Migrations::render(migrations).await?,
                 direct,
                 pools: [owner, catalog, bulk],
+                busiest: Mutex::default(),
+                provisioned: Arc::default(),
             }),
         })
     }
@@ -265,6 +271,35 @@ impl Tenancy {
     #[must_use]
     pub fn lane_figures(&self) -> Vec<PoolFigures> {
         self.inner.lanes.figures()
+    }
+
+    /// All pools: those of the lanes, and those of what serves no tenant.
+    #[must_use]
+    pub fn pools(&self) -> Vec<PoolReport> {
+        let own = self.inner.pools.iter().zip(["owner", "catalog", "bulk"]);
+        self.inner.lanes.reports().chain(own.map(|(pool, name)| pool.report(name))).collect()
+    }
+
+    /// Keeps in mind which tenants were busiest in the last minutes, so many of them; nobody, where this was never said.
+    /// What they did is noted when it is [written down](Self::flush_usage).
+    pub fn keep_busiest(&self, most: usize) {
+        self.busiest_of_all().keep(most);
+    }
+
+    /// Those tenants, the busiest first.
+    #[must_use]
+    pub fn busiest(&self) -> Vec<Busy> {
+        self.busiest_of_all().take(Instant::now())
+    }
+
+    pub(crate) fn busiest_of_all(&self) -> std::sync::MutexGuard<'_, Busiest> {
+        self.inner.busiest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the making of tenants went in this process.
+    #[must_use]
+    pub fn provisioned(&self) -> &Arc<Provisioned> {
+        &self.inner.provisioned
     }
 
     pub(crate) fn owner(&self) -> &CatalogDb {

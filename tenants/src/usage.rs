@@ -1,7 +1,7 @@
 //! How much tenants used, a day and tenant, and how much they have: what processes count is written down here, and what
 //! there is is measured.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, sync::Arc, time::Instant};
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, Statement, Value};
@@ -97,6 +97,7 @@ impl Tenancy {
                 self.meters().put_back(&all[done * AT_ONCE..]);
                 return Err(error);
             }
+            self.busiest_of_all().note(some, Instant::now());
         }
         Ok(all.len())
     }

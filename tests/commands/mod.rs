@@ -16,6 +16,8 @@ mod mending;
 #[cfg(test)]
 mod migrations;
 #[cfg(test)]
+mod observability;
+#[cfg(test)]
 mod operations;
 #[cfg(test)]
 mod operators;
@@ -31,5 +33,6 @@ mod support;
 mod tenants;
 #[cfg(test)]
 mod tls;
+mod traces;
 #[cfg(test)]
 mod without_database;

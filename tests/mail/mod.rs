@@ -9,6 +9,6 @@ mod failures;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
-mod support;
+pub(crate) mod support;
 #[cfg(test)]
 mod workers;

@@ -42,7 +42,7 @@ pub(super) fn mailer_with(url: &str, options: SmtpOptions) -> Mailer {
 }
 
 /// A service whose mails go to this server.
-pub(super) async fn app_with(server: &SmtpServer) -> TestApp {
+pub(crate) async fn app_with(server: &SmtpServer) -> TestApp {
     let mailer = Some(mailer(&server.url("", ""), server));
     TestApp::with(Options { mailer, ..Options::default() }).await
 }
