@@ -34,6 +34,8 @@ mod doctor;
 #[cfg(test)]
 mod embedded;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod find;
 #[cfg(test)]
 mod idempotency;
@@ -63,6 +65,8 @@ mod pages;
 mod passwords;
 #[cfg(test)]
 mod plans;
+#[cfg(test)]
+mod pooler;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::{
     fs::Permissions,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
     process::{ChildStdin, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -16,8 +16,10 @@ use tenantry::{
     clock::Clock,
     embedded::{self, Cluster, Durability},
 };
-use tenants::{PoolOptions, ResolverOptions, SecretKey, Settings, Tenancy};
+use tenants::{PoolOptions, Pooling, ResolverOptions, SecretKey, Settings, Tenancy};
 use tokio::sync::OnceCell;
+
+use super::PgBouncer;
 
 /// The login that owns every test's database.
 const OWNER: &str = "tenantry_test_owner";
@@ -28,6 +30,7 @@ const LANES: u16 = 2;
 struct Shared {
     cluster: Cluster,
     owner_password: SecretString,
+    pooler: OnceCell<Option<PgBouncer>>,
     // Held for as long as the process lives: its end removes the directory.
     _remover: ChildStdin,
 }
@@ -66,7 +69,8 @@ async fn start() -> Shared {
     };
     let cluster = Cluster::start(&options).await.unwrap();
     let owner_password = SecretString::from("only for tests");
-    let shared = Shared { cluster, owner_password, _remover: remover };
+    let pooler = OnceCell::new();
+    let shared = Shared { cluster, owner_password, pooler, _remover: remover };
     tenants::create_database(
         &shared.cluster.superuser_url("postgres"),
         TEMPLATE,
@@ -92,16 +96,20 @@ fn remove_after_us(directory: &Path) -> ChildStdin {
 
 impl Shared {
     fn settings(&self, database: &str) -> Settings {
-        let owner = self.cluster.url(OWNER, &self.owner_password, database);
-        Settings {
-            direct: owner.clone(),
-            owner,
-            master_key: SecretKey::from_bytes(*b"the master key of all the tests."),
-            statement_timeout: Duration::from_secs(10),
-            lane_pool: PoolOptions { wait: Duration::from_secs(30), ..PoolOptions::default() },
-            resolver: ResolverOptions::default(),
-            lanes: LANES,
-        }
+        settings(self.cluster.url(OWNER, &self.owner_password, database))
+    }
+}
+
+fn settings(owner: SecretString) -> Settings {
+    Settings {
+        direct: owner.clone(),
+        owner,
+        pooling: Pooling::Session,
+        master_key: SecretKey::from_bytes(*b"the master key of all the tests."),
+        statement_timeout: Duration::from_secs(10),
+        lane_pool: PoolOptions { wait: Duration::from_secs(30), ..PoolOptions::default() },
+        resolver: ResolverOptions::default(),
+        lanes: LANES,
     }
 }
 
@@ -134,6 +142,64 @@ impl Database {
         connection.execute(AssertSqlSafe(sql)).await.unwrap();
         connection.close().await.unwrap();
         Self { settings: shared.settings(&name), superuser: shared.cluster.superuser_url(&name) }
+    }
+}
+
+impl Database {
+    /// A migrated one whose tables are in this directory, which PostgreSQL gets for itself.
+    pub(crate) async fn create_in(directory: &Path) -> Self {
+        let (shared, name) = (shared().await, next_name());
+        let superuser = shared.cluster.superuser_url("postgres");
+        let options: sqlx::postgres::PgConnectOptions = superuser.expose_secret().parse().unwrap();
+        let whose = std::fs::metadata(options.get_socket().unwrap()).unwrap();
+        std::os::unix::fs::chown(directory, Some(whose.uid()), Some(whose.gid())).unwrap();
+        let mut connection = superuser_of(&superuser).await;
+        for sql in [
+            format!("CREATE TABLESPACE {name} LOCATION '{}'", directory.display()),
+            format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER {OWNER} TABLESPACE {name}"),
+        ] {
+            connection.execute(AssertSqlSafe(sql)).await.unwrap();
+        }
+        Self { settings: shared.settings(&name), superuser: shared.cluster.superuser_url(&name) }
+    }
+
+    /// Removes it, and the tablespace of its name.
+    pub(crate) async fn remove(self) {
+        let name = {
+            let mut connection = superuser_of(&self.superuser).await;
+            let row = connection.fetch_one("SELECT current_database()::text").await.unwrap();
+            sqlx::Row::get::<String, _>(&row, 0)
+        };
+        let mut connection = superuser_of(&shared().await.cluster.superuser_url("postgres")).await;
+        for sql in [format!("DROP DATABASE {name} WITH (FORCE)"), format!("DROP TABLESPACE {name}")] {
+            connection.execute(AssertSqlSafe(sql)).await.unwrap();
+        }
+    }
+
+    /// A migrated one in a cluster of one's own.
+    pub(crate) async fn on(cluster: &Cluster) -> Self {
+        let (name, password) = ("faults", SecretString::from("only for tests"));
+        let superuser = cluster.superuser_url("postgres");
+        tenants::create_database(&superuser, name, OWNER, &password).await.unwrap();
+        let settings = settings(cluster.url(OWNER, &password, name));
+        Tenancy::migrate_catalog(&settings, Clock::system().now()).await.unwrap();
+        Self { settings, superuser: cluster.superuser_url(name) }
+    }
+
+    /// The same behind a real PgBouncer, as far as requests go. `None` where there is none.
+    pub(crate) async fn behind_pooler(self) -> Option<Self> {
+        let shared = shared().await;
+        let superuser = shared.cluster.superuser_url("postgres");
+        let pooler = shared.pooler.get_or_init(|| async { PgBouncer::start(&superuser).await }).await;
+        Some(self.behind(pooler.as_ref()?).await)
+    }
+
+    /// The same behind this PgBouncer.
+    pub(crate) async fn behind(mut self, pooler: &PgBouncer) -> Self {
+        pooler.serve(&self.superuser).await;
+        self.settings.owner = pooler.through(&self.settings.direct);
+        self.settings.pooling = Pooling::Transaction;
+        self
     }
 }
 
