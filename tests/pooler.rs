@@ -30,7 +30,7 @@ async fn every_unit_of_work_is_bound_and_guarded() {
         let tx = db.begin().await.unwrap();
         for (name, expected) in [
             ("role", schema.as_str()),
-            ("search_path", &format!(r#""{schema}", pg_temp"#)),
+            ("search_path", &format!("{schema}, pg_temp")),
             ("statement_timeout", "10s"),
             ("lock_timeout", "5s"),
             ("idle_in_transaction_session_timeout", "30s"),
@@ -101,7 +101,11 @@ async fn people_work_behind_a_pooler_as_they_do_without() {
         let mut stream = one.owner.request("GET", "/api/notifications/stream/").open().await;
         let before = stream.number().await;
         let path = format!("/api/users/{}/comments/", one.owner.pk);
-        let comment = bert.request("POST", &path).json(&json!({"body": "Hello @anna"})).expect(201).await;
+        let comment = bert
+            .request("POST", &path)
+            .json(&json!({"body": format!("Hello @{}", one.owner.username)}))
+            .expect(201)
+            .await;
         assert_eq!(stream.number().await, before + 1, "a commit is heard of past the pooler");
         assert_eq!(one.owner.get(&path).await["count"], 1);
         assert_eq!(one.owner.get("/api/notifications/").await["count"], 1);
@@ -127,7 +131,7 @@ async fn binding_each_transaction_works_without_a_pooler() {
     database.settings.pooling = tenants::Pooling::Transaction;
     let app = TestApp::on(database, tenantry::clock::Clock::system(), Options::default()).await;
     let one = app.sign_up("anna").await;
-    assert_eq!(one.owner.get("/api/current_user/").await["username"], "anna");
+    assert_eq!(one.owner.get("/api/current_user/").await["username"], one.owner.username.as_str());
     let sessions = "SELECT count(*) FROM pg_prepared_statements";
     let named: i64 = app.superuser().await.fetch_one(sessions).await.unwrap().get(0);
     assert_eq!(named, 0);

@@ -6,14 +6,31 @@
 
 use std::{
     io,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use tokio::sync::Semaphore;
+
 /// The pause after the first failure; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause: so long a server may be back without this pool knowing.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause: so long a server may be back without this pool knowing, which is what those who are refused are told
+/// to wait.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How many connections a process opens at once.
+const AT_ONCE: usize = 8;
+
+/// How many connections the pools of a process open at once. When a server is back, all who wait for it would come together,
+/// and each costs it a process and a password check.
+#[derive(Clone, Debug)]
+pub(crate) struct Openings(pub(crate) Arc<Semaphore>);
+
+impl Default for Openings {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
 
 /// What is known of the server behind a pool.
 #[derive(Debug, Default)]

@@ -14,9 +14,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::{
+    PoolOptions,
+    breaker::Openings,
     connection::Access,
     meter::Meter,
-    pool::{Lease, Openings, Permit, Pool, PoolFigures, PoolOptions},
+    pool::{Lease, Permit, Pool, PoolFigures},
     resolution::Tenant,
 };
 

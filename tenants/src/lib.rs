@@ -60,6 +60,7 @@ mod operations;
 mod orphans;
 mod plans;
 mod pool;
+mod pool_options;
 mod probe;
 mod provisioning;
 mod purge;
@@ -90,7 +91,8 @@ pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, Sl
 pub use operations::{Ended, Measure};
 pub use orphans::Orphan;
 pub use plans::Plan;
-pub use pool::{PoolFigures, PoolOptions};
+pub use pool::PoolFigures;
+pub use pool_options::PoolOptions;
 pub use provisioning::{NewTenant, Provisioning, SlugChoice};
 pub use purge::{Absent, LastStep, Purged, Purging};
 pub use resolution::{Status, Tenant, TenantName, served_versions};

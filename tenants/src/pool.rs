@@ -17,46 +17,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     binding::Binding,
-    breaker::Breaker,
-    connection::{ANSWER, Access, Bound, Connection, Loss, silence},
+    breaker::{Breaker, Openings},
+    connection::{Access, Bound, Connection, Loss, silence},
     error::{connection_error, is_loss, query_error},
+    pool_options::PoolOptions,
 };
 
 /// A connection that was idle for longer than this is bound anew although it is remembered: that finds out whether it
 /// is still alive, before anything depends on it.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
-
-/// How a pool behaves.
-#[derive(Clone, Debug)]
-pub struct PoolOptions {
-    /// The most connections it opens. They are opened when needed.
-    pub size: usize,
-    /// How long a checkout waits for a connection before the caller is told that the service is busy.
-    pub wait: Duration,
-    /// How long opening a connection may take.
-    pub connect: Duration,
-    /// How long it takes at most until an answer is here, beside the work that the server has with it: then the connection
-    /// is closed, and the caller is told that the service is not available.
-    pub answer: Duration,
-    /// The age at which a connection is closed instead of used again: a backend's memory grows with every schema it
-    /// has seen. Each connection gets up to a quarter less, so that they do not all close at once.
-    pub max_age: Duration,
-    /// After how many checkouts a connection is closed instead of used again; `None`: only by age.
-    pub max_uses: Option<u32>,
-}
-
-impl Default for PoolOptions {
-    fn default() -> Self {
-        Self {
-            size: 4,
-            wait: Duration::from_secs(5),
-            connect: Duration::from_secs(5),
-            answer: ANSWER,
-            max_age: Duration::from_mins(30),
-            max_uses: None,
-        }
-    }
-}
 
 /// What a pool did since it was made, and what it does now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -156,17 +125,6 @@ struct Shared {
     breaker: Breaker,
     openings: Openings,
     counters: Arc<Counters>,
-}
-
-/// How many connections the pools of a process open at once. When a server is back, all who wait for it would come together,
-/// and each costs it a process and a password check.
-#[derive(Clone, Debug)]
-pub(crate) struct Openings(Arc<Semaphore>);
-
-impl Default for Openings {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(8)))
-    }
 }
 
 /// A pool of connections of one login. Cloning it costs a reference count.

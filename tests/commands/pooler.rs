@@ -9,7 +9,7 @@ use crate::support::Database;
 fn workplace(url: &SecretString, direct: Option<&SecretString>, pooling: Option<&str>) -> Workplace {
     let mut workplace = Workplace::new()
         .with("TENANTRY_DATABASE_URL", url.expose_secret())
-        .with("TENANTRY_MASTER_KEY", "ab".repeat(32))
+        .with("TENANTRY_MASTER_KEY", "c9f1a07be25d4836911f0ce8a5b3d76204e7fd189a2c5b60718392a4b5c6d7e8")
         .with("TENANTRY_MAIL", "file");
     if let Some(direct) = direct {
         workplace = workplace.with("TENANTRY_DIRECT_DATABASE_URL", direct.expose_secret());

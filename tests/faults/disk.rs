@@ -1,6 +1,7 @@
 //! A disk that is full.
 
 use std::{
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -36,7 +37,10 @@ async fn on_a_full_disk_reads_go_on_and_writes_are_refused_until_there_is_room()
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let Some(disk) = SmallDisk::mount(directory.path(), 48) else { return };
-    let database = Database::create_in(&disk.0).await;
+    // Of its own, because whatever waits for a checkpoint waits for this disk too.
+    let (_directory, _options, cluster) = cluster().await;
+    let database = Database::on(&cluster).await;
+    move_to(&disk.0, &cluster).await;
     let app = TestApp::on(database, tenantry::clock::Clock::system(), Options::default()).await;
     let one = app.sign_up("anna").await;
     let path = format!("/api/users/{}/comments/", one.owner.pk);
@@ -88,5 +92,17 @@ async fn on_a_full_disk_reads_go_on_and_writes_are_refused_until_there_is_room()
         "faults | full disk | {written} written before, {refused} refused with 503, reads went on | recovered at once"
     ));
     drop(superuser);
-    app.into_database().remove().await;
+    app.app.tenancy.close();
+    cluster.stop().await.unwrap();
+}
+
+/// Moves the tables of the database onto that disk.
+async fn move_to(disk: &Path, cluster: &Cluster) {
+    let url = cluster.superuser_url("postgres");
+    let whose = std::fs::metadata(socket(&url).parent().unwrap()).unwrap();
+    std::os::unix::fs::chown(disk, Some(whose.uid()), Some(whose.gid())).unwrap();
+    let mut superuser = crate::support::superuser_of(&url).await;
+    let make = format!("CREATE TABLESPACE small LOCATION '{}'", disk.display());
+    superuser.execute(AssertSqlSafe(make)).await.unwrap();
+    superuser.execute("ALTER DATABASE faults SET TABLESPACE small").await.unwrap();
 }

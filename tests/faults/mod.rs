@@ -7,16 +7,42 @@ mod load;
 mod network;
 mod server;
 
-use std::{path::PathBuf, time::Instant};
+use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Instant};
 
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, QueryResult, Statement};
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+use tempfile::TempDir;
+use tenantry::embedded::{self, Cluster, Durability};
 use tenants::{PoolFigures, TenantDb};
 
-use crate::support::{Database, Options, Organization, PgBouncer, Proxy, TestApp, Weather, say};
+use crate::support::{Database, Options, Organization, PgBouncer, Proxy, TestApp, Weather, eventually, say};
 
 use load::{Load, Toll};
+
+/// A cluster of one's own. What survives a crash of PostgreSQL and what survives one of the machine are two things; this
+/// is for the former.
+async fn cluster() -> (TempDir, embedded::Options, Cluster) {
+    let permissions = Permissions::from_mode(0o711);
+    let directory =
+        tempfile::Builder::new().prefix("tenantry-test-").permissions(permissions).tempdir().unwrap();
+    let options = embedded::Options {
+        durability: Durability::Relaxed,
+        max_connections: 60,
+        ..embedded::Options::new(directory.path().join("data"))
+    };
+    let cluster = Cluster::start(&options).await.unwrap();
+    (directory, options, cluster)
+}
+
+/// Waits until PostgreSQL takes connections again.
+#[expect(clippy::disallowed_methods, reason = "the database is looked at from outside")]
+async fn until_back(superuser: &SecretString) {
+    eventually("PostgreSQL has recovered", async || {
+        PgConnection::connect(superuser.expose_secret()).await.is_ok()
+    })
+    .await;
+}
 
 /// The socket that a URL leads to.
 fn socket(url: &SecretString) -> PathBuf {
@@ -71,7 +97,7 @@ async fn recovery(organization: &Organization) -> (u32, u128) {
 /// No connection is held for nobody, none is waited for, and there are no more than there may be.
 async fn assert_no_leak(app: &TestApp, organizations: &[&Organization]) {
     let most = 2 * app.settings().lane_pool.size;
-    crate::support::eventually("every connection is given back", async || {
+    eventually("every connection is given back", async || {
         let figures = figures(app);
         figures.waiting == 0 && figures.open <= most
     })

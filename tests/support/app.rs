@@ -206,12 +206,6 @@ impl TestApp {
         self
     }
 
-    /// Ends the service, and gives its database back.
-    pub(crate) fn into_database(self) -> Database {
-        self.app.tenancy.close();
-        self.database
-    }
-
     /// One behind a PgBouncer that gives each transaction another connection. `None`, with a word about it, where there
     /// is no PgBouncer.
     pub(crate) async fn behind_pooler(options: Options) -> Option<Self> {

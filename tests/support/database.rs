@@ -3,7 +3,7 @@
 
 use std::{
     fs::Permissions,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::{ChildStdin, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -146,36 +146,6 @@ impl Database {
 }
 
 impl Database {
-    /// A migrated one whose tables are in this directory, which PostgreSQL gets for itself.
-    pub(crate) async fn create_in(directory: &Path) -> Self {
-        let (shared, name) = (shared().await, next_name());
-        let superuser = shared.cluster.superuser_url("postgres");
-        let options: sqlx::postgres::PgConnectOptions = superuser.expose_secret().parse().unwrap();
-        let whose = std::fs::metadata(options.get_socket().unwrap()).unwrap();
-        std::os::unix::fs::chown(directory, Some(whose.uid()), Some(whose.gid())).unwrap();
-        let mut connection = superuser_of(&superuser).await;
-        for sql in [
-            format!("CREATE TABLESPACE {name} LOCATION '{}'", directory.display()),
-            format!("CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER {OWNER} TABLESPACE {name}"),
-        ] {
-            connection.execute(AssertSqlSafe(sql)).await.unwrap();
-        }
-        Self { settings: shared.settings(&name), superuser: shared.cluster.superuser_url(&name) }
-    }
-
-    /// Removes it, and the tablespace of its name.
-    pub(crate) async fn remove(self) {
-        let name = {
-            let mut connection = superuser_of(&self.superuser).await;
-            let row = connection.fetch_one("SELECT current_database()::text").await.unwrap();
-            sqlx::Row::get::<String, _>(&row, 0)
-        };
-        let mut connection = superuser_of(&shared().await.cluster.superuser_url("postgres")).await;
-        for sql in [format!("DROP DATABASE {name} WITH (FORCE)"), format!("DROP TABLESPACE {name}")] {
-            connection.execute(AssertSqlSafe(sql)).await.unwrap();
-        }
-    }
-
     /// A migrated one in a cluster of one's own.
     pub(crate) async fn on(cluster: &Cluster) -> Self {
         let (name, password) = ("faults", SecretString::from("only for tests"));
@@ -183,7 +153,11 @@ impl Database {
         tenants::create_database(&superuser, name, OWNER, &password).await.unwrap();
         let settings = settings(cluster.url(OWNER, &password, name));
         Tenancy::migrate_catalog(&settings, Clock::system().now()).await.unwrap();
-        Self { settings, superuser: cluster.superuser_url(name) }
+        let superuser = cluster.superuser_url(name);
+        // An acknowledgement is one, whatever the cluster takes easy otherwise.
+        let keep = AssertSqlSafe(format!("ALTER DATABASE {name} SET synchronous_commit TO on"));
+        superuser_of(&superuser).await.execute(keep).await.unwrap();
+        Self { settings, superuser }
     }
 
     /// The same behind a real PgBouncer, as far as requests go. `None` where there is none.
