@@ -28,16 +28,16 @@ async fn pause(ms: u64) {
 }
 
 async fn cut_at_random(pooled: bool, name: &str) {
-    const CUTS: usize = 40;
+    const CUTS: usize = 25;
     let Some((app, proxy, [one, other])) = service(pooled).await else { return };
     let load = Load::start(&[&one, &other], 3, 2);
     for _ in 0..CUTS {
-        pause(rand::rng().random_range(5..50)).await;
+        pause(rand::rng().random_range(20..250)).await;
         proxy.cut();
     }
     let recovered = recovery(&one).await;
     let toll = load.end().await;
-    assert!(toll.acknowledged.len() > CUTS, "{toll:?}");
+    assert!(!toll.acknowledged.is_empty() && toll.refused() > 0, "{toll:?}");
     load::assert_kept(&app, &[&one, &other], &toll).await;
     assert_no_leak(&app, &[&one, &other]).await;
     assert!(proxy.connections() > 10, "the connections were cut");
@@ -60,15 +60,15 @@ async fn torn_in_a_message(pooled: bool, name: &str) {
     let load = Load::start(&[&one, &other], 3, 2);
     for _ in 0..20 {
         // Logging in takes some hundred bytes, and an answer some thousand.
-        proxy.turn(Weather::Torn(rand::rng().random_range(1..20_000)));
-        pause(50).await;
+        proxy.turn(Weather::Torn(rand::rng().random_range(400..6_000)));
+        pause(150).await;
     }
     proxy.turn(Weather::Fair);
     let recovered = recovery(&one).await;
     let toll = load.end().await;
     load::assert_kept(&app, &[&one, &other], &toll).await;
     assert_no_leak(&app, &[&one, &other]).await;
-    assert!(!toll.acknowledged.is_empty() && figures(&app).opened > 10, "{toll:?}");
+    assert!(!toll.acknowledged.is_empty() && figures(&app).opened > 3, "{toll:?}");
     report(name, &toll, recovered, &app);
 }
 

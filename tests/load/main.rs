@@ -62,7 +62,7 @@ mod floor;
 mod measure;
 mod noisy;
 mod options;
-#[expect(dead_code, clippy::unwrap_used, reason = "the tests' own, which start it again")]
+#[expect(clippy::unwrap_used, reason = "the tests' own")]
 #[path = "../support/pgbouncer.rs"]
 mod pgbouncer;
 mod pooling;

@@ -160,7 +160,9 @@ async fn compare(
             round.push(subject.round(requests, options).await?);
         }
         let session = round[0].cpu_ms;
-        round.iter_mut().for_each(|figures| figures.ratio = figures.cpu_ms / session);
+        for figures in &mut round {
+            figures.ratio = figures.cpu_ms / session;
+        }
         rounds.push(round);
     }
     let ways = subjects.iter().enumerate().map(|(index, subject)| {

@@ -74,10 +74,10 @@ impl Proxy {
                 let (weather, mut cut) = (seen.clone(), kept.subscribe());
                 tokio::spawn(async move {
                     tokio::select! {
+                        // What was said last is heard, unless it was torn.
                         () = relay(&client, server, weather) => {}
-                        _ = cut.changed() => {}
+                        _ = cut.changed() => client.set_zero_linger().unwrap_or_default(),
                     }
-                    client.set_zero_linger().ok();
                 });
             }
         });
