@@ -149,7 +149,7 @@ impl PgBouncer {
 fn run_until_we_end(program: &Path, directory: &Path, uid: u32) -> ChildStdin {
     const SCRIPT: &str = r#"trap "" HUP INT TERM; directory=$1; shift
         "$@" </dev/null & pid=$!
-        read -r _; kill "$pid" && { wait "$pid"; rm -rf "$directory"; }"#;
+        read -r _; kill -KILL "$pid" && { wait "$pid"; rm -rf "$directory"; }"#;
     let mut command = Command::new("sh");
     command.args(["-c", SCRIPT, "sh"]).arg(directory).arg(program).arg("--quiet");
     if fs::metadata("/proc/self").is_ok_and(|us| us.uid() == 0) {
