@@ -124,6 +124,7 @@ impl Backend {
         let settings = Settings {
             owner,
             direct,
+            pooling: config.database_pooling,
             master_key,
             statement_timeout: config.statement_timeout,
             lane_pool: PoolOptions {
@@ -157,6 +158,15 @@ impl Backend {
         self.cluster.as_ref().map(|cluster| cluster.superuser_url(DATABASE))
     }
 
+    /// Refuses a database of somebody's own whose connections do not stay whose they are. The embedded one has nobody
+    /// before it.
+    async fn refuse_pooled(&self) -> Result<(), tenants::Error> {
+        match self.cluster {
+            None => Box::pin(Tenancy::refuse_pooled(&self.settings)).await,
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Brings the database up to date, catalog and tenants.
     ///
     /// # Errors
@@ -167,6 +177,7 @@ impl Backend {
         order: Order,
         progress: &watch::Sender<Figures>,
     ) -> Result<Migrated, FleetError> {
+        self.refuse_pooled().await?;
         let what = (order, Pace::default());
         fleet::migrate(&self.settings, clock, what, &Actor::command_line(), progress).await
     }
@@ -176,6 +187,7 @@ impl Backend {
     /// # Errors
     /// Those of the database.
     pub async fn pending(&self) -> Result<Pending, BackendError> {
+        self.refuse_pooled().await?;
         Ok(Tenancy::pending(&self.settings).await?)
     }
 
@@ -185,6 +197,7 @@ impl Backend {
     /// # Errors
     /// It is not set up, behind or ahead, or not there.
     pub async fn tenancy(&self, clock: &Clock) -> Result<Tenancy, BackendError> {
+        self.refuse_pooled().await?;
         if self.cluster.is_none() {
             let tenancy = Tenancy::open(&self.settings).await?;
             clock.follow(&tenancy).await?;

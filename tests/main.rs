@@ -36,6 +36,8 @@ mod edge;
 #[cfg(test)]
 mod embedded;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod find;
 #[cfg(test)]
 mod idempotency;
@@ -67,6 +69,8 @@ mod pages;
 mod passwords;
 #[cfg(test)]
 mod plans;
+#[cfg(test)]
+mod pooler;
 #[cfg(test)]
 mod refresh;
 #[cfg(test)]

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::zeroize::Zeroizing;
+use tenants::Pooling;
 use url::Url;
 
 pub use self::error::{ConfigError, Origin, Problem, Wrong};
@@ -53,6 +54,7 @@ pub struct Config {
     public_url_is_derived: bool,
     database_url: Option<DatabaseUrl>,
     direct_database_url: Option<DatabaseUrl>,
+    pub database_pooling: Pooling,
     pub data_dir: PathBuf,
     /// Given by its operator; the embedded database has one of its own in the data directory.
     pub master_key: Option<MasterKey>,
@@ -100,7 +102,7 @@ pub enum Database<'a> {
     External {
         /// For requests; may lead through a pooler.
         url: &'a DatabaseUrl,
-        /// For what needs a session: migrations, LISTEN, advisory locks, COPY. Never through a pooler.
+        /// For what needs a session: sign-ups and migrations, LISTEN, advisory locks, COPY. Never through a pooler.
         direct_url: &'a DatabaseUrl,
     },
 }
@@ -171,6 +173,8 @@ impl Config {
         const ON_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
         const SIGN_UP: &[(&str, TenantSignUp)] =
             &[("open", TenantSignUp::Open), ("closed", TenantSignUp::Closed)];
+        const POOLING: &[(&str, Pooling)] =
+            &[("session", Pooling::Session), ("transaction", Pooling::Transaction)];
         const MAIL: &[(&str, MailTransport)] =
             &[("smtp", MailTransport::Smtp), ("file", MailTransport::File)];
         const FORMAT: &[(&str, LogFormat)] = &[("pretty", LogFormat::Pretty), ("json", LogFormat::Json)];
@@ -183,6 +187,7 @@ impl Config {
         let base_domain = source.read(&name::BASE_DOMAIN, BaseDomain::parse);
         let public_url = source.read(&name::PUBLIC_URL, value::public_url);
         let database_url = source.read(&name::DATABASE_URL, DatabaseUrl::parse);
+        let database_pooling = source.read(&name::DATABASE_POOLING, |text| value::one_of(text, POOLING));
         let direct_database_url = source.read(&name::DIRECT_DATABASE_URL, DatabaseUrl::parse);
         let data_dir = source.read(&name::DATA_DIR, |text| Ok(PathBuf::from(text)));
         let master_key = source.read(&name::MASTER_KEY, MasterKey::parse);
@@ -230,6 +235,7 @@ impl Config {
             base_domain,
             database_url,
             direct_database_url,
+            database_pooling: database_pooling?,
             data_dir: data_dir?,
             master_key: master_key.or(key_in_file),
             master_key_file,

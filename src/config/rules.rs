@@ -2,11 +2,12 @@
 
 use super::error::{ConfigError, Origin, Problem};
 use super::settings::{
-    ADMIN_LISTEN, ADMIN_TLS, DATABASE_URL, DIRECT_DATABASE_URL, MAIL, MAIL_FROM, MASTER_KEY, MASTER_KEY_FILE,
-    METRICS_LISTEN, PUBLIC_URL, SMTP_URL, Setting, TLS_KEY_FILE,
+    ADMIN_LISTEN, ADMIN_TLS, DATABASE_POOLING, DATABASE_URL, DIRECT_DATABASE_URL, MAIL, MAIL_FROM, MASTER_KEY,
+    MASTER_KEY_FILE, METRICS_LISTEN, PUBLIC_URL, SMTP_URL, Setting, TLS_KEY_FILE,
 };
 use super::value::MailTransport;
 use super::{Config, Mail};
+use tenants::Pooling;
 
 impl Config {
     /// What no command can work with.
@@ -24,6 +25,21 @@ impl Config {
                 "there is no database URL beside it",
                 "give TENANTRY_DATABASE_URL too",
             );
+        }
+        if self.database_pooling == Pooling::Transaction {
+            if !self.is_set(&DATABASE_URL) {
+                refuse(
+                    &DATABASE_POOLING,
+                    "there is no pooler before the embedded database",
+                    "give TENANTRY_DATABASE_URL too, or leave it at session",
+                );
+            } else if !self.is_set(&DIRECT_DATABASE_URL) {
+                refuse(
+                    &DIRECT_DATABASE_URL,
+                    "behind a pooler by transaction, what needs a connection of its own has none",
+                    "give the URL of the same database that leads past the pooler",
+                );
+            }
         }
         if self.mail == Some(MailTransport::File) && self.is_set(&SMTP_URL) {
             refuse(&MAIL, "mails to files contradict the mail server that is given", "give one of the two");

@@ -72,10 +72,17 @@ pub(super) const DATABASE_URL: Setting = Setting::secret(
     Unset("embedded"),
     "The database, postgres://user:password@host/name. None: a private PostgreSQL in the data directory.",
 );
+pub(super) const DATABASE_POOLING: Setting = Setting::new(
+    "database_pooling",
+    Value("session"),
+    "What the database URL leads to: session (PostgreSQL itself, or a pooler that gives each client a connection of its \
+     own) or transaction (a pooler that gives each transaction another one, as PgBouncer with pool_mode = transaction).",
+);
 pub(super) const DIRECT_DATABASE_URL: Setting = Setting::secret(
     "direct_database_url",
     Unset("the database URL"),
-    "The same database, never behind a pooler: for migrations, LISTEN, advisory locks and COPY.",
+    "The same database, never behind a pooler: for sign-ups and migrations, LISTEN, advisory locks and COPY. Needed where \
+     the pooling is by transaction.",
 );
 pub(super) const LANE_POOL_SIZE: Setting = Setting::new(
     "lane_pool_size",
@@ -254,6 +261,7 @@ pub const SETTINGS: &[&Setting] = &[
     &BASE_DOMAIN,
     &PUBLIC_URL,
     &DATABASE_URL,
+    &DATABASE_POOLING,
     &DIRECT_DATABASE_URL,
     &DATA_DIR,
     &MASTER_KEY,

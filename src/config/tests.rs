@@ -129,6 +129,12 @@ fn the_master_key_may_come_from_a_file_but_not_twice() {
 fn contradictions_are_refused() {
     for (environment, wrong) in [
         (&[("TENANTRY_DIRECT_DATABASE_URL", DATABASE.1)][..], "there is no database URL beside it"),
+        (&[("TENANTRY_DATABASE_POOLING", "transaction")], "there is no pooler before the embedded database"),
+        (
+            &[("TENANTRY_DATABASE_POOLING", "transaction"), DATABASE],
+            "TENANTRY_DIRECT_DATABASE_URL (not set): behind a pooler by transaction",
+        ),
+        (&[("TENANTRY_DATABASE_POOLING", "statement")], "TENANTRY_DATABASE_POOLING"),
         (&[("TENANTRY_MAIL", "file"), ("TENANTRY_SMTP_URL", "smtps://h")], "mails to files contradict"),
         (&[("TENANTRY_ADMIN_LISTEN", "127.0.0.1:8080")], "is the address of the main listener"),
         (

@@ -3,7 +3,8 @@
 use serde::Serialize;
 use serde_json::json;
 use tenants::{
-    Canaries, Figures, HeldFleet, MigrationReport, Pace, Pass, Run, RunPlan, RunRefused, Settings, Tenancy,
+    Canaries, Figures, HeldFleet, MigrationReport, Pace, Pass, Pooling, Run, RunPlan, RunRefused, Settings,
+    Tenancy,
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -163,7 +164,8 @@ pub async fn migrate(
 ) -> Result<Migrated, FleetError> {
     let MigrationReport { catalog, not_hardened } = Tenancy::migrate_catalog(settings, clock.now()).await?;
     // It works on connections that lead through no pooler, and so does all the rest here.
-    let tenancy = Tenancy::open(&Settings { owner: settings.direct.clone(), ..settings.clone() }).await?;
+    let direct = Settings { owner: settings.direct.clone(), pooling: Pooling::Session, ..settings.clone() };
+    let tenancy = Tenancy::open(&direct).await?;
     let done = async {
         let under_way = match order {
             Order::Start(plan) => start(&tenancy, clock, &plan, by).await,

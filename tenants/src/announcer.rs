@@ -88,7 +88,7 @@ impl Announcer {
         let told = async {
             let mut connection = match connection {
                 Some(connection) => connection,
-                None => Connection::open(&self.login).await?,
+                None => Connection::open(&self.login, DEADLINE).await?,
             };
             // One transaction, as all statements of one batch are.
             connection.batch(&batch.join("; ")).await?;

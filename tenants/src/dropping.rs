@@ -3,6 +3,8 @@
 //! `DROP SCHEMA` of a whole tenant takes a lock for each of its objects, 518 for 30 tables, out of a table of locks that the
 //! whole server shares: when that is full, everybody's statements fail. So each transaction takes a part of what is free.
 
+use std::time::Duration;
+
 use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult, QueryResult, Statement, Value};
 
 use crate::{Error, Purged, SchemaName, Tenancy, db::CatalogTx};
@@ -12,7 +14,7 @@ const MOST_LOCKS: i64 = 200;
 /// The part of the server's locks that a purge may have, others' included: who takes locks meanwhile finds the rest.
 const PART: i64 = 4;
 /// To count and drop a table of a billion rows takes longer than other statements may.
-const STATEMENT_TIMEOUT: &str = "SET LOCAL statement_timeout TO '15min'";
+const STATEMENT_TIMEOUT: Duration = Duration::from_mins(15);
 
 /// Something in a tenant's schema that is dropped by itself.
 #[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
@@ -49,7 +51,7 @@ impl Dropped {
         purged: &mut Purged,
     ) -> Result<(), DbErr> {
         let (name, kind) = (quoted(schema, &self.name), &self.kind);
-        transaction.batch(STATEMENT_TIMEOUT).await?;
+        transaction.allow(STATEMENT_TIMEOUT).await?;
         let select = "SELECT has_table_privilege(oid, 'SELECT') AS readable, \
              pg_stat_get_live_tuples(oid) AS rows FROM pg_class WHERE oid = to_regclass($1)";
         let found = transaction.query_one_raw(statement(select, [name.clone().into()])).await?;

@@ -1,7 +1,9 @@
 //! What can go wrong between here and PostgreSQL, and what a database error means.
 
+use std::io;
+
 use sea_orm::{ConnAcquireErr, DbErr, RuntimeErr};
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
 /// An error of this crate. None of its texts holds a secret.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +64,19 @@ pub enum Error {
     /// A run over all tenants cannot be started or gone on with.
     #[error(transparent)]
     Run(#[from] crate::runs::RunRefused),
+    /// Connections for requests are somebody else's after each transaction.
+    #[error(
+        "TENANTRY_DATABASE_URL leads through a pooler that gives each transaction another connection: set \
+         TENANTRY_DATABASE_POOLING=transaction and a TENANTRY_DIRECT_DATABASE_URL that leads past it, or lead it to \
+         PostgreSQL itself"
+    )]
+    Pooled,
+    /// Connections that have to stay ours do not.
+    #[error(
+        "TENANTRY_DIRECT_DATABASE_URL leads through a pooler that gives each transaction another connection: lead it to \
+         PostgreSQL itself, because migrations, LISTEN and locks need connections that stay theirs"
+    )]
+    PooledDirect,
     /// The server is too old.
     #[error("PostgreSQL {0} is too old: version 14 or newer is needed")]
     ServerTooOld(u32),
@@ -166,12 +181,32 @@ fn sqlstate_fault(code: &str, constraint: Option<&str>, message: &str) -> Fault 
         "42501" | "42P01" | "3F000" => Fault::TenantChanged,
         "22023" if message.starts_with("role ") => Fault::TenantChanged,
         "40001" | "40P01" => Fault::Retry,
-        "57014" | "55P03" | "25P03" => Fault::TimedOut,
-        // No room, and what a server says while it starts, stops or fails over, or to a login it does not know yet.
-        "53300" | "53400" | "57P01" | "57P02" | "57P03" | "28000" | "28P01" | "3D000" => Fault::Unavailable,
-        _ if code.starts_with("08") => Fault::Unavailable,
+        "57014" | "55P03" | "25P03" | "25P04" => Fault::TimedOut,
+        // What a server says while it starts, stops or fails over (read only, it is the one that others fail over to),
+        // or to a login it does not know yet.
+        "57P01" | "57P02" | "57P03" | "57P05" | "25006" | "28000" | "28P01" | "3D000" => Fault::Unavailable,
+        // Lost connections; no room on the disk, in memory, for connections or locks; a disk that fails.
+        _ if is_of(code, &["08", "53", "58"]) => Fault::Unavailable,
         _ => Fault::Other,
     }
+}
+
+fn is_of(code: &str, classes: &[&str]) -> bool {
+    code.get(..2).is_some_and(|class| classes.contains(&class))
+}
+
+/// The code of an error that says that the server has no room, or fails: nothing that another try would mend. Connections
+/// that it has no room for are another matter.
+pub(crate) fn exhaustion(error: &DbErr) -> Option<(String, String)> {
+    let (DbErr::Conn(RuntimeErr::SqlxError(error))
+    | DbErr::Exec(RuntimeErr::SqlxError(error))
+    | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
+        return None;
+    };
+    let error = error.as_database_error()?;
+    let code = error.code()?.into_owned();
+    (is_of(&code, &["53", "58"]) && code != "53300").then(|| (code, error.message().to_owned()))
 }
 
 /// The constraint's name in a message, without a shard's number: `… unique constraint "users_email_key_102008"`.
@@ -198,6 +233,22 @@ pub(crate) fn is_violation(error: &sqlx::Error) -> bool {
 /// Whether the server answered with an error of its own, so that the connection is still in step with it.
 pub(crate) fn is_answer(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(_))
+}
+
+/// Whether the connection is of no use any more, whoever ended it: PostgreSQL, a pooler, the network, or the patience of
+/// this program. One to a server that is read only leads to the wrong one since a fail-over.
+pub(crate) fn is_loss(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(answer) = error else { return true };
+    let Some(answer) = answer.try_downcast_ref::<PgDatabaseError>() else { return false };
+    let code = answer.code();
+    matches!(answer.severity(), PgSeverity::Fatal | PgSeverity::Panic)
+        || code == "25006"
+        || is_of(code, &["08"])
+}
+
+/// Whether nobody answered in time.
+pub(crate) fn is_silence(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Io(error) if error.kind() == io::ErrorKind::TimedOut)
 }
 
 pub(crate) fn query_error(error: sqlx::Error) -> DbErr {
@@ -227,6 +278,23 @@ mod tests {
     fn a_short_number_belongs_to_the_name() {
         let text = r#"violates check constraint "level_2""#;
         assert_eq!(sqlstate_fault("23514", None, text), Fault::Check("level_2".into()));
+    }
+
+    #[test]
+    fn what_passes_by_itself_is_told_as_that_and_what_does_not_is_not() {
+        let unavailable = [
+            "08000", "08003", "08006", "08P01", "25006", "53100", "53200", "53300", "53400", "57P01",
+            "57P02", "57P03", "58000", "58030",
+        ];
+        for code in unavailable {
+            assert_eq!(sqlstate_fault(code, None, ""), Fault::Unavailable, "{code}");
+        }
+        for code in ["25P03", "25P04", "55P03", "57014"] {
+            assert_eq!(sqlstate_fault(code, None, ""), Fault::TimedOut, "{code}");
+        }
+        for code in ["42601", "22P02", "25P02", "54001", "XX000", "", "5"] {
+            assert_eq!(sqlstate_fault(code, None, ""), Fault::Other, "{code}");
+        }
     }
 
     #[test]

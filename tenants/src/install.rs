@@ -45,8 +45,10 @@ pub(crate) fn connect_options(url: &SecretString) -> Result<Login, Error> {
             sqlx::Error::Configuration(error) => Error::Url(error.to_string()),
             other => other.into(),
         })?;
-    // Statements are traced where they are run; sqlx would log them a second time.
-    Ok(Login(options.application_name("tenantry").disable_statement_logging()))
+    // Statements are traced where they are run; sqlx would log them a second time. Numbers travel in binary, so how many
+    // digits their texts have makes no difference, and poolers refuse to be told.
+    let options = options.application_name("tenantry").disable_statement_logging().extra_float_digits(None);
+    Ok(Login(options))
 }
 
 /// On a cluster of our own: creates the database and the login that owns it, and takes from PUBLIC what only a
@@ -245,6 +247,8 @@ pub(crate) struct Installation {
     pub(crate) roles: RoleNames,
     pub(crate) lanes: u16,
     pub(crate) keys: DataKeys,
+    /// The version of the server it is on, where that says so: 150004.
+    pub(crate) server: Option<u32>,
 }
 
 impl Installation {
@@ -274,7 +278,8 @@ impl Installation {
             .iter()
             .map(|row| Ok((row.try_get("name")?, row.try_get("wrapped")?)))
             .collect::<Result<Vec<_>, sqlx::Error>>()?;
-        Ok(Some(Self { roles: RoleNames::of(id), lanes, keys: DataKeys::unwrap(master, wrapped)? }))
+        let server = connection.server_version_num();
+        Ok(Some(Self { roles: RoleNames::of(id), lanes, keys: DataKeys::unwrap(master, wrapped)?, server }))
     }
 
     /// Which installation this is, and how many lanes it has, if the master key is its own.
@@ -404,8 +409,7 @@ impl Installation {
 
     /// How to connect as one of the installation's logins.
     pub(crate) fn login(&self, owner: &Login, role: &str) -> Login {
-        let options = owner.0.clone().username(role).password(&self.keys.login_password(role));
-        Login(options.options(SESSION_SETTINGS))
+        Login(owner.0.clone().username(role).password(&self.keys.login_password(role)))
     }
 }
 
@@ -429,7 +433,7 @@ async fn make_keys(
     Ok(())
 }
 
-/// What every connection of a pool starts with. A backend notices within a second that its client is gone; a lock or
+/// What a connection starts with that leads past any pooler. A backend notices within a second that its client is gone; a lock or
 /// an open transaction that nobody goes on with ends by itself.
 pub(crate) const SESSION_SETTINGS: [(&str, &str); 4] = [
     ("client_connection_check_interval", "1s"),

@@ -14,9 +14,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::{
-    connection::Login,
+    PoolOptions,
+    breaker::Openings,
+    connection::Access,
     meter::Meter,
-    pool::{Lease, Permit, Pool, PoolFigures, PoolOptions, PoolReport},
+    pool::{Lease, Permit, Pool, PoolFigures, PoolReport},
     resolution::Tenant,
 };
 
@@ -34,10 +36,16 @@ struct Lane {
 }
 
 impl Lanes {
-    pub(crate) fn new(logins: impl IntoIterator<Item = Login>, options: &PoolOptions) -> Self {
-        let lane =
-            |login| Lane { pool: Pool::new(login, options), shares: Arc::new(Shares::of(options.size)) };
-        Self { lanes: logins.into_iter().map(lane).collect(), wait: options.wait }
+    pub(crate) fn new(
+        accesses: impl IntoIterator<Item = Access>,
+        options: &PoolOptions,
+        openings: &Openings,
+    ) -> Self {
+        let lane = |access| Lane {
+            pool: Pool::new(access, options, openings),
+            shares: Arc::new(Shares::of(options.size)),
+        };
+        Self { lanes: accesses.into_iter().map(lane).collect(), wait: options.wait }
     }
 
     /// Waits for the tenant's share of its lane, and for one of the lane's connections.

@@ -16,8 +16,11 @@ use sea_orm::{ConnAcquireErr, DbErr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    connection::{Bound, Connection, Login},
-    error::{connection_error, is_answer, query_error},
+    binding::Binding,
+    breaker::{Breaker, Openings},
+    connection::{Access, Bound, Connection, Loss, silence},
+    error::{connection_error, is_loss, query_error},
+    pool_options::PoolOptions,
     timing::{Timing, TimingFigures},
     touched::{Touched, TouchedFigures},
 };
@@ -25,34 +28,6 @@ use crate::{
 /// A connection that was idle for longer than this is bound anew although it is remembered: that finds out whether it
 /// is still alive, before anything depends on it.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
-
-/// How a pool behaves.
-#[derive(Clone, Debug)]
-pub struct PoolOptions {
-    /// The most connections it opens. They are opened when needed.
-    pub size: usize,
-    /// How long a checkout waits for a connection before the caller is told that the service is busy.
-    pub wait: Duration,
-    /// How long opening a connection may take.
-    pub connect: Duration,
-    /// The age at which a connection is closed instead of used again: a backend's memory grows with every schema it
-    /// has seen. Each connection gets up to a quarter less, so that they do not all close at once.
-    pub max_age: Duration,
-    /// After how many checkouts a connection is closed instead of used again; `None`: only by age.
-    pub max_uses: Option<u32>,
-}
-
-impl Default for PoolOptions {
-    fn default() -> Self {
-        Self {
-            size: 4,
-            wait: Duration::from_secs(5),
-            connect: Duration::from_secs(5),
-            max_age: Duration::from_mins(30),
-            max_uses: None,
-        }
-    }
-}
 
 /// What a pool did since it was made, and what it does now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -69,6 +44,12 @@ pub struct PoolFigures {
     pub retired: u64,
     /// Connections closed because an exchange on them was cut short or failed.
     pub closed_unfinished: u64,
+    /// Connections that could not be opened.
+    pub failed: u64,
+    /// Callers who were told at once that the server is not there, because it had not been there a moment ago.
+    pub refused: u64,
+    /// Whether the last connection that was to be opened could not be.
+    pub is_down: bool,
     /// Connections open now.
     pub open: usize,
     /// Callers waiting for one now.
@@ -122,6 +103,10 @@ struct Counters {
     reused: AtomicU64,
     retired: AtomicU64,
     closed_unfinished: AtomicU64,
+    failed: AtomicU64,
+    refused: AtomicU64,
+    /// The places that there were so far.
+    places: AtomicU64,
     open: AtomicUsize,
     waiting: AtomicUsize,
     wait: Timing,
@@ -142,6 +127,28 @@ impl Counters {
     }
 }
 
+/// A place among the open connections of a pool, for as long as it lives.
+#[derive(Debug)]
+struct Counted {
+    /// Its number in the pool.
+    number: u64,
+    counters: Arc<Counters>,
+}
+
+impl Counted {
+    fn among(counters: &Arc<Counters>) -> Self {
+        counters.open.fetch_add(1, Ordering::Relaxed);
+        Self { number: counters.places.fetch_add(1, Ordering::Relaxed), counters: Arc::clone(counters) }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.counters.touched.forget(self.number);
+        self.counters.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A connection of a pool.
 #[derive(Debug)]
 struct Pooled {
@@ -150,26 +157,26 @@ struct Pooled {
     retires_at: Instant,
     uses: u32,
     idle_since: Instant,
-    /// Its number in the pool.
-    number: u64,
-    counters: Arc<Counters>,
+    /// Dropped last: what is counted is there.
+    counted: Counted,
 }
 
-impl Drop for Pooled {
-    fn drop(&mut self) {
-        self.counters.touched.forget(self.number);
-        self.counters.open.fetch_sub(1, Ordering::Relaxed);
-    }
+/// What a checkout finds.
+enum Taken {
+    Idle(Pooled),
+    Room(Counted),
 }
 
 #[derive(Debug)]
 struct Shared {
-    login: Login,
+    access: Access,
     options: PoolOptions,
     /// A permit for each connection that may be checked out. Closed with the pool.
     permits: Arc<Semaphore>,
     /// Those that were given back last stand last.
     idle: Mutex<Vec<Pooled>>,
+    breaker: Breaker,
+    openings: Openings,
     counters: Arc<Counters>,
 }
 
@@ -180,13 +187,15 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(login: Login, options: &PoolOptions) -> Self {
+    pub(crate) fn new(access: Access, options: &PoolOptions, openings: &Openings) -> Self {
         let permits = Arc::new(Semaphore::new(options.size));
         let shared = Shared {
-            login,
+            access,
             options: options.clone(),
             permits,
             idle: Mutex::default(),
+            breaker: Breaker::default(),
+            openings: openings.clone(),
             counters: Arc::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -202,6 +211,9 @@ impl Pool {
             reused: count(&counters.reused),
             retired: count(&counters.retired),
             closed_unfinished: count(&counters.closed_unfinished),
+            failed: count(&counters.failed),
+            refused: count(&counters.refused),
+            is_down: self.shared.breaker.is_down(),
             open: counters.open.load(Ordering::Relaxed),
             waiting: counters.waiting.load(Ordering::Relaxed),
         }
@@ -235,26 +247,23 @@ impl Pool {
     ///
     /// A pooled connection may have died since its last use. Where binding finds that out, it is tried again with the
     /// next one, and at last with a new one.
-    pub(crate) async fn checkout(&self, permit: Permit, binding: &Arc<str>) -> Result<Lease, DbErr> {
+    pub(crate) async fn checkout(&self, permit: Permit, binding: &Arc<Binding>) -> Result<Lease, DbErr> {
         loop {
-            let taken = self.shared.take(binding);
-            let used_before = taken.is_some();
-            let pooled = match taken {
-                Some(pooled) => pooled,
-                None => self.open().await?,
+            let (pooled, used_before) = match self.shared.take(binding) {
+                Taken::Idle(pooled) => (pooled, true),
+                Taken::Room(counted) => (self.open(counted).await.map_err(connection_error)?, false),
             };
             let mut loan = Loan { pooled: Some(pooled), shared: Arc::clone(&self.shared) };
             match loan.bind(binding).await {
                 Ok(bound) => {
                     self.shared.counters.note(bound, used_before);
-                    let remembered = bound == Bound::Remembered;
-                    if !remembered {
-                        self.shared.counters.touched.note(loan.number(), binding);
+                    if bound == Bound::Anew {
+                        self.shared.counters.touched.note(loan.number(), binding.session());
                     }
                     let (since, work) = (Instant::now(), Work::Transaction);
-                    return Ok(Lease { loan, remembered, since, work, _permit: permit });
+                    return Ok(Lease { loan, used_before, since, work, _permit: permit });
                 }
-                Err(error) if used_before && !is_answer(&error) => drop(loan),
+                Err(error) if used_before && is_loss(&error) => drop(loan),
                 Err(error) => return Err(query_error(error)),
             }
         }
@@ -274,21 +283,37 @@ impl Pool {
         }
     }
 
-    async fn open(&self) -> Result<Pooled, DbErr> {
-        let PoolOptions { connect, max_age, .. } = self.shared.options;
-        let opened = match tokio::time::timeout(connect, Connection::open(&self.shared.login)).await {
-            Ok(opened) => opened,
-            Err(_late) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
-        };
-        let connection = opened.map_err(|error| {
-            self.shared.counters.open.fetch_sub(1, Ordering::Relaxed);
-            connection_error(error)
+    /// Opens a connection, unless the server was not there a moment ago.
+    async fn open(&self, counted: Counted) -> Result<Pooled, sqlx::Error> {
+        let Shared {
+            access, options: PoolOptions { connect, max_age, .. }, counters, breaker, openings, ..
+        } = &*self.shared;
+        let login = &access.login;
+        // Never closed, so this cannot fail; whoever waits here learns from those before him.
+        let turn = openings.0.acquire().await.ok();
+        let attempt = breaker.attempt(Instant::now()).inspect_err(|_| {
+            counters.refused.fetch_add(1, Ordering::Relaxed);
         })?;
-        let number = self.shared.counters.opened.fetch_add(1, Ordering::Relaxed);
-        let now = Instant::now();
-        let retires_at = now + max_age.mul_f64(rand::random_range(0.75..=1.0));
-        let counters = Arc::clone(&self.shared.counters);
-        Ok(Pooled { connection, retires_at, uses: 0, idle_since: now, number, counters })
+        let opened = tokio::time::timeout(*connect, Connection::to(access)).await;
+        drop(turn);
+        match opened.unwrap_or_else(|_late| Err(silence())) {
+            Ok(connection) => {
+                if attempt.succeeded() {
+                    tracing::info!(?login, "the database is there again");
+                }
+                counters.opened.fetch_add(1, Ordering::Relaxed);
+                let now = Instant::now();
+                let retires_at = now + max_age.mul_f64(rand::random_range(0.75..=1.0));
+                Ok(Pooled { connection, retires_at, uses: 0, idle_since: now, counted })
+            }
+            Err(error) => {
+                counters.failed.fetch_add(1, Ordering::Relaxed);
+                if attempt.failed(&error, Instant::now()) {
+                    tracing::warn!(?login, %error, "the database cannot be had");
+                }
+                Err(error)
+            }
+        }
     }
 }
 
@@ -315,10 +340,10 @@ impl Shared {
 
     /// An idle connection, or else a place for a new one. The idle one is the one bound by `binding` that was used last; else one that is bound to nobody; else the one
     /// that was idle for longest, unless its tenant was here a moment ago and there is room for another connection.
-    fn take(&self, binding: &Arc<str>) -> Option<Pooled> {
+    fn take(&self, binding: &Arc<Binding>) -> Taken {
         let now = Instant::now();
         // What is too old is dropped, which closes it, after the lock.
-        let (mut pooled, retired): (Option<Pooled>, Vec<Pooled>) = {
+        let (taken, retired): (Taken, Vec<Pooled>) = {
             let mut idle = self.idle();
             let retired = idle.extract_if(.., |pooled| pooled.retires_at <= now).collect();
             let bound = idle.iter().rposition(|pooled| pooled.connection.is_bound_by(binding));
@@ -328,20 +353,39 @@ impl Shared {
                 let in_use = |pooled: &Pooled| now - pooled.idle_since < TRUSTED_FOR;
                 idle.first().is_some_and(|pooled| !(room && in_use(pooled))).then_some(0)
             };
-            let pooled = bound.or_else(nobodys).or_else(oldest).map(|index| idle.remove(index));
-            if pooled.is_none() {
+            let taken = match bound.or_else(nobodys).or_else(oldest) {
+                Some(index) => Taken::Idle(idle.remove(index)),
                 // Counted before it is opened, under the lock: nobody else finds the same room.
-                self.counters.open.fetch_add(1, Ordering::Relaxed);
-            }
-            (pooled, retired)
+                None => Taken::Room(Counted::among(&self.counters)),
+            };
+            (taken, retired)
         };
         self.counters.retired.fetch_add(retired.len() as u64, Ordering::Relaxed);
-        if let Some(pooled) = &mut pooled
-            && now - pooled.idle_since > TRUSTED_FOR
-        {
-            pooled.connection.forget_binding();
+        match taken {
+            Taken::Idle(mut pooled) => {
+                if now - pooled.idle_since > TRUSTED_FOR {
+                    pooled.connection.forget_binding();
+                }
+                Taken::Idle(pooled)
+            }
+            room @ Taken::Room(_) => room,
         }
-        pooled
+    }
+
+    /// What becomes of the idle connections when one was lost. Those of a server that ended one are looked at anew, by
+    /// binding them, before anything depends on them. Where nobody answers, nobody will answer the others either, and
+    /// each would be waited for.
+    fn doubt_idle(&self, loss: Loss) {
+        let mut idle = self.idle();
+        let closed = match loss {
+            Loss::Silent => std::mem::take(&mut *idle),
+            Loss::Ended => {
+                idle.iter_mut().for_each(|pooled| pooled.connection.forget_binding());
+                Vec::new()
+            }
+        };
+        drop(idle);
+        self.counters.closed_unfinished.fetch_add(closed.len() as u64, Ordering::Relaxed);
     }
 }
 
@@ -356,7 +400,7 @@ struct Loan {
 
 impl Loan {
     fn number(&self) -> u64 {
-        self.pooled.as_ref().map_or(0, |pooled| pooled.number)
+        self.pooled.as_ref().map_or(0, |pooled| pooled.counted.number)
     }
 }
 
@@ -379,8 +423,11 @@ impl DerefMut for Loan {
 impl Drop for Loan {
     fn drop(&mut self) {
         let Some(mut pooled) = self.pooled.take() else { return };
-        if !pooled.connection.is_usable() {
+        if !pooled.connection.is_clean() {
             self.shared.counters.closed_unfinished.fetch_add(1, Ordering::Relaxed);
+            if let Some(loss) = pooled.connection.loss() {
+                self.shared.doubt_idle(loss);
+            }
             return;
         }
         pooled.uses = pooled.uses.saturating_add(1);
@@ -408,7 +455,7 @@ pub(crate) struct Permit(
 #[derive(Debug)]
 pub(crate) struct Lease {
     loan: Loan,
-    remembered: bool,
+    used_before: bool,
     /// Since when it is held, and what for.
     since: Instant,
     work: Work,
@@ -433,9 +480,9 @@ impl Lease {
         self.work = work;
     }
 
-    /// Whether nothing was heard of the server at this checkout: the first exchange will tell if it is still there.
-    pub(crate) fn is_remembered(&self) -> bool {
-        self.remembered
+    /// Whether it is older than this checkout, so that it may have died unnoticed since it was used last.
+    pub(crate) fn was_used_before(&self) -> bool {
+        self.used_before
     }
 }
 

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     Error, SchemaName, Slug,
+    binding::Binding,
     limits::{DEFAULT_PLAN, Limits},
     meter::{Meter, Meters},
     render,
@@ -74,8 +75,8 @@ pub struct Tenant {
     pub meter: Arc<Meter>,
     /// Whether its row names a schema that is not its own.
     is_crossed: bool,
-    /// The batch that binds a connection to it.
-    pub(crate) binding: Arc<str>,
+    /// What binds a connection to it.
+    pub(crate) binding: Arc<Binding>,
 }
 
 impl Tenant {
@@ -127,7 +128,7 @@ impl Tenant {
             limits,
             bytes: bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
             meter: meters.of(id),
-            binding: binding(&schema, timeout).into(),
+            binding: Arc::new(Binding::of_tenant(&schema, timeout)),
             schema,
         })
     }
@@ -146,15 +147,6 @@ pub(crate) fn limits_of(row: &QueryResult) -> Result<Limits, DbErr> {
     let said =
         |column| Ok::<_, DbErr>(Limits::of(&row.try_get::<Option<Json>>("", column)?.unwrap_or_default()));
     Ok(said("limits")?.over(&said("plan_limits")?).over(&said("default_limits")?))
-}
-
-/// The batch that binds a connection: who it is, where it works and how long a statement may take. `public` is not in
-/// the path, or a table missing in the tenant's schema would be read and written there.
-pub(crate) fn binding(schema: &SchemaName, statement_timeout: Duration) -> String {
-    format!(
-        r#"SET ROLE "{schema}"; SET search_path TO "{schema}", pg_temp; SET statement_timeout TO {}"#,
-        statement_timeout.as_millis()
-    )
 }
 
 /// The schema versions this program can serve.

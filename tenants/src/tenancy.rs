@@ -14,8 +14,10 @@ use crate::{
     Busy, CatalogDb, DataKey, Error, PoolFigures, PoolOptions, PoolReport, Resolver, ResolverOptions,
     SecretKey, Signals, TenantDb,
     announcer::{self, Announcing},
+    binding::{Guards, Pooling},
+    breaker::Openings,
     busiest::Busiest,
-    connection::Login,
+    connection::{Access, Login},
     install::{self, Installation, MigrationReport, Pending},
     keys::DataKeys,
     lanes::Lanes,
@@ -24,6 +26,7 @@ use crate::{
     meter::Meters,
     names::RoleNames,
     pool::Pool,
+    probe,
     provisioning::Provisioned,
     render::Migrations,
     resolution::Tenant,
@@ -36,6 +39,8 @@ pub(crate) const OWNER_CONNECTIONS: usize = 2;
 const OWNER_USES: u32 = 100;
 /// How many the catalog's pool has.
 pub(crate) const CATALOG_CONNECTIONS: usize = 2;
+/// How long a statement on the catalog may take.
+const CATALOG_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many listen for changes, and announce some.
 pub(crate) const LISTENER_CONNECTIONS: usize = 2;
 /// How many copy whole tenants.
@@ -50,6 +55,8 @@ pub struct Settings {
     pub owner: SecretString,
     /// The same, never through a pooler: for migrations, and to listen.
     pub direct: SecretString,
+    /// What connections to the former keep from one transaction to the next.
+    pub pooling: Pooling,
     /// The key that wraps all others.
     pub master_key: SecretKey,
     /// How long a statement of a tenant may take that has no limit of its own.
@@ -102,6 +109,15 @@ impl Tenancy {
         install::migrate_catalog(&settings.direct, &settings.master_key, settings.lanes, now).await
     }
 
+    /// Finds out whether connections stay whose they are, as far as the settings need that. To be asked before anything
+    /// else: behind a pooler that is not known of, nothing else can be trusted.
+    ///
+    /// # Errors
+    /// [`Error::Pooled`], [`Error::PooledDirect`], or there is no database.
+    pub async fn refuse_pooled(settings: &Settings) -> Result<(), Error> {
+        probe::refuse_pooled(settings).await
+    }
+
     /// What is behind. Changes nothing.
     ///
     /// # Errors
@@ -128,33 +144,42 @@ impl Tenancy {
         further: Vec<Box<dyn MigrationTrait>>,
     ) -> Result<Self, Error> {
         let login = install::connect_options(&settings.owner)?;
-        let installation = Installation::load(&login, &settings.master_key).await?;
-        let with_size = |size| PoolOptions { size, ..settings.lane_pool.clone() };
-        let owner_login = Login(login.0.clone().options(install::SESSION_SETTINGS));
-        let owner = Pool::new(
-            owner_login,
-            &PoolOptions { max_uses: Some(OWNER_USES), ..with_size(OWNER_CONNECTIONS) },
-        );
-        // Never through a pooler, and without the deadlines of what has to be quick. A backend that has read or made a whole
-        // tenant is not used again.
+        // Never through a pooler: for what changes roles and schemas, listens, locks or copies.
         let direct = install::connect_options(&settings.direct)?;
-        let bulk = Pool::new(
-            Login(direct.0.clone().options(install::BULK_SETTINGS)),
-            &PoolOptions { max_uses: Some(1), ..with_size(BULK_CONNECTIONS) },
+        let installation = Box::pin(Installation::load(&direct, &settings.master_key)).await?;
+        let with_size = |size| PoolOptions { size, ..settings.lane_pool.clone() };
+        let openings = Openings::default();
+        let owner = Pool::new(
+            Access::direct(Login(direct.0.clone().options(install::SESSION_SETTINGS))),
+            &PoolOptions { max_uses: Some(OWNER_USES), ..with_size(OWNER_CONNECTIONS) },
+            &openings,
         );
-        let catalog_login = installation.login(&login, &installation.roles.catalog());
-        let catalog = Pool::new(catalog_login, &with_size(CATALOG_CONNECTIONS));
-        let lane_logins =
-            (0..installation.lanes).map(|lane| installation.login(&login, &installation.roles.lane(lane)));
-        let lanes = Lanes::new(lane_logins, &settings.lane_pool);
-        let catalog_db = CatalogDb::new(catalog.clone());
+        // Without the deadlines of what has to be quick. A backend that has read or made a whole tenant is not used again.
+        let bulk = Pool::new(
+            Access::direct(Login(direct.0.clone().options(install::BULK_SETTINGS))),
+            &PoolOptions { max_uses: Some(1), ..with_size(BULK_CONNECTIONS) },
+            &openings,
+        );
+        let guards = Guards::of_server(installation.server);
+        let access = |role: &str| Access {
+            login: installation.login(&login, role),
+            pooling: settings.pooling,
+            guards: Arc::clone(&guards),
+            answer: settings.lane_pool.answer,
+        };
+        let catalog =
+            Pool::new(access(&installation.roles.catalog()), &with_size(CATALOG_CONNECTIONS), &openings);
+        let lanes = (0..installation.lanes).map(|lane| access(&installation.roles.lane(lane)));
+        let lanes = Lanes::new(lanes, &settings.lane_pool, &openings);
+        let catalog_db = CatalogDb::new(catalog.clone(), Some(CATALOG_TIMEOUT));
+        let Login(listener) = installation.login(&direct, &installation.roles.catalog());
         let (signals, meters) = (Signals::default(), Arc::<Meters>::default());
         let mut migrations = migration::Tenant::migrations();
         migrations.extend(further);
         Ok(Self {
             inner: Arc::new(Inner {
-                owner: CatalogDb::new(owner.clone()),
-                bulk: CatalogDb::new(bulk.clone()),
+                owner: CatalogDb::new(owner.clone(), Some(CATALOG_TIMEOUT)),
+                bulk: CatalogDb::new(bulk.clone(), None),
                 resolver: Resolver::new(
                     catalog_db.clone(),
                     settings.statement_timeout,
@@ -165,7 +190,7 @@ impl Tenancy {
                 meters,
                 signals,
                 live: Live::default(),
-                listener_login: installation.login(&direct, &installation.roles.catalog()),
+                listener_login: Login(listener.options(install::SESSION_SETTINGS)),
                 listening: Mutex::default(),
                 catalog: catalog_db,
                 lanes: Arc::new(lanes),
@@ -265,6 +290,13 @@ impl Tenancy {
     #[must_use]
     pub fn installation(&self) -> &crate::InstallationId {
         self.roles().installation()
+    }
+
+    /// What the pools of the owner, the catalog and of what copies whole tenants did and do.
+    #[must_use]
+    pub fn other_figures(&self) -> [(&'static str, PoolFigures); 3] {
+        let [owner, catalog, bulk] = &self.inner.pools;
+        [("owner", owner.figures()), ("catalog", catalog.figures()), ("bulk", bulk.figures())]
     }
 
     /// What each lane's pool did and does.

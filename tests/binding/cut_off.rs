@@ -49,7 +49,17 @@ async fn unit_of_work(db: &TenantDb, name: &str) -> Result<(), DbErr> {
 
 #[tokio::test]
 async fn a_unit_of_work_may_be_cut_off_at_every_await() {
-    let app = TestApp::with(Options { lane_pool_size: 2, ..Options::default() }).await;
+    cut_off_units(TestApp::with(Options { lane_pool_size: 2, ..Options::default() }).await).await;
+}
+
+#[tokio::test]
+async fn a_unit_of_work_behind_a_pooler_may_be_cut_off_at_every_await() {
+    let options = Options { lane_pool_size: 2, ..Options::default() };
+    let Some(app) = TestApp::behind_pooler(options).await else { return };
+    cut_off_units(app).await;
+}
+
+async fn cut_off_units(app: TestApp) {
     let (one, other) = neighbours(&app).await;
     let (ones, others) = (database(&app, &one).await, database(&app, &other).await);
     let (own, foreign) = (tenant(&app, &one).await, tenant(&app, &other).await);

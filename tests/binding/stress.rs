@@ -66,9 +66,24 @@ async fn hang_up(app: &TestApp, own: &Organization) {
 /// Two tenants, two connections, hundreds of requests at once, clients that hang up: not one row of the other tenant.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn under_stress_nobody_sees_a_row_of_the_other_tenant() {
+    stress(TestApp::with(two_connections()).await).await;
+}
+
+/// The same where each transaction may have another connection of three, which all clients of the lane share.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn under_stress_behind_a_pooler_nobody_sees_a_row_of_the_other_tenant() {
+    let Some(app) = TestApp::behind_pooler(two_connections()).await else { return };
+    stress(app).await;
+}
+
+fn two_connections() -> Options {
+    Options { lane_pool_size: 2, ..Options::default() }
+}
+
+async fn stress(app: TestApp) {
     const CLIENTS: u32 = 32;
     const REQUESTS: u32 = 25;
-    let app = Arc::new(TestApp::with(Options { lane_pool_size: 2, ..Options::default() }).await);
+    let app = Arc::new(app);
     let (one, other) = neighbours(&app).await;
     let (one, other) = (Arc::new(one), Arc::new(other));
     let clients = (0..CLIENTS).map(|n| {
@@ -94,8 +109,19 @@ async fn under_stress_nobody_sees_a_row_of_the_other_tenant() {
 /// Requests of two tenants while every few moments all their connections are ended: what is answered is right.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn connections_that_break_at_any_moment_show_nobody_a_row_of_the_other_tenant() {
+    kills(TestApp::with(two_connections()).await).await;
+}
+
+/// The same where the connections that break are those of a pooler.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pooler_s_connections_that_break_show_nobody_a_row_of_the_other_tenant() {
+    let Some(app) = TestApp::behind_pooler(two_connections()).await else { return };
+    kills(app).await;
+}
+
+async fn kills(app: TestApp) {
     const KILLS: usize = 60;
-    let app = Arc::new(TestApp::with(Options { lane_pool_size: 2, ..Options::default() }).await);
+    let app = Arc::new(app);
     let (one, other) = neighbours(&app).await;
     let (one, other) = (Arc::new(one), Arc::new(other));
     let over = Arc::new(AtomicBool::new(false));

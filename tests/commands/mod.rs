@@ -22,6 +22,8 @@ mod operations;
 #[cfg(test)]
 mod operators;
 #[cfg(test)]
+mod pooler;
+#[cfg(test)]
 mod provision;
 #[cfg(test)]
 mod runbook;

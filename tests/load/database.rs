@@ -143,6 +143,12 @@ fn parse_values(mut text: &str) -> Option<BTreeMap<u32, String>> {
     Some(values)
 }
 
+/// For what is set up as an operator does.
+#[expect(clippy::expect_used, reason = "there is nothing to measure without it")]
+pub(crate) async fn superuser_of(url: &SecretString) -> PgConnection {
+    connect(url).await.expect("the superuser can connect")
+}
+
 #[expect(clippy::disallowed_methods, reason = "the database is looked at from outside")]
 async fn connect(url: &SecretString) -> Result<PgConnection, Failure> {
     Ok(PgConnection::connect(url.expose_secret()).await?)

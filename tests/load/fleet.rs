@@ -25,8 +25,8 @@ use tenantry::{
     fleet::{self, FleetError},
 };
 use tenants::{
-    Figures, LANES, NewTenant, Pace, PoolOptions, ResolverOptions, RunPlan, SchemaName, SecretKey, Settings,
-    SlugChoice, Tenancy,
+    Figures, LANES, NewTenant, Pace, PoolOptions, Pooling, ResolverOptions, RunPlan, SchemaName, SecretKey,
+    Settings, SlugChoice, Tenancy,
 };
 use tokio::{io::AsyncWriteExt as _, process::Command, sync::watch};
 
@@ -73,6 +73,7 @@ async fn measure_on(cluster: &Cluster, tenants: u32, rounds: u32) -> Result<(), 
     let settings = Settings {
         direct: owner.clone(),
         owner: owner.clone(),
+        pooling: Pooling::Session,
         master_key: SecretKey::generate(),
         statement_timeout: Duration::from_secs(30),
         lane_pool: PoolOptions::default(),

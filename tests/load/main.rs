@@ -5,6 +5,7 @@
 //! cargo test --release --test load -- --tenants 1,10,1000,10000 --seconds 5 --connections 16
 //! cargo test --release --test load -- --tenants 100 --only current_user --rounds 1 --streams 2000
 //! cargo test --release --test load -- --noisy
+//! cargo test --release --test load -- --pooling --tenants 100
 //! ```
 //!
 //! It starts the real `tenantry serve` on an embedded PostgreSQL in a directory of its own, fills it with tenants, and
@@ -43,6 +44,7 @@
 //! | `archive` | what export and import of one tenant cost, with `--archive 1000000` |
 //! | `fleet` | what a migration of all tenants costs, with `--fleet 1000` |
 //! | `measure`, `sign_ups`, `storm`, `streams` | the run |
+//! | `pooling` | what binding each transaction costs over binding a session, with `--pooling` |
 //! | `noisy` | the other run: a noisy tenant beside a quiet one |
 //! | `report` | what is printed |
 
@@ -60,6 +62,10 @@ mod floor;
 mod measure;
 mod noisy;
 mod options;
+#[expect(clippy::unwrap_used, reason = "the tests' own")]
+#[path = "../support/pgbouncer.rs"]
+mod pgbouncer;
+mod pooling;
 mod processes;
 mod report;
 mod seed;
@@ -68,7 +74,9 @@ mod sign_ups;
 mod storm;
 mod streams;
 
+use database::superuser_of;
 use options::Options;
+use report::say;
 
 /// Why it could not be measured; its text is for the person who wanted to know.
 type Failure = Box<dyn Error>;
@@ -110,6 +118,7 @@ async fn measured(options: &Options) -> Result<(), Failure> {
     match (options.fleet, options.archive) {
         (Some(tenants), _) => fleet::measure(tenants, options.rounds).await,
         (None, Some(rows)) => archive::measure(rows, options.rounds).await,
+        (None, None) if options.pooling => report::print(&pooling::measure(options).await?, options.json),
         (None, None) if options.noisy => report::print(&noisy::measure(options).await?, options.json),
         (None, None) => report::print(&measure::everything(options).await?, options.json),
     }

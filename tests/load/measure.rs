@@ -143,7 +143,7 @@ impl Bench<'_> {
         client::load(self.service.address, &loaded.requests, connections, WARM_UP).await?;
         let before = self.processes.cpu()?;
         let load = client::load(self.service.address, &loaded.requests, connections, duration).await?;
-        let Cpu { server, postgres } = self.processes.cpu()?.since(before);
+        let Cpu { server, postgres, .. } = self.processes.cpu()?.since(before);
         let per_request = |cpu: Duration| millis(cpu) / f64::from(load.requests);
         let floor = match script {
             Some((pgbench, script)) => {

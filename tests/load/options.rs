@@ -44,6 +44,9 @@ pub(crate) struct Options {
     /// Measures how a quiet tenant fares beside a noisy one, and nothing else.
     #[arg(long)]
     pub(crate) noisy: bool,
+    /// Measures what binding each transaction costs over binding a session, and nothing else.
+    #[arg(long)]
+    pub(crate) pooling: bool,
     /// Prints JSON instead of tables.
     #[arg(long)]
     pub(crate) json: bool,

@@ -12,6 +12,7 @@ const AT_CLKTCK: usize = 17;
 pub(crate) struct Processes {
     server: u32,
     postmaster: u32,
+    pooler: Option<u32>,
     ticks_per_second: u32,
 }
 
@@ -20,6 +21,7 @@ pub(crate) struct Processes {
 pub(crate) struct Cpu {
     pub(crate) server: Duration,
     pub(crate) postgres: Duration,
+    pub(crate) pooler: Duration,
 }
 
 impl Cpu {
@@ -28,6 +30,7 @@ impl Cpu {
         Self {
             server: self.server.saturating_sub(before.server),
             postgres: self.postgres.saturating_sub(before.postgres),
+            pooler: self.pooler.saturating_sub(before.pooler),
         }
     }
 }
@@ -36,7 +39,12 @@ impl Processes {
     /// The server of this id, and the PostgreSQL that has this backend.
     pub(crate) fn new(server: u32, backend: u32) -> Result<Self, Failure> {
         let postmaster = Stat::read(backend).ok_or("PostgreSQL's backend is gone")?.parent;
-        Ok(Self { server, postmaster, ticks_per_second: ticks_per_second()? })
+        Ok(Self { server, postmaster, pooler: None, ticks_per_second: ticks_per_second()? })
+    }
+
+    /// With this pooler between them.
+    pub(crate) fn with_pooler(self, pooler: u32) -> Self {
+        Self { pooler: Some(pooler), ..self }
     }
 
     pub(crate) fn postmaster(&self) -> u32 {
@@ -45,7 +53,13 @@ impl Processes {
 
     pub(crate) fn cpu(&self) -> Result<Cpu, Failure> {
         let server = Stat::read(self.server).ok_or("the server is gone")?.own;
-        Ok(Cpu { server: self.duration(server), postgres: self.duration(self.postgres_ticks()?) })
+        let pooler = match self.pooler {
+            Some(pooler) => Stat::read(pooler).ok_or("the pooler is gone")?.own,
+            None => 0,
+        };
+        let [server, postgres, pooler] =
+            [server, self.postgres_ticks()?, pooler].map(|ticks| self.duration(ticks));
+        Ok(Cpu { server, postgres, pooler })
     }
 
     /// What a process has used is added to its parent's count of ended children once it has ended, so nothing is lost,

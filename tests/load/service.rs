@@ -41,6 +41,11 @@ impl Service {
 
     /// One that refuses what happens too often, or does not.
     pub(crate) async fn start_with_limits(limits: bool) -> Result<Self, Failure> {
+        Self::start_with(limits, &[]).await
+    }
+
+    /// One with these settings beside.
+    pub(crate) async fn start_with(limits: bool, settings: &[(&str, String)]) -> Result<Self, Failure> {
         // As root, PostgreSQL runs as another user, who has to be let through.
         let permissions = Permissions::from_mode(0o711);
         let directory =
@@ -58,6 +63,7 @@ impl Service {
             .env("TENANTRY_LOG", "warn")
             .env("TENANTRY_RATE_LIMITS", if limits { "on" } else { "off" })
             .env("TENANTRY_SHUTDOWN_TIMEOUT", "1s")
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
         let child = command.spawn()?;

@@ -18,7 +18,7 @@ use tenantry::{
     streams::{StreamOptions, Streams},
     throttle::Throttles,
 };
-use tenants::{PoolOptions, ResolverOptions, Tenancy};
+use tenants::{PoolOptions, Pooling, ResolverOptions, Tenancy};
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -60,6 +60,9 @@ pub(crate) struct Options {
     pub(crate) deadline: Duration,
     /// How it encrypts.
     pub(crate) tls: Option<Tls>,
+    /// Whether its requests go through a PgBouncer that gives each transaction another connection.
+    /// `TENANTRY_TEST_POOLING=transaction` has every test do so that does not say.
+    pub(crate) pooling: Pooling,
 }
 
 impl Default for Options {
@@ -80,8 +83,16 @@ impl Default for Options {
             limits: Limits::default(),
             deadline: Policy::default().deadline,
             tls: None,
+            pooling: match std::env::var("TENANTRY_TEST_POOLING") {
+                Ok(pooling) if pooling == "transaction" => Pooling::Transaction,
+                _ => Pooling::Session,
+            },
         }
     }
+}
+
+fn fixed_clock() -> Clock {
+    Clock::fixed("2026-01-02T03:04:05.678901Z".parse::<DateTime<Utc>>().unwrap())
 }
 
 /// A service of one's own. It ends when this is dropped.
@@ -107,9 +118,11 @@ impl TestApp {
 
     /// One with options.
     pub(crate) async fn with(options: Options) -> Self {
-        let database = Database::create().await;
-        let clock = Clock::fixed("2026-01-02T03:04:05.678901Z".parse::<DateTime<Utc>>().unwrap());
-        Self::on(database, clock, options).await
+        let mut database = Database::create().await;
+        if options.pooling == Pooling::Transaction {
+            database = database.behind_pooler().await.expect("PgBouncer is installed");
+        }
+        Self::on(database, fixed_clock(), options).await
     }
 
     /// The service once more, on the same database and clock: another process, as far as memory goes.
@@ -123,7 +136,8 @@ impl TestApp {
         Self::on(self.database.clone(), self.clock.clone(), Options { public_url, ..options }).await
     }
 
-    async fn on(mut database: Database, clock: Clock, options: Options) -> Self {
+    /// One on a database of one's own.
+    pub(crate) async fn on(mut database: Database, clock: Clock, options: Options) -> Self {
         database.settings.lane_pool.size = options.lane_pool_size;
         database.settings.resolver = options.resolver;
         let tenancy = Tenancy::open(&database.settings).await.unwrap();
@@ -196,6 +210,19 @@ impl TestApp {
     pub(crate) async fn mails(&self) -> Vec<Letter> {
         while jobs::run_due(&self.app).await.unwrap() > 0 {}
         self.app.mailer.take()
+    }
+
+    /// The service once more, whose database the superuser finds elsewhere now.
+    pub(crate) fn looking_at(mut self, superuser: SecretString) -> Self {
+        self.database.superuser = superuser;
+        self
+    }
+
+    /// One behind a PgBouncer that gives each transaction another connection. `None`, with a word about it, where there
+    /// is no PgBouncer.
+    pub(crate) async fn behind_pooler(options: Options) -> Option<Self> {
+        let database = Database::create().await.behind_pooler().await?;
+        Some(Self::on(database, fixed_clock(), options).await)
     }
 
     /// A look at the database past everything that guards it.

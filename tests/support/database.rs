@@ -16,8 +16,10 @@ use tenantry::{
     clock::Clock,
     embedded::{self, Cluster, Durability},
 };
-use tenants::{PoolOptions, ResolverOptions, SecretKey, Settings, Tenancy};
+use tenants::{PoolOptions, Pooling, ResolverOptions, SecretKey, Settings, Tenancy};
 use tokio::sync::OnceCell;
+
+use super::PgBouncer;
 
 /// The login that owns every test's database.
 const OWNER: &str = "tenantry_test_owner";
@@ -28,6 +30,7 @@ const LANES: u16 = 2;
 struct Shared {
     cluster: Cluster,
     owner_password: SecretString,
+    pooler: OnceCell<Option<PgBouncer>>,
     // Held for as long as the process lives: its end removes the directory.
     _remover: ChildStdin,
 }
@@ -66,7 +69,8 @@ async fn start() -> Shared {
     };
     let cluster = Cluster::start(&options).await.unwrap();
     let owner_password = SecretString::from("only for tests");
-    let shared = Shared { cluster, owner_password, _remover: remover };
+    let pooler = OnceCell::new();
+    let shared = Shared { cluster, owner_password, pooler, _remover: remover };
     tenants::create_database(
         &shared.cluster.superuser_url("postgres"),
         TEMPLATE,
@@ -92,16 +96,20 @@ fn remove_after_us(directory: &Path) -> ChildStdin {
 
 impl Shared {
     fn settings(&self, database: &str) -> Settings {
-        let owner = self.cluster.url(OWNER, &self.owner_password, database);
-        Settings {
-            direct: owner.clone(),
-            owner,
-            master_key: SecretKey::from_bytes(*b"the master key of all the tests."),
-            statement_timeout: Duration::from_secs(10),
-            lane_pool: PoolOptions { wait: Duration::from_secs(30), ..PoolOptions::default() },
-            resolver: ResolverOptions::default(),
-            lanes: LANES,
-        }
+        settings(self.cluster.url(OWNER, &self.owner_password, database))
+    }
+}
+
+fn settings(owner: SecretString) -> Settings {
+    Settings {
+        direct: owner.clone(),
+        owner,
+        pooling: Pooling::Session,
+        master_key: SecretKey::from_bytes(*b"the master key of all the tests."),
+        statement_timeout: Duration::from_secs(10),
+        lane_pool: PoolOptions { wait: Duration::from_secs(30), ..PoolOptions::default() },
+        resolver: ResolverOptions::default(),
+        lanes: LANES,
     }
 }
 
@@ -134,6 +142,38 @@ impl Database {
         connection.execute(AssertSqlSafe(sql)).await.unwrap();
         connection.close().await.unwrap();
         Self { settings: shared.settings(&name), superuser: shared.cluster.superuser_url(&name) }
+    }
+}
+
+impl Database {
+    /// A migrated one in a cluster of one's own.
+    pub(crate) async fn on(cluster: &Cluster) -> Self {
+        let (name, password) = ("faults", SecretString::from("only for tests"));
+        let superuser = cluster.superuser_url("postgres");
+        tenants::create_database(&superuser, name, OWNER, &password).await.unwrap();
+        let settings = settings(cluster.url(OWNER, &password, name));
+        Tenancy::migrate_catalog(&settings, Clock::system().now()).await.unwrap();
+        let superuser = cluster.superuser_url(name);
+        // An acknowledgement is one, whatever the cluster takes easy otherwise.
+        let keep = AssertSqlSafe(format!("ALTER DATABASE {name} SET synchronous_commit TO on"));
+        superuser_of(&superuser).await.execute(keep).await.unwrap();
+        Self { settings, superuser }
+    }
+
+    /// The same behind a real PgBouncer, as far as requests go. `None` where there is none.
+    pub(crate) async fn behind_pooler(self) -> Option<Self> {
+        let shared = shared().await;
+        let superuser = shared.cluster.superuser_url("postgres");
+        let pooler = shared.pooler.get_or_init(|| async { PgBouncer::start(&superuser).await }).await;
+        Some(self.behind(pooler.as_ref()?).await)
+    }
+
+    /// The same behind this PgBouncer.
+    pub(crate) async fn behind(mut self, pooler: &PgBouncer) -> Self {
+        pooler.serve(&self.superuser).await;
+        self.settings.owner = pooler.through(&self.settings.direct);
+        self.settings.pooling = Pooling::Transaction;
+        self
     }
 }
 

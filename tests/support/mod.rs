@@ -10,6 +10,8 @@ mod document;
 mod events;
 mod fleet;
 mod mails;
+mod pgbouncer;
+mod proxy;
 mod smtp;
 mod statements;
 
@@ -21,11 +23,19 @@ pub(crate) use document::{Operation, operations};
 pub(crate) use events::{EventStream, Frame};
 pub(crate) use fleet::{Fleet, hasty, work};
 pub(crate) use mails::{link, mail_to, token_to};
+pub(crate) use pgbouncer::PgBouncer;
+pub(crate) use proxy::{Proxy, Weather};
 pub(crate) use smtp::{Act, Encryption, Received, SmtpServer, SmtpSetup, Step};
 pub(crate) use statements::{Statements, fill_activity};
 
 /// A password that is good enough for everybody here.
 pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// Tells what a test found, or why it could not look; seen with `--nocapture`.
+#[expect(clippy::print_stdout, reason = "for whoever runs the tests")]
+pub(crate) fn say(line: &str) {
+    println!("{line}");
+}
 
 /// Tries until it holds, for half a minute.
 pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {

@@ -6,7 +6,12 @@
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::{Finding, rules::own_schema, unchecked};
-use crate::{SchemaName, connection::Login, install::Installation, resolution::binding};
+use crate::{
+    SchemaName,
+    binding::Binding,
+    connection::Login,
+    install::{Installation, SESSION_SETTINGS},
+};
 
 /// How many tenants are tried: two of each of the first three lanes that have as many.
 const SAMPLE: i64 = 6;
@@ -40,16 +45,17 @@ async fn attempt_all(
     let mut refused = 0;
     let lanes = (0..installation.lanes).map(|lane| (Some(lane), installation.roles.lane(lane)));
     for (lane, role) in lanes.chain([(None, installation.roles.catalog())]) {
-        let login = installation.login(owner, &role);
-        let mut connection = PgConnection::connect_with(&login.0).await.map_err(|error| {
-            let reason = crate::Error::from(error);
-            Finding::problem(
-                CHECK,
-                "login_fails",
-                format!("the login {role} cannot connect: {reason}"),
-                super::FIX,
-            )
-        })?;
+        let Login(options) = installation.login(owner, &role);
+        let mut connection =
+            PgConnection::connect_with(&options.options(SESSION_SETTINGS)).await.map_err(|error| {
+                let reason = crate::Error::from(error);
+                Finding::problem(
+                    CHECK,
+                    "login_fails",
+                    format!("the login {role} cannot connect: {reason}"),
+                    super::FIX,
+                )
+            })?;
         let of_lane = tenants.iter().filter(|it| Some(it.lane) == lane).map(Some);
         for bound in std::iter::once(None).chain(of_lane) {
             match attempts(&mut connection, (lane, bound), &tenants).await {
@@ -119,9 +125,8 @@ async fn attempts(
     };
     let mut attempts = Attempts::default();
     if let Some(tenant) = bound {
-        connection
-            .execute(AssertSqlSafe(binding(&tenant.schema, std::time::Duration::from_secs(10))))
-            .await?;
+        let binding = Binding::of_tenant(&tenant.schema, std::time::Duration::from_secs(10));
+        connection.execute(AssertSqlSafe(binding.session().to_owned())).await?;
         if let Err(error) = connection.execute("SELECT FROM users LIMIT 1").await {
             attempts.findings.push(Finding::problem(
                 CHECK,

@@ -118,10 +118,11 @@ async fn look(
             "database",
             "database_unreachable",
             error.to_string(),
-            "look at TENANTRY_DATABASE_URL",
+            "look at TENANTRY_DATABASE_URL, and at TENANTRY_DIRECT_DATABASE_URL if there is one",
         )
     };
-    let login = install::connect_options(&settings.owner).map_err(unreachable)?;
+    // Past any pooler: what is set on this connection has to stay.
+    let login = install::connect_options(&settings.direct).map_err(unreachable)?;
     let login = Login(login.0.options(SESSION_SETTINGS).options([PATH]));
     let mut connection =
         PgConnection::connect_with(&login.0).await.map_err(|error| unreachable(error.into()))?;
@@ -129,9 +130,7 @@ async fn look(
     let skew = server::clock(&mut connection, &now).await;
     findings.push(skew.unwrap_or_else(|error| unchecked("clock", error)));
 
-    let urls =
-        [("TENANTRY_DATABASE_URL", &settings.owner), ("TENANTRY_DIRECT_DATABASE_URL", &settings.direct)];
-    findings.extend(pooler::check(urls).await);
+    findings.extend(pooler::check(settings).await);
 
     let installation = installation(&mut connection, settings, findings).await?;
     let limits = server::limits(&mut connection, &installation, settings.lane_pool.size).await;

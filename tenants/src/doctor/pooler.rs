@@ -1,93 +1,54 @@
-//! Whether somebody stands between this program and the database who gives every transaction another connection. What a
-//! connection is bound to would then be another's, and the next statement would read the wrong tenant.
+//! Whether the connections of the settings stay whose they are.
 
-use sqlx::{Connection, Executor, PgConnection, Row as _};
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Finding, unchecked};
-use crate::{connection::Login, install};
+use crate::{Settings, binding::Pooling, install, probe};
 
 const CHECK: &str = "pooler";
-const ASK: &str =
-    "SELECT current_setting('tenantry.probe', true) AS probe, pg_backend_pid()::text AS backend";
+const ADVICE: &str = "set TENANTRY_DATABASE_POOLING=transaction, with a TENANTRY_DIRECT_DATABASE_URL that leads past the \
+     pooler; or lead it to PostgreSQL itself, or to a pooler in session mode: bound connections must stay whose they are";
+const DIRECT_ADVICE: &str =
+    "lead it to PostgreSQL itself: migrations, LISTEN and advisory locks need connections that stay theirs";
 
-/// What two connections saw of a setting that each of them has set for itself, and who served them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Seen {
-    first: Option<String>,
-    second: Option<String>,
-    backends: [i32; 2],
-}
-
-impl Seen {
-    fn is_pooled(&self) -> bool {
-        let own = self.first.as_deref() == Some("first") && self.second.as_deref() == Some("second");
-        !own || self.backends[0] == self.backends[1]
-    }
-}
-
-pub(super) async fn check(urls: [(&str, &secrecy::SecretString); 2]) -> Vec<Finding> {
+pub(super) async fn check(settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (name, url) in urls {
-        let login = match install::connect_options(url) {
-            Ok(login) => login,
-            Err(error) => {
-                findings.push(unchecked(CHECK, error));
-                continue;
-            }
-        };
-        match probe(&login).await {
-            Ok(seen) if seen.is_pooled() => findings.push(Finding::problem(
-                CHECK,
-                "pooled",
-                format!("{name} leads through a pooler that gives each transaction another connection"),
-                "lead it to PostgreSQL itself, or to a pooler in session mode: bound connections must stay whose they are",
-            )),
-            Ok(_) => {}
-            Err(error) => findings.push(unchecked(CHECK, error)),
-        }
+    let is_one = settings.owner.expose_secret() == settings.direct.expose_secret();
+    if settings.pooling == Pooling::Session {
+        findings.extend(look("TENANTRY_DATABASE_URL", &settings.owner, ADVICE).await);
     }
-    // Most often both are one and the same.
+    if settings.pooling == Pooling::Transaction || !is_one {
+        findings.extend(look("TENANTRY_DIRECT_DATABASE_URL", &settings.direct, DIRECT_ADVICE).await);
+    }
+    // Most often what keeps one from being checked keeps the other, too.
     findings.dedup_by(|one, other| one.found == other.found);
     if findings.is_empty() {
-        findings.push(Finding::ok(CHECK, "connections keep what is set on them"));
+        findings.push(Finding::ok(
+            CHECK,
+            match settings.pooling {
+                Pooling::Session => "connections keep what is set on them",
+                Pooling::Transaction => {
+                    "each transaction is bound by itself, and direct connections keep what is set on them"
+                }
+            },
+        ));
     }
     findings
 }
 
-async fn probe(login: &Login) -> Result<Seen, sqlx::Error> {
-    let mut first = PgConnection::connect_with(&login.0).await?;
-    let mut second = PgConnection::connect_with(&login.0).await?;
-    first.execute("SET tenantry.probe TO 'first'").await?;
-    second.execute("SET tenantry.probe TO 'second'").await?;
-    let mut seen = Vec::with_capacity(2);
-    for connection in [&mut first, &mut second] {
-        // As a text and not as a prepared statement: behind such a pooler there would be none of that name.
-        let row = connection.fetch_one(ASK).await?;
-        let backend: String = row.try_get("backend")?;
-        seen.push((row.try_get::<Option<String>, _>("probe")?, backend.parse().unwrap_or(0)));
-    }
-    first.close().await?;
-    second.close().await?;
-    let [(first, one), (second, two)] =
-        <[_; 2]>::try_from(seen).map_err(|_| sqlx::Error::Protocol("a connection did not answer".into()))?;
-    Ok(Seen { first, second, backends: [one, two] })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connection_that_has_what_another_one_set_is_shared() {
-        let seen = |first: &str, second: &str, backends| Seen {
-            first: Some(first.into()),
-            second: Some(second.into()),
-            backends,
-        };
-        assert!(!seen("first", "second", [1, 2]).is_pooled());
-        assert!(seen("second", "second", [1, 1]).is_pooled());
-        assert!(seen("second", "first", [2, 1]).is_pooled());
-        assert!(seen("first", "second", [1, 1]).is_pooled());
-        assert!(Seen { first: None, second: None, backends: [1, 2] }.is_pooled());
+async fn look(name: &str, url: &SecretString, advice: &str) -> Option<Finding> {
+    let pooled = match install::connect_options(url) {
+        Ok(login) => probe::is_pooled(&login).await.map_err(Into::into),
+        Err(error) => Err(error),
+    };
+    match pooled {
+        Ok(false) => None,
+        Ok(true) => Some(Finding::problem(
+            CHECK,
+            "pooled",
+            format!("{name} leads through a pooler that gives each transaction another connection"),
+            advice,
+        )),
+        Err(error) => Some(unchecked(CHECK, error)),
     }
 }

@@ -1,5 +1,7 @@
 //! Holding the fleet, and beginning or going on with a run.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sea_orm::{ConnectionTrait, QueryResult, Statement};
 use sqlx::postgres::PgRow;
@@ -27,6 +29,8 @@ const SETTINGS: [(&str, &str); 5] = [
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
 ];
+/// The same for this side of the connection.
+pub(super) const STATEMENT_TIMEOUT: Duration = Duration::from_mins(10);
 /// What `pg_stat_activity` calls the connections.
 const APPLICATION_NAME: &str = "tenantry migrations";
 /// So many runs are kept: a deployment makes at most one.
@@ -50,8 +54,10 @@ impl Tenancy {
     /// # Errors
     /// [`RunRefused::UnderWay`], which says who does, or those of the database.
     pub async fn hold_fleet(&self) -> Result<HeldFleet, Error> {
-        let mut held =
-            HeldFleet { tenancy: self.clone(), connection: Connection::open(&self.run_login()).await? };
+        let mut held = HeldFleet {
+            tenancy: self.clone(),
+            connection: Connection::open(&self.run_login(), STATEMENT_TIMEOUT).await?,
+        };
         let taken =
             held.rows(&statement(format!("SELECT pg_try_advisory_lock({FLEET}) AS taken"), [])).await?;
         match taken.first().map(|row| row.try_get("", "taken")).transpose()? {

@@ -1,5 +1,6 @@
 //! Who migrates tenants: a connection, and what its errors mean.
 
+use super::hold::STATEMENT_TIMEOUT;
 use crate::{
     connection::{Connection, Login},
     error::is_answer,
@@ -25,7 +26,7 @@ impl Worker {
             Some(connection) => connection,
             none => {
                 self.uses = 0;
-                none.insert(Connection::open(login).await?)
+                none.insert(Connection::open(login, STATEMENT_TIMEOUT).await?)
             }
         };
         self.uses += 1;
@@ -38,7 +39,7 @@ impl Worker {
 pub(super) fn is_passing(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(answer) => match answer.code().as_deref() {
-            Some("55P03" | "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "53300") => true,
+            Some("55P03" | "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "53300" | "25006") => true,
             Some("XX000") => answer.message() == "tuple concurrently updated",
             _ => false,
         },
