@@ -17,6 +17,7 @@ use crate::{
     keys::{DataKey, DataKeys, SecretKey, scram_verifier},
     names::{InstallationId, RoleNames},
     render::current_version,
+    role_maker::RoleMaker,
 };
 
 /// The oldest PostgreSQL that is supported: 14.
@@ -243,6 +244,7 @@ pub(crate) async fn applied(connection: &mut PgConnection) -> Result<Vec<String>
 #[derive(Debug)]
 pub(crate) struct Installation {
     pub(crate) roles: RoleNames,
+    pub(crate) role_maker: RoleMaker,
     pub(crate) lanes: u16,
     pub(crate) keys: DataKeys,
 }
@@ -274,7 +276,13 @@ impl Installation {
             .iter()
             .map(|row| Ok((row.try_get("name")?, row.try_get("wrapped")?)))
             .collect::<Result<Vec<_>, sqlx::Error>>()?;
-        Ok(Some(Self { roles: RoleNames::of(id), lanes, keys: DataKeys::unwrap(master, wrapped)? }))
+        let role_maker = RoleMaker::of(connection).await?;
+        Ok(Some(Self {
+            roles: RoleNames::of(id),
+            role_maker,
+            lanes,
+            keys: DataKeys::unwrap(master, wrapped)?,
+        }))
     }
 
     /// Which installation this is, and how many lanes it has, if the master key is its own.
@@ -335,7 +343,7 @@ impl Installation {
     ) -> Result<Vec<String>, Error> {
         let (group, catalog) = (self.roles.tenants(), self.roles.catalog());
         let mut made = Vec::new();
-        if self.create_role(connection, &group, || "NOLOGIN".to_owned()).await? {
+        if self.create_role(connection, &group).await? {
             made.push(group.clone());
         }
         // NOINHERIT: or an unbound connection could read every tenant of the lane.
@@ -366,11 +374,12 @@ impl Installation {
         connection: &mut PgConnection,
         owner: &Login,
         role: &str,
-        attributes: &str,
+        inherits: &str,
     ) -> Result<bool, Error> {
         let password = self.keys.login_password(role);
-        let attributes = || format!("LOGIN {attributes} PASSWORD '{}'", scram_verifier(&password));
-        if self.create_role(connection, role, attributes).await? {
+        let set_login = || self.role_maker.set_login(role, inherits, &scram_verifier(&password));
+        if self.create_role(connection, role).await? {
+            run(connection, set_login()).await?;
             return Ok(true);
         }
         // It was there before, perhaps with another password: after a restore onto another cluster, say.
@@ -380,7 +389,7 @@ impl Installation {
             Err(sqlx::Error::Database(error))
                 if matches!(error.code().as_deref(), Some("28P01" | "28000")) =>
             {
-                run(connection, format!(r#"ALTER ROLE "{role}" {}"#, attributes())).await?;
+                run(connection, set_login()).await?;
                 return Ok(true);
             }
             Err(error) => return Err(error.into()),
@@ -388,17 +397,12 @@ impl Installation {
         Ok(false)
     }
 
-    /// Creates a role that is not there yet. Returns whether it did.
-    async fn create_role(
-        &self,
-        connection: &mut PgConnection,
-        role: &str,
-        attributes: impl Fn() -> String,
-    ) -> Result<bool, Error> {
+    /// Creates a role that is not there yet, and cannot log in. Returns whether it did.
+    async fn create_role(&self, connection: &mut PgConnection, role: &str) -> Result<bool, Error> {
         if exists(connection, "SELECT FROM pg_roles WHERE rolname = $1", role).await? {
             return Ok(false);
         }
-        run(connection, format!(r#"CREATE ROLE "{role}" {}"#, attributes())).await?;
+        run(connection, self.role_maker.create(role)).await?;
         Ok(true)
     }
 
@@ -464,4 +468,30 @@ async fn exists(connection: &mut PgConnection, sql: &'static str, value: &str) -
 
 async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
     connection.execute(AssertSqlSafe(sql)).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EXPOSED;
+
+    /// What a text says between two others, its white space evened out.
+    fn between<'a>(text: &'a str, from: &str, to: &str) -> Vec<&'a str> {
+        let (_, rest) = text.split_once(from).unwrap();
+        rest.split_once(to).unwrap().0.split_whitespace().collect()
+    }
+
+    #[test]
+    fn the_script_for_superusers_takes_the_same_functions_from_everybody() {
+        let script = include_str!("../../deploy/postgresql/harden.sql");
+        let patterns = between(script, "(proname IN", "\\gexec").join(" ");
+        assert_eq!(
+            patterns,
+            between(EXPOSED, "(p.proname IN", "ORDER").join(" ").replace("p.proname", "proname")
+        );
+        for statement in
+            ["REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC", "REVOKE CREATE ON SCHEMA public FROM PUBLIC"]
+        {
+            assert!(script.contains(statement) && EXPOSED.contains(statement), "{statement}");
+        }
+    }
 }

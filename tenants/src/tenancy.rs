@@ -25,6 +25,7 @@ use crate::{
     pool::Pool,
     render::TenantMigrations,
     resolution::Tenant,
+    role_maker::RoleMaker,
 };
 
 /// How many connections the owner's pool has. It is for what is rare: sign-ups, operators, migrations.
@@ -84,6 +85,7 @@ struct Inner {
     listening: Mutex<Option<(Listening, Announcing)>>,
     keys: DataKeys,
     roles: RoleNames,
+    role_maker: RoleMaker,
     migrations: TenantMigrations,
     pools: [Pool; 3],
 }
@@ -168,6 +170,7 @@ impl Tenancy {
                 lane_count: installation.lanes,
                 keys: installation.keys,
                 roles: installation.roles,
+                role_maker: installation.role_maker,
                 migrations: TenantMigrations::render(migrations).await?,
                 direct,
                 pools: [owner, catalog, bulk],
@@ -278,6 +281,10 @@ impl Tenancy {
 
     pub(crate) fn roles(&self) -> &RoleNames {
         &self.inner.roles
+    }
+
+    pub(crate) fn role_maker(&self) -> RoleMaker {
+        self.inner.role_maker
     }
 
     pub(crate) fn migrations(&self) -> &TenantMigrations {

@@ -22,6 +22,8 @@ mod operators;
 #[cfg(test)]
 mod provision;
 #[cfg(test)]
+mod rights;
+#[cfg(test)]
 mod runbook;
 #[cfg(test)]
 mod support;
