@@ -377,7 +377,8 @@ impl Installation {
         inherits: &str,
     ) -> Result<bool, Error> {
         let password = self.keys.login_password(role);
-        let set_login = || self.role_maker.set_login(role, inherits, &scram_verifier(&password));
+        let set_login =
+            || self.role_maker.set_login(role, inherits, &scram_verifier(password.expose_secret()));
         if self.create_role(connection, role).await? {
             run(connection, set_login()).await?;
             return Ok(true);
@@ -408,7 +409,7 @@ impl Installation {
 
     /// How to connect as one of the installation's logins.
     pub(crate) fn login(&self, owner: &Login, role: &str) -> Login {
-        let options = owner.0.clone().username(role).password(&self.keys.login_password(role));
+        let options = owner.0.clone().username(role).password(self.keys.login_password(role).expose_secret());
         Login(options.options(SESSION_SETTINGS))
     }
 }

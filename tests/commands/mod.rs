@@ -26,6 +26,8 @@ mod rights;
 #[cfg(test)]
 mod runbook;
 #[cfg(test)]
+mod secrets;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod tenants;

@@ -96,23 +96,26 @@ async fn an_owner_who_may_make_no_roles_runs_the_whole_service() {
         create(&place, slug);
     }
     let login = json!({"username": "owner", "password": PASSWORD});
-    let log_in =
+    let status_of =
         async |slug: &str| serve.request(slug, "POST", "/api/login/").json(&login).send().await.status;
-    assert_eq!((log_in("alpha").await, log_in("beta").await), (200, 200));
+    assert_eq!((status_of("alpha").await, status_of("beta").await), (200, 200));
 
     // What an archive goes through, and the end of a tenant.
     place.run("tenant export alpha --to alpha.tenantry").ok();
     place.run("tenant import alpha.tenantry --slug copy --name Copy").ok();
     place.run("tenant clone alpha --slug clone --name Clone").ok();
     place.run("tenant restore-from alpha.tenantry --into alpha --yes").ok();
-    assert_eq!((log_in("alpha").await, log_in("copy").await, log_in("clone").await), (200, 200, 200));
+    assert_eq!(
+        (status_of("alpha").await, status_of("copy").await, status_of("clone").await),
+        (200, 200, 200)
+    );
     place.run("tenant delete beta --yes").ok();
     place.run("tenant purge beta --yes --now").ok();
     place.run("keys rotate").ok();
     all_is_well(&place);
 
     undone_by_hand(&place, &mut superuser).await;
-    assert_eq!(log_in("alpha").await, 200);
+    assert_eq!(status_of("alpha").await, 200);
     nothing_else_is_to_be_had(&cluster, &mut superuser, &owner).await;
     assert_eq!(serve.terminate(), Some(0));
 }
@@ -196,7 +199,7 @@ async fn nothing_else_is_to_be_had(cluster: &Cluster, superuser: &mut PgConnecti
     for (call, roles) in calls {
         let mut parts = call.split('|');
         let function = parts.next().unwrap();
-        let rest: String = parts.map(|it| format!(", '{it}'")).collect();
+        let rest = parts.fold(String::new(), |rest, it| rest + ", '" + it + "'");
         for role in roles {
             refused.push(format!("SELECT tenantry_roles.{function}('{role}'{rest})"));
         }
