@@ -36,12 +36,13 @@ pub fn key_id(token: &str) -> Option<String> {
         return None;
     }
     // Strictly: one text has one encoding, or a token that was revoked or remembered would pass in another spelling.
-    let [header, _, signature] =
+    let [header, claims, signature] =
         [header, claims, signature].map(|part| BASE64URL_NOPAD.decode(part.as_bytes()).ok());
-    if signature?.len() != ED25519_SIGNATURE {
+    let (header, _, signature) = (header?, claims?, signature?);
+    if signature.len() != ED25519_SIGNATURE {
         return None;
     }
-    let Value::Object(mut header) = strict_json::parse(&header?).ok()? else { return None };
+    let Value::Object(mut header) = strict_json::parse(&header).ok()? else { return None };
     let kid = header.remove("kid")?;
     let is_ours = header.remove("alg")? == ALGORITHM && header.remove("typ")? == TYPE && header.is_empty();
     kid.as_str().filter(|kid| is_ours && is_thumbprint(kid)).map(str::to_owned)
