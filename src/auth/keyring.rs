@@ -7,6 +7,7 @@ use jsonwebtoken::{
     jwk::{AlgorithmParameters, Jwk, ThumbprintHash},
 };
 use sea_orm::{ActiveValue::Set, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
+use secrecy::zeroize::Zeroizing;
 use tenants::{SecretKey, entity::signing_keys};
 
 /// How long others may keep the published keys before they ask again.
@@ -125,9 +126,9 @@ pub(super) async fn insert_new(
     created_at: DateTime<Utc>,
     signs_from: DateTime<Utc>,
 ) -> Result<signing_keys::Model, KeyError> {
-    let seed: [u8; 32] = rand::random();
-    let (_, PublicKey { kid, bytes }) = key_pair(&seed)?;
-    let wrapped_seed = wrapping.seal(&kid, &seed).map_err(|error| KeyError::unusable(&error))?;
+    let seed = Zeroizing::new(rand::random::<[u8; 32]>());
+    let (_, PublicKey { kid, bytes }) = key_pair(&*seed)?;
+    let wrapped_seed = wrapping.seal(&kid, &*seed).map_err(|error| KeyError::unusable(&error))?;
     let row = signing_keys::Model {
         kid,
         public_key: bytes,
@@ -152,7 +153,7 @@ pub(super) async fn insert_new(
 fn key_pair(seed: &[u8]) -> Result<(EncodingKey, PublicKey), KeyError> {
     /// What stands before the seed in PKCS #8: version 0, the algorithm 1.3.101.112, and two octet strings (RFC 8410).
     const PKCS8: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
-    let key = EncodingKey::from_ed_der(&[&PKCS8[..], seed].concat());
+    let key = EncodingKey::from_ed_der(&Zeroizing::new([&PKCS8[..], seed].concat()));
     let jwk = Jwk::from_encoding_key(&key, Algorithm::EdDSA).map_err(|error| KeyError::unusable(&error))?;
     let AlgorithmParameters::OctetKeyPair(parameters) = &jwk.algorithm else {
         return Err(KeyError::unusable(&"not an octet key pair"));

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use data_encoding::BASE64URL_NOPAD;
 use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
+use secrecy::zeroize::Zeroizing;
 use sha2::{Digest as _, Sha256};
 use tenants::TenantTx;
 use uuid::Uuid;
@@ -11,15 +12,15 @@ use crate::entity::tokens::{ActiveModel, Column, Entity, Model, Purpose};
 
 const LEN: usize = 32;
 
-/// The token of a link. Who has it is taken for the reader of the mail. Its `Debug` does not tell it.
+/// The token of a link. Who has it is taken for the reader of the mail. Its `Debug` does not tell it; wiped when dropped.
 #[derive(Clone, PartialEq, Eq)]
-pub struct LinkToken([u8; LEN]);
+pub struct LinkToken(Zeroizing<[u8; LEN]>);
 
 impl LinkToken {
     /// A new one.
     #[must_use]
     pub fn generate() -> Self {
-        Self(rand::random())
+        Self(Zeroizing::new(rand::random()))
     }
 
     /// Reads what a client sent; `None` for what cannot be a token.
@@ -29,19 +30,19 @@ impl LinkToken {
         if text.len() != BASE64URL_NOPAD.encode_len(LEN) {
             return None;
         }
-        BASE64URL_NOPAD.decode(text.as_bytes()).ok()?.try_into().ok().map(Self)
+        BASE64URL_NOPAD.decode(text.as_bytes()).ok()?.try_into().ok().map(|bytes| Self(Zeroizing::new(bytes)))
     }
 
     /// As it stands in the link: letters, digits, `-` and `_`.
     #[must_use]
     pub fn encode(&self) -> String {
-        BASE64URL_NOPAD.encode(&self.0)
+        BASE64URL_NOPAD.encode(&*self.0)
     }
 
     /// As it is kept. Of 256 random bits no salt and no slow hash is needed.
     #[must_use]
     pub fn hash(&self) -> [u8; 32] {
-        Sha256::digest(self.0).into()
+        Sha256::digest(*self.0).into()
     }
 }
 

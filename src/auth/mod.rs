@@ -4,6 +4,7 @@ pub mod api;
 mod caller;
 mod devices;
 mod gate;
+pub mod jwt;
 mod keyring;
 pub mod links;
 mod login;

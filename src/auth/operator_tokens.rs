@@ -2,12 +2,11 @@
 //! and by their type. There is nothing to refresh: whoever works longer signs in again, and programs have API keys.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    TokenError, Tokens,
+    TokenError, Tokens, jwt,
     tokens::{LONGEST_LIFETIME, no_key},
 };
 
@@ -74,25 +73,12 @@ impl Tokens {
     /// # Errors
     /// As [`verify`](Self::verify).
     pub async fn verify_operator(&self, token: &str) -> Result<Option<OperatorClaims>, TokenError> {
-        // As for users: what is critical must be understood, and jsonwebtoken does not look at it.
-        let Ok(Header { kid: Some(kid), alg: Algorithm::EdDSA, crit: None, .. }) =
-            jsonwebtoken::decode_header(token)
-        else {
-            return Ok(None);
-        };
+        let Some(kid) = jwt::key_id(token) else { return Ok(None) };
         let keyring = self.keyring_with(&kid).await?;
         let now = self.clock.now();
         let Some(key) = keyring.verifying(&kid, now) else { return Ok(None) };
-        let mut validation = Validation::new(Algorithm::EdDSA);
-        validation.set_issuer(&[&self.issuer]);
-        validation.set_audience(&[AUDIENCE]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // Checked here, by our own clock.
-        validation.validate_exp = false;
-        let Ok(data) = jsonwebtoken::decode::<OperatorClaims>(token, &key.decoding, &validation) else {
-            return Ok(None);
-        };
-        let claims = data.claims;
-        Ok((claims.typ == OPERATOR && claims.exp > now.timestamp()).then_some(claims))
+        let claims: Option<OperatorClaims> =
+            jwt::read(token, &key.decoding, &jwt::validation(&self.issuer, AUDIENCE));
+        Ok(claims.filter(|claims| claims.typ == OPERATOR && claims.exp > now.timestamp()))
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use serde_json::Value;
 use tenants::{Slug, Which};
@@ -93,7 +94,7 @@ pub(super) async fn begin(context: &Context, arguments: TenantImpersonate) -> Re
     let begun = begun.await.map_err(|error| told(&slug, error));
     let begun = app.finish(begun).await?;
     let begun = Begun {
-        token: begun.token,
+        token: begun.token.expose_secret().to_owned(),
         token_expiration: begun.token_expiration,
         session: begun.session.id,
         user: begun.session.username,

@@ -24,7 +24,7 @@ mod operator;
 pub mod output;
 mod owner;
 pub mod password;
-mod provision;
+pub mod provision;
 mod purge;
 mod run;
 mod seed;

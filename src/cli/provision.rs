@@ -80,6 +80,15 @@ pub(super) async fn provision(context: &Context, arguments: TenantProvision) -> 
     Ok(if rows.iter().any(|row| row.error.is_some()) { Exit::Failed } else { Exit::Ok })
 }
 
+/// The lines of a table, each with its slug and name; or all that is wrong with it.
+///
+/// # Errors
+/// A sentence for people.
+pub fn lines_of(text: &[u8]) -> Result<Vec<(u64, String, String)>, String> {
+    let told = |(line, tenant): (u64, NewTenant)| (line, tenant.slug.slug().to_string(), tenant.name);
+    read(text).map(|lines| lines.into_iter().map(told).collect()).map_err(|error| error.to_string())
+}
+
 /// The tenants of a table and the lines they stand in; or all that is wrong with it.
 fn read(text: &[u8]) -> Result<Vec<(u64, NewTenant)>, Failure> {
     // A line with too few fields is told like any other that makes no sense, with its number.

@@ -4,8 +4,8 @@ use std::fmt;
 
 use poem::http::{HeaderMap, header::AUTHORIZATION};
 
-/// A token of ours has some 600 bytes.
-const MAX_TOKEN: usize = 4096;
+/// How long a token may be before anything of it is looked at. Ours have some 600 bytes, and an issuer as long as a URL may be.
+pub const MAX_TOKEN: usize = 4096;
 
 /// The credentials a request brings along.
 #[derive(Clone, PartialEq, Eq)]

@@ -49,6 +49,12 @@ pub(crate) use self::{
     tags::tag,
 };
 
+/// Whether the lines of `If-Match` (strongly) or `If-None-Match` (weakly) name a tag.
+#[must_use]
+pub fn names(lines: &[HeaderValue], tag: &[u8], strongly: bool) -> bool {
+    tags::name(lines, tag, if strongly { Comparison::Strong } else { Comparison::Weak })
+}
+
 /// What a request asks of the tag of what it is for.
 #[derive(Debug, Default)]
 struct Preconditions {
@@ -68,12 +74,12 @@ impl Preconditions {
 
     /// Whether `If-Match` is true of the tag, or absent.
     fn match_tag(&self, tag: &HeaderValue) -> bool {
-        self.if_match.is_empty() || tags::name(&self.if_match, tag.as_bytes(), Comparison::Strong)
+        self.if_match.is_empty() || names(&self.if_match, tag.as_bytes(), true)
     }
 
     /// Whether `If-None-Match` names the tag.
     fn know_tag(&self, tag: &HeaderValue) -> bool {
-        tags::name(&self.if_none_match, tag.as_bytes(), Comparison::Weak)
+        names(&self.if_none_match, tag.as_bytes(), false)
     }
 }
 

@@ -142,9 +142,16 @@ macro_rules! output {
         $($(#[doc = $member_doc:expr])* $member_vis:vis $member:ident: $type:ty),* $(,)?
     }) => {
         $(#[doc = $doc])*
-        #[derive(Debug, $crate::http::macros::Serialize)]
+        #[derive($crate::http::macros::Serialize)]
         $vis struct $name {
             $($(#[doc = $member_doc])* $member_vis $member: $type,)*
+        }
+
+        /// What comes in and goes out holds secrets and people's data: it says no more than what it is.
+        impl ::std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.debug_struct(::std::stringify!($name)).finish_non_exhaustive()
+            }
         }
 
         $crate::__object_type!($name, [$($doc),*], [$(($member, $type, [$($member_doc),*],

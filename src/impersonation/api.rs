@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use poem_openapi::{OpenApi, param::Path, payload::Response};
+use secrecy::ExposeSecret as _;
 use tenants::{Which, entity::impersonations::Model};
 use uuid::Uuid;
 
@@ -133,7 +134,7 @@ impl ImpersonationApi {
         let new = NewImpersonation { user, reason: input.reason.into_string(), write };
         let begun = service::begin(&self.0, Which::Id(id.0), new, &operator.0.actor).await?;
         Ok(no_store(Json(ImpersonationTokenOut {
-            token: begun.token,
+            token: begun.token.expose_secret().to_owned(),
             token_expiration: begun.token_expiration,
             session: begun.session.id,
         })))

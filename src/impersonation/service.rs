@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use sea_orm::DbErr;
+use secrecy::SecretString;
 use serde_json::json;
 use tenants::{CatalogTx, Reached, Status, Which, entity::impersonations::Model};
 use uuid::Uuid;
@@ -44,7 +45,7 @@ pub struct Impersonation {
     /// The session.
     pub session: Model,
     /// Its token: there is no other, and none to draw another one with.
-    pub token: String,
+    pub token: SecretString,
     /// When it ends.
     pub token_expiration: DateTime<Utc>,
 }
@@ -98,7 +99,7 @@ pub async fn begin(
     store::insert(&reached, session.clone()).await?;
     record(app, &reached, by, Action::ImpersonationBegun, &session).await?;
     reached.commit().await?;
-    Ok(Impersonation { session, token, token_expiration })
+    Ok(Impersonation { session, token: token.into(), token_expiration })
 }
 
 async fn find(reached: &Reached, user: &Named) -> Result<Option<Account>, ImpersonationError> {

@@ -151,7 +151,7 @@ impl InvitationsApi {
         Body(input): Body<InvitationAcceptIn>,
     ) -> Result<Response<Created<LoginOut>>, Problem> {
         let accepted = Acceptance {
-            token: input.token.into_string(),
+            token: input.token.into_string().into(),
             username: input.username,
             password: input.password,
             first_name: input.first_name.map(Name::into_string).unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sea_orm::{ActiveEnum as _, ConnectionTrait, DbErr};
+use secrecy::{ExposeSecret as _, SecretString};
 use tenants::{Outbox, Slug, TenantDb, TenantTx, lists};
 use uuid::Uuid;
 
@@ -227,7 +228,7 @@ async fn post(
 #[derive(Debug)]
 pub(super) struct Acceptance {
     /// As it came.
-    pub(super) token: String,
+    pub(super) token: SecretString,
     pub(super) username: Username,
     pub(super) password: Password,
     pub(super) first_name: String,
@@ -241,7 +242,7 @@ pub(super) async fn accept(
     accepted: Acceptance,
     device: &Device,
 ) -> Result<LoginOut, InvitationError> {
-    let token = LinkToken::parse(&accepted.token).ok_or(InvitationError::BadToken)?;
+    let token = LinkToken::parse(accepted.token.expose_secret()).ok_or(InvitationError::BadToken)?;
     // Asked before the password is hashed: strangers without a link are not worth that work.
     let found = store::find(db, &token, app.clock.now()).await?.ok_or(InvitationError::BadToken)?;
     let password_hash = hash(app, db, &accepted, &found.email).await?;

@@ -54,8 +54,8 @@ impl From<&Account> for Recipient {
     }
 }
 
-/// Every mail there is. Links are whole URLs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Every mail there is. Links are whole URLs, and open what they lead to: its `Debug` does not tell them.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mail", rename_all = "snake_case")]
 pub enum Mail {
     /// To prove the address of an account, or of a sign-up.
@@ -157,6 +157,12 @@ pub enum Mail {
         /// Where its people work.
         url: String,
     },
+}
+
+impl std::fmt::Debug for Mail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Mail(…)")
+    }
 }
 
 /// Something that happened, in a mail.

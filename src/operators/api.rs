@@ -57,7 +57,11 @@ crate::output! {
 impl From<login::SignedIn> for OperatorLoginOut {
     fn from(signed_in: login::SignedIn) -> Self {
         let login::SignedIn { id, email, token, token_expiration } = signed_in;
-        Self { token, token_expiration, operator: OperatorBrief { id, email } }
+        Self {
+            token: token.expose_secret().to_owned(),
+            token_expiration,
+            operator: OperatorBrief { id, email },
+        }
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) struct Claim<'a> {
 pub(super) struct SignedIn {
     pub(super) id: Uuid,
     pub(super) email: String,
-    pub(super) token: String,
+    pub(super) token: SecretString,
     pub(super) token_expiration: DateTime<Utc>,
 }
 
@@ -126,5 +126,5 @@ async fn sign_in(
     // Last: the row of an address is shared by all who come from there.
     attempt.withdraw(&tx).await?;
     tx.commit().await?;
-    Ok(Some(SignedIn { id: operator.id, email: operator.email, token, token_expiration }))
+    Ok(Some(SignedIn { id: operator.id, email: operator.email, token: token.into(), token_expiration }))
 }

@@ -35,7 +35,7 @@ pub(super) async fn change(
     write(app, &tx, &operator, hash, &caller.actor).await?.ok_or(PasswordError::WrongPassword)?;
     tx.commit().await?;
     tracing::info!(operator = %operator.id, "an operator's password was changed");
-    Ok(SignedIn { id: operator.id, email: operator.email, token, token_expiration })
+    Ok(SignedIn { id: operator.id, email: operator.email, token: token.into(), token_expiration })
 }
 
 /// Gives an operator another password, whoever knows the one before. All tokens end that were made by that.

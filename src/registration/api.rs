@@ -106,7 +106,7 @@ impl RegistrationApi {
         Body(input): Body<VerifyEmailIn>,
     ) -> Result<Response<Json<LoginOut>>, Problem> {
         let proof = Proof {
-            token: input.token.into_string(),
+            token: input.token.into_string().into(),
             password: input.password.secret().clone(),
             username: input.username,
         };

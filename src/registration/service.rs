@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use sea_orm::DbErr;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tenants::{Outbox, Slug, TenantDb, TenantTx};
 
 use super::{RegistrationError, store, tasks};
@@ -95,7 +95,7 @@ pub(super) async fn resend(app: &App, db: &TenantDb, email: &Email) -> Result<()
 #[derive(Debug)]
 pub(super) struct Proof {
     /// As it came.
-    pub(super) token: String,
+    pub(super) token: SecretString,
     pub(super) password: SecretString,
     /// Another username than at the sign-up, because that is taken by now.
     pub(super) username: Option<Username>,
@@ -138,7 +138,7 @@ pub(super) async fn verify(
 ) -> Result<LoginOut, RegistrationError> {
     let network = device.network();
     let mut limits = vec![(LOGINS_OF_ADDRESS, network)];
-    let token = LinkToken::parse(&proof.token);
+    let token = LinkToken::parse(proof.token.expose_secret());
     let claim = match &token {
         Some(token) => claim_of(app, db, token).await?,
         None => None,

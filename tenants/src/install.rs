@@ -17,6 +17,7 @@ use crate::{
     keys::{DataKey, DataKeys, SecretKey, scram_verifier},
     names::{InstallationId, RoleNames},
     render::current_version,
+    role_maker::RoleMaker,
 };
 
 /// The oldest PostgreSQL that is supported: 14.
@@ -245,6 +246,7 @@ pub(crate) async fn applied(connection: &mut PgConnection) -> Result<Vec<String>
 #[derive(Debug)]
 pub(crate) struct Installation {
     pub(crate) roles: RoleNames,
+    pub(crate) role_maker: RoleMaker,
     pub(crate) lanes: u16,
     pub(crate) keys: DataKeys,
     /// The version of the server it is on, where that says so: 150004.
@@ -279,7 +281,14 @@ impl Installation {
             .map(|row| Ok((row.try_get("name")?, row.try_get("wrapped")?)))
             .collect::<Result<Vec<_>, sqlx::Error>>()?;
         let server = connection.server_version_num();
-        Ok(Some(Self { roles: RoleNames::of(id), lanes, keys: DataKeys::unwrap(master, wrapped)?, server }))
+        let role_maker = RoleMaker::of(connection).await?;
+        Ok(Some(Self {
+            roles: RoleNames::of(id),
+            role_maker,
+            lanes,
+            keys: DataKeys::unwrap(master, wrapped)?,
+            server,
+        }))
     }
 
     /// Which installation this is, and how many lanes it has, if the master key is its own.
@@ -340,7 +349,7 @@ impl Installation {
     ) -> Result<Vec<String>, Error> {
         let (group, catalog) = (self.roles.tenants(), self.roles.catalog());
         let mut made = Vec::new();
-        if self.create_role(connection, &group, || "NOLOGIN".to_owned()).await? {
+        if self.create_role(connection, &group).await? {
             made.push(group.clone());
         }
         // NOINHERIT: or an unbound connection could read every tenant of the lane.
@@ -371,11 +380,13 @@ impl Installation {
         connection: &mut PgConnection,
         owner: &Login,
         role: &str,
-        attributes: &str,
+        inherits: &str,
     ) -> Result<bool, Error> {
         let password = self.keys.login_password(role);
-        let attributes = || format!("LOGIN {attributes} PASSWORD '{}'", scram_verifier(&password));
-        if self.create_role(connection, role, attributes).await? {
+        let set_login =
+            || self.role_maker.set_login(role, inherits, &scram_verifier(password.expose_secret()));
+        if self.create_role(connection, role).await? {
+            run(connection, set_login()).await?;
             return Ok(true);
         }
         // It was there before, perhaps with another password: after a restore onto another cluster, say.
@@ -385,7 +396,7 @@ impl Installation {
             Err(sqlx::Error::Database(error))
                 if matches!(error.code().as_deref(), Some("28P01" | "28000")) =>
             {
-                run(connection, format!(r#"ALTER ROLE "{role}" {}"#, attributes())).await?;
+                run(connection, set_login()).await?;
                 return Ok(true);
             }
             Err(error) => return Err(error.into()),
@@ -393,23 +404,19 @@ impl Installation {
         Ok(false)
     }
 
-    /// Creates a role that is not there yet. Returns whether it did.
-    async fn create_role(
-        &self,
-        connection: &mut PgConnection,
-        role: &str,
-        attributes: impl Fn() -> String,
-    ) -> Result<bool, Error> {
+    /// Creates a role that is not there yet, and cannot log in. Returns whether it did.
+    async fn create_role(&self, connection: &mut PgConnection, role: &str) -> Result<bool, Error> {
         if exists(connection, "SELECT FROM pg_roles WHERE rolname = $1", role).await? {
             return Ok(false);
         }
-        run(connection, format!(r#"CREATE ROLE "{role}" {}"#, attributes())).await?;
+        run(connection, self.role_maker.create(role)).await?;
         Ok(true)
     }
 
     /// How to connect as one of the installation's logins.
     pub(crate) fn login(&self, owner: &Login, role: &str) -> Login {
-        Login(owner.0.clone().username(role).password(&self.keys.login_password(role)))
+        let password = self.keys.login_password(role);
+        Login(owner.0.clone().username(role).password(password.expose_secret()))
     }
 }
 
@@ -468,4 +475,30 @@ async fn exists(connection: &mut PgConnection, sql: &'static str, value: &str) -
 
 async fn run(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
     connection.execute(AssertSqlSafe(sql)).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EXPOSED;
+
+    /// What a text says between two others, its white space evened out.
+    fn between<'a>(text: &'a str, from: &str, to: &str) -> Vec<&'a str> {
+        let (_, rest) = text.split_once(from).unwrap();
+        rest.split_once(to).unwrap().0.split_whitespace().collect()
+    }
+
+    #[test]
+    fn the_script_for_superusers_takes_the_same_functions_from_everybody() {
+        let script = include_str!("../../deploy/postgresql/harden.sql");
+        let patterns = between(script, "(proname IN", "\\gexec").join(" ");
+        assert_eq!(
+            patterns,
+            between(EXPOSED, "(p.proname IN", "ORDER").join(" ").replace("p.proname", "proname")
+        );
+        for statement in
+            ["REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC", "REVOKE CREATE ON SCHEMA public FROM PUBLIC"]
+        {
+            assert!(script.contains(statement) && EXPOSED.contains(statement), "{statement}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use chacha20poly1305::{
     aead::{Aead, KeyInit, Payload},
 };
 use hmac::{Hmac, Mac};
-use secrecy::{ExposeSecret, SecretBox};
+use secrecy::{ExposeSecret, SecretBox, SecretString, zeroize::Zeroizing};
 use sha2::Sha256;
 
 use crate::Error;
@@ -71,14 +71,15 @@ impl SecretKey {
         Ok([&nonce[..], &sealed].concat())
     }
 
-    /// What [`seal`](Self::seal) made of the text for this `context`, undone.
+    /// What [`seal`](Self::seal) made of the text for this `context`, undone. Wiped when dropped.
     ///
     /// # Errors
     /// [`Error::Sealed`] where the key, the context or the text is another.
-    pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Vec<u8>, Error> {
+    pub fn open(&self, context: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(Error::Sealed)?;
         self.cipher()
             .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: context.as_bytes() })
+            .map(Zeroizing::new)
             .map_err(|_| Error::Sealed)
     }
 
@@ -168,7 +169,7 @@ impl DataKeys {
         for (name, wrapped) in wrapped {
             let Some(key) = DataKey::ALL.into_iter().find(|key| key.name() == name) else { continue };
             let bytes = master.open(&key.context(), &wrapped)?;
-            keys.insert(key, SecretKey::from_bytes(bytes.try_into().map_err(|_| Error::Sealed)?));
+            keys.insert(key, SecretKey::from_bytes(bytes.as_slice().try_into().map_err(|_| Error::Sealed)?));
         }
         match DataKey::ALL.into_iter().find(|key| !keys.contains_key(key)) {
             Some(missing) => Err(Error::MissingDataKey(missing.name())),
@@ -183,8 +184,8 @@ impl DataKeys {
 
     /// The password of one of the installation's logins. It is derived and never stored, so that it can be set again
     /// on another cluster, from the catalog alone.
-    pub(crate) fn login_password(&self, role: &str) -> String {
-        data_encoding::HEXLOWER.encode(&self.get(DataKey::Lanes).mac(role.as_bytes()))
+    pub(crate) fn login_password(&self, role: &str) -> SecretString {
+        data_encoding::HEXLOWER.encode(&self.get(DataKey::Lanes).mac(role.as_bytes())).into()
     }
 }
 
@@ -236,7 +237,7 @@ mod tests {
     fn what_is_sealed_opens_with_the_same_key_and_context_only() {
         let key = SecretKey::generate();
         let sealed = key.seal("here", b"secret").unwrap();
-        assert_eq!(key.open("here", &sealed).unwrap(), b"secret");
+        assert_eq!(*key.open("here", &sealed).unwrap(), b"secret");
         assert!(key.open("there", &sealed).is_err());
         assert!(SecretKey::generate().open("here", &sealed).is_err());
         assert!(key.open("here", &sealed[..10]).is_err());

@@ -70,6 +70,7 @@ mod purge;
 mod render;
 mod resolution;
 mod resolver;
+mod role_maker;
 mod runs;
 mod tenancy;
 mod throttle;

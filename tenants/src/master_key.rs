@@ -50,7 +50,7 @@ impl Tenancy {
         let keys = Wrapped::find_by_statement(statement("SELECT name, wrapped FROM data_keys", vec![]));
         for Wrapped { name, wrapped } in keys.all(&tx).await? {
             let context = data_key_context(&name);
-            let plain = secrecy::zeroize::Zeroizing::new(from.open(&context, &wrapped)?);
+            let plain = from.open(&context, &wrapped)?;
             let wrapped = to.seal(&context, &plain)?;
             let update = "UPDATE data_keys SET wrapped = $2 WHERE name = $1";
             tx.execute_raw(statement(update, vec![name.into(), wrapped.into()])).await?;

@@ -114,7 +114,8 @@ impl Tenancy {
             left = rest;
         }
         let transaction = self.begin_on_orphan(name).await?;
-        let drops = format!(r#"DROP SCHEMA IF EXISTS "{name}" CASCADE; DROP ROLE IF EXISTS "{name}""#);
+        let drop_role = self.role_maker().drop(name.as_str());
+        let drops = format!(r#"DROP SCHEMA IF EXISTS "{name}" CASCADE; {drop_role}"#);
         transaction.batch(&drops).await?;
         transaction.commit().await?;
         Ok(purged)

@@ -131,6 +131,7 @@ impl Tenancy {
         let slug = insert_row(&transaction, &new, (&schema, self.migrations().version()), lane).await?;
         let lane_role = self.roles().lane(lane);
         let group = self.roles().tenants();
+        let maker = self.role_maker();
         let migrations = self.migrations().batch(&schema, 0);
         let announcement = Change::Tenant(new.id).announcement();
         transaction
@@ -139,13 +140,16 @@ impl Tenancy {
                 SET LOCAL citus.enable_schema_based_sharding = on;
                 CREATE SCHEMA "{schema}";
                 SET LOCAL citus.enable_schema_based_sharding = off;
-                CREATE ROLE "{schema}" NOLOGIN;
-                GRANT "{group}" TO "{schema}";
-                GRANT "{schema}" TO "{lane_role}";
+                {create_role};
+                {into_group};
+                {to_lane};
                 GRANT USAGE ON SCHEMA "{schema}" TO "{schema}";
                 INSERT INTO tenantry.tenant_sizes (tenant_id, written_at) VALUES ('{id}', '{now}');
                 SET LOCAL search_path TO "{schema}", pg_temp;
                 {migrations}"#,
+                create_role = maker.create(schema.as_str()),
+                into_group = maker.grant(&group, schema.as_str()),
+                to_lane = maker.grant(schema.as_str(), &lane_role),
                 id = new.id,
                 now = new.now.to_rfc3339(),
             ))

@@ -209,7 +209,10 @@ impl Purging {
                 transaction.execute_raw(statement(delete, [id.into()])).await?.rows_affected();
         }
         transaction
-            .batch(&format!(r#"DROP SCHEMA IF EXISTS "{schema}" CASCADE; DROP ROLE IF EXISTS "{schema}""#))
+            .batch(&format!(
+                r#"DROP SCHEMA IF EXISTS "{schema}" CASCADE; {}"#,
+                self.tenancy.role_maker().drop(schema.as_str())
+            ))
             .await?;
         let release = "INSERT INTO released_slugs (tenant_id, slug, released_at, free_from) \
              SELECT id, slug, $2, $3 FROM tenants WHERE id = $1 \

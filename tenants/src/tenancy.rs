@@ -30,6 +30,7 @@ use crate::{
     provisioning::Provisioned,
     render::Migrations,
     resolution::Tenant,
+    role_maker::RoleMaker,
 };
 
 /// How many connections the owner's pool has. It is for what is rare: sign-ups, operators, migrations.
@@ -93,6 +94,7 @@ struct Inner {
     listening: Mutex<Option<(Listening, Announcing)>>,
     keys: DataKeys,
     roles: RoleNames,
+    role_maker: RoleMaker,
     migrations: Migrations,
     pools: [Pool; 3],
     busiest: Mutex<Busiest>,
@@ -197,6 +199,7 @@ impl Tenancy {
                 lane_count: installation.lanes,
                 keys: installation.keys,
                 roles: installation.roles,
+                role_maker: installation.role_maker,
                 migrations: Migrations::render(migrations).await?,
                 direct,
                 pools: [owner, catalog, bulk],
@@ -357,6 +360,10 @@ impl Tenancy {
 
     pub(crate) fn roles(&self) -> &RoleNames {
         &self.inner.roles
+    }
+
+    pub(crate) fn role_maker(&self) -> RoleMaker {
+        self.inner.role_maker
     }
 
     pub(crate) fn migrations(&self) -> &Migrations {

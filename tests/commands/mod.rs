@@ -26,8 +26,11 @@ mod pooler;
 #[cfg(test)]
 mod provision;
 #[cfg(test)]
+mod rights;
+#[cfg(test)]
 mod runbook;
 #[cfg(test)]
+mod secrets;
 mod stopping;
 #[cfg(test)]
 mod support;

@@ -79,6 +79,7 @@ async fn start() -> Shared {
     )
     .await
     .unwrap();
+    shared.take_roles_from_owner(TEMPLATE);
     let settings = shared.settings(TEMPLATE);
     Tenancy::migrate_catalog(&settings, Clock::system().now()).await.unwrap();
     shared
@@ -95,6 +96,16 @@ fn remove_after_us(directory: &Path) -> ChildStdin {
 }
 
 impl Shared {
+    /// With `TENANTRY_TEST_ROLES=functions`, every test runs as an owner who may make roles by the functions alone.
+    fn take_roles_from_owner(&self, database: &str) {
+        if std::env::var("TENANTRY_TEST_ROLES").is_ok_and(|it| it == "functions") {
+            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/postgresql/roles.sql");
+            let url = self.cluster.superuser_url(database);
+            let status = Command::new("psql").args(["-qX", url.expose_secret(), "--file", script]).status();
+            assert!(status.unwrap().success());
+        }
+    }
+
     fn settings(&self, database: &str) -> Settings {
         settings(self.cluster.url(OWNER, &self.owner_password, database))
     }
@@ -128,6 +139,7 @@ impl Database {
         let (shared, name) = (shared().await, next_name());
         let superuser = shared.cluster.superuser_url("postgres");
         tenants::create_database(&superuser, &name, OWNER, &shared.owner_password).await.unwrap();
+        shared.take_roles_from_owner(&name);
         Self { settings: shared.settings(&name), superuser: shared.cluster.superuser_url(&name) }
     }
 

@@ -132,15 +132,18 @@ impl Importing {
         let new = NewTenant { id: *id, slug, name: name.to_owned(), now };
         let slug = insert_row(transaction, &new, (schema, tenancy.migrations().version()), lane).await?;
         let (group, lane) = (tenancy.roles().tenants(), tenancy.roles().lane(lane));
+        let maker = tenancy.role_maker();
         let announcement = Change::Tenant(*id).announcement();
         transaction
             .batch(&format!(
                 r#"{announcement};
-                GRANT "{group}" TO "{schema}";
-                GRANT "{schema}" TO "{lane}";
+                {into_group};
+                {to_lane};
                 GRANT USAGE ON SCHEMA "{schema}" TO "{schema}";
                 INSERT INTO tenantry.tenant_sizes (tenant_id, written_at) VALUES ('{id}', '{now}');
                 SET LOCAL search_path TO "{schema}", pg_temp"#,
+                into_group = maker.grant(&group, schema.as_str()),
+                to_lane = maker.grant(schema.as_str(), &lane),
                 now = now.to_rfc3339(),
             ))
             .await?;

@@ -172,7 +172,7 @@ impl<W: Write> Packer<W> {
     }
 }
 
-fn to_json(value: &impl Serialize) -> Result<Vec<u8>, ArchiveError> {
+pub(super) fn to_json(value: &impl Serialize) -> Result<Vec<u8>, ArchiveError> {
     serde_json::to_vec(value).map_err(|error| ArchiveError::Damaged(error.to_string()))
 }
 

@@ -93,9 +93,10 @@ impl Tenancy {
                 r#"SET LOCAL citus.enable_schema_based_sharding = on;
                 CREATE SCHEMA "{schema}";
                 SET LOCAL citus.enable_schema_based_sharding = off;
-                CREATE ROLE "{schema}" NOLOGIN;
+                {create_role};
                 SET LOCAL search_path TO "{schema}", pg_temp;
-                {migrations}"#
+                {migrations}"#,
+                create_role = self.role_maker().create(schema.as_str()),
             ))
             .await?;
         let indexes = Indexes::take_off(&transaction, &schema).await?;

@@ -20,6 +20,7 @@ mod derived;
 mod entering;
 mod error;
 mod export;
+pub mod forge;
 mod format;
 mod frames;
 mod import;

@@ -17,6 +17,7 @@ use super::{Finding, PATH, rules::texts, shape};
 use crate::{
     Error, Settings,
     install::{self, Installation, SESSION_SETTINGS},
+    role_maker::RoleMaker,
 };
 
 /// What was done.
@@ -72,6 +73,8 @@ pub async fn mend(settings: &Settings, superuser: Option<&SecretString>) -> Resu
     let login = install::connect_options(&settings.direct)?;
     let mut hands = Hands {
         owner: connect(&settings.direct).await?,
+        // Until it is known: what comes before is no role.
+        role_maker: RoleMaker::Login,
         superuser: match superuser {
             Some(url) => Some(connect(url).await?),
             None => None,
@@ -86,6 +89,7 @@ pub async fn mend(settings: &Settings, superuser: Option<&SecretString>) -> Resu
     }
     install::check_catalog(&install::applied(&mut hands.owner).await?)?;
     let installation = Installation::read_catalog(&mut hands.owner, &settings.master_key).await?;
+    hands.role_maker = installation.role_maker;
     hands.owner.execute("SELECT pg_advisory_lock(hashtextextended('tenantry.catalog', 0))").await?;
     let mut mended = mend_with(&mut hands, &installation, &login).await;
     if let Ok(mended) = &mut mended {
@@ -102,6 +106,7 @@ pub async fn mend(settings: &Settings, superuser: Option<&SecretString>) -> Resu
 /// What can be done, with the rights of whom.
 struct Hands {
     owner: PgConnection,
+    role_maker: RoleMaker,
     superuser: Option<PgConnection>,
 }
 
@@ -218,6 +223,10 @@ impl Hands {
                 Ok(_) => {}
                 Err(sqlx::Error::Database(error)) => {
                     let needs_superuser = error.code().as_deref() == Some(NO_RIGHT);
+                    if needs_superuser && self.call_instead_of(&proposal.statement).await? {
+                        note(wanted, proposal);
+                        continue;
+                    }
                     let reason = (error.message().to_owned(), needs_superuser);
                     reasons.insert(proposal.statement.clone(), reason);
                     if needs_superuser {
@@ -226,11 +235,19 @@ impl Hands {
                 }
                 Err(error) => return Err(error.into()),
             }
-            if !wanted.contains(&proposal) {
-                wanted.push(proposal);
-            }
+            note(wanted, proposal);
         }
         Ok(())
+    }
+
+    /// Does by one of the functions for roles what our login may not do itself, if there is one for it that does not refuse.
+    async fn call_instead_of(&mut self, statement: &str) -> Result<bool, Error> {
+        let Some(call) = self.role_maker.instead_of(statement) else { return Ok(false) };
+        match self.owner.execute(AssertSqlSafe(call)).await {
+            Ok(_) => Ok(true),
+            Err(sqlx::Error::Database(_)) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn run_as_superuser(
@@ -258,6 +275,12 @@ impl Hands {
             left = install::harden(superuser).await?;
         }
         Ok(exposed.into_iter().filter(|statement| !left.contains(statement)).collect())
+    }
+}
+
+fn note(wanted: &mut Vec<Proposal>, proposal: Proposal) {
+    if !wanted.contains(&proposal) {
+        wanted.push(proposal);
     }
 }
 

@@ -49,7 +49,8 @@ pub(super) const MENDS: [Mend; 30] = [
          -- Whoever else may act as a tenant or a login.
          OR ((roleid IN (SELECT role FROM tenant) OR roleid IN (SELECT oid FROM login))
              AND NOT EXISTS (SELECT FROM tenant WHERE role = roleid AND lane = member)
-             AND member NOT IN (SELECT oid FROM owner UNION ALL SELECT oid FROM pg_roles WHERE rolsuper))
+             AND member NOT IN (SELECT oid FROM owner UNION ALL SELECT oid FROM maker
+                 UNION ALL SELECT oid FROM pg_roles WHERE rolsuper))
          OR (member IN (SELECT role FROM tenant) AND roleid NOT IN (SELECT oid FROM tenant_group))
          OR (member IN (SELECT oid FROM login) AND roleid NOT IN (SELECT role FROM tenant WHERE role IS NOT NULL)
              AND role_name !~ '^t_[0-9a-v]{26}$')",

@@ -16,6 +16,7 @@ pub(super) use own_schema;
 mod code;
 mod grants;
 mod indexes;
+mod makers;
 mod overrides;
 mod owners;
 mod roles;
@@ -34,7 +35,8 @@ use crate::{install::Installation, resolution::served_versions};
 
 /// What every rule's query can read: `tenant`, a row a tenant with the oids of what belongs to it, null where it is
 /// missing; `place`, the schemas that are ours and whose they are; `login`, the expected logins; `owner`, who is to own
-/// everything: the login that asks, or who has the catalog's schema where that login is a superuser; and `override`, what
+/// everything: the login that asks, or who has the catalog's schema where that login is a superuser; `maker`, whose functions
+/// make roles, where there are such; and `override`, what
 /// is set for any of these roles or for this database beyond the server's own settings.
 const GIVEN: &str = concat!("WITH tenant AS (
     SELECT t.slug, t.schema_name, t.status, t.schema_version, r.oid AS role, n.oid AS schema, l.oid AS lane
@@ -47,6 +49,8 @@ const GIVEN: &str = concat!("WITH tenant AS (
 login AS (
     SELECT name, name <> $2 AS is_lane, r.* FROM unnest($4::text[]) AS name LEFT JOIN pg_roles r ON r.rolname = name),
 tenant_group AS (SELECT oid FROM pg_roles WHERE rolname = $3),
+maker AS (SELECT DISTINCT proowner AS oid FROM pg_proc WHERE pronamespace = to_regnamespace('tenantry_roles') AND prosecdef
+    AND NOT EXISTS (SELECT FROM pg_roles WHERE pg_roles.oid = proowner AND rolcanlogin)),
 membership AS (
     -- Since PostgreSQL 16 a membership says itself whether it inherits and whether SET ROLE may use it.
     SELECT m.roleid, m.member, r.rolname AS role_name, w.rolname AS member_name,
@@ -106,7 +110,7 @@ struct Group {
     ok: &'static str,
 }
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     // First: the other checks say nothing of these tenants.
     Group { check: "rows", rules: &rows::ROWS, ok: "every tenant's row names its own schema" },
     Group {
@@ -114,6 +118,7 @@ const GROUPS: [Group; 8] = [
         rules: &roles::ROLES,
         ok: "logins, lanes and tenants' roles are as they should be",
     },
+    Group { check: "role maker", rules: &makers::MAKERS, ok: "our login can make roles, or have them made" },
     Group { check: "grants", rules: &grants::GRANTS, ok: "nobody has a right on what is another's" },
     Group { check: "owners", rules: &owners::OWNERS, ok: "what is ours belongs to our login" },
     Group {

@@ -53,7 +53,8 @@ pub(super) const ROLES: [Rule; 11] = [
         "SELECT member_name || ' as ' || role_name FROM membership
          WHERE (roleid IN (SELECT role FROM tenant) OR roleid IN (SELECT oid FROM login))
          AND NOT EXISTS (SELECT FROM tenant WHERE role = roleid AND lane = member)
-         AND member NOT IN (SELECT oid FROM owner UNION ALL SELECT oid FROM pg_roles WHERE rolsuper)",
+         AND member NOT IN (SELECT oid FROM owner UNION ALL SELECT oid FROM maker
+             UNION ALL SELECT oid FROM pg_roles WHERE rolsuper)",
         FIX,
     ),
     must(

@@ -48,7 +48,8 @@ pub(super) const TENANTS: [Rule; 6] = [
          AND member_name NOT IN (SELECT ",
             own_schema!(),
             " FROM tenantry.tenants t)
-         AND member NOT IN (SELECT oid FROM owner UNION ALL SELECT oid FROM pg_roles WHERE rolsuper)"
+         AND member NOT IN (SELECT oid FROM owner UNION ALL SELECT oid FROM maker
+             UNION ALL SELECT oid FROM pg_roles WHERE rolsuper)"
         ),
         FIX,
     ),
