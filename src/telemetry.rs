@@ -191,7 +191,8 @@ mod tests {
     fn logged(directives: &str, format: LogFormat, events: impl FnOnce()) -> String {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let writer = Lines(lines.clone());
-        let subscriber = subscriber(filter(directives, false).unwrap(), format, false, move || writer.clone());
+        let subscriber =
+            subscriber(filter(directives, false).unwrap(), format, false, move || writer.clone());
         tracing::subscriber::with_default(subscriber, events);
         String::from_utf8(lines.lock().unwrap().clone()).unwrap()
     }

@@ -1,5 +1,7 @@
 //! The figures on `/metrics`: that they count what happens, that there are never more of them, and who gets to see them.
 
+#![expect(clippy::float_cmp, reason = "what is counted is a whole number")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,

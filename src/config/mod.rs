@@ -389,7 +389,8 @@ fn log_filter(text: &str) -> Result<String, Wrong> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let right =
         "give a level (error, warn, info, debug, trace), or levels by module: info,tenantry::http=debug";
-    telemetry::filter(text, false).map_err(|error| Wrong::new(format!("is not a filter ({error})"), right))?;
+    telemetry::filter(text, false)
+        .map_err(|error| Wrong::new(format!("is not a filter ({error})"), right))?;
     // A word that is no level is taken for the name of a module, and nothing else would be logged.
     let misspelt = text.split(',').map(str::trim).find(|word| {
         let word = word.to_ascii_lowercase();

@@ -4,7 +4,12 @@
 //! [`Gate`]) → the endpoint, whose extractors do the rest. Whatever comes back, problem, panic or answer, leaves in the
 //! contract's shape and is logged once.
 
-use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    future::Future,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt as _;
 use poem::{

@@ -181,6 +181,7 @@ async fn attempt(app: &App, job: &LeasedJob) -> Outcome {
         Outcome::Done => JobOutcome::Done,
         Outcome::Retry { .. } => JobOutcome::Retried,
         Outcome::PutOff { .. } => JobOutcome::PutOff,
+        Outcome::HandedBack { .. } => JobOutcome::HandedBack,
         Outcome::Park { .. } => JobOutcome::Parked,
     };
     app.metrics().jobs.note(&job.kind, what, since.elapsed());

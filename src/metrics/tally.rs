@@ -47,6 +47,8 @@ outcomes! {
         Retried = "retried",
         /// It was not its turn.
         PutOff = "put_off",
+        /// The process was stopped meanwhile.
+        HandedBack = "handed_back",
         /// It failed for good.
         Parked = "parked",
     }
@@ -71,18 +73,22 @@ outcomes! {
         Succeeded = "succeeded",
         /// It failed, and is begun again.
         Retried = "retried",
+        /// The process was stopped meanwhile.
+        HandedBack = "handed_back",
         /// It failed for good.
         Failed = "failed",
     }
 }
 
 outcomes! {
-    /// Why a request to a tenant was one too many.
+    /// Why a request was one too many.
     Refusal {
         /// There were more in a second than the tenant may send.
         Rate = "tenant_rate",
         /// There were more at once than are worked on for the tenant.
         Concurrency = "tenant_concurrency",
+        /// There were more than the process works on, and too many who waited for that.
+        Overload = "overload",
     }
 }
 

@@ -256,6 +256,7 @@ async fn perform_in_span(app: &App, progress: &Progress) {
     let what = match ended {
         Ended::Succeeded(_) => OperationOutcome::Succeeded,
         Ended::Again { .. } => OperationOutcome::Retried,
+        Ended::HandedBack { .. } => OperationOutcome::HandedBack,
         Ended::Failed { .. } => OperationOutcome::Failed,
     };
     app.metrics().operations.note(&progress.operation().kind, what, since.elapsed());

@@ -21,6 +21,7 @@ use tokio::{
 use super::Tls;
 use crate::{
     http::{Impatient, Overloaded, Place, Places, Upload, health},
+    metrics::Refusal,
     state::App,
 };
 
@@ -126,6 +127,7 @@ impl<E: Endpoint<Output = Response> + 'static> Host<E> {
                 response
             }
             Err(overloaded) => {
+                self.app.metrics().refusals.count(Refusal::Overload);
                 request.extensions_mut().insert::<Overloaded>(overloaded);
                 self.endpoint.get_response(request).await
             }
