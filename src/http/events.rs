@@ -96,12 +96,20 @@ impl<T> IntoResponse for EventStream<T> {
 
 impl<T: Type> ApiResponse for EventStream<T> {
     fn meta() -> MetaResponses {
+        let field = |description| {
+            let schema = MetaSchema { description: Some(description), ..MetaSchema::new("string") };
+            MetaSchemaRef::Inline(Box::new(schema))
+        };
         let schema = MetaSchema {
-            description: Some(
-                "Server-Sent Events. Each has an `event`, an `id`, and as `data` one line of JSON; the operation tells \
-                 which.",
-            ),
-            ..MetaSchema::new("string")
+            // OpenAPI before 3.2 has no word for it; whoever reads such documents takes the schema for that of one event.
+            description: Some("One of the Server-Sent Events that the answer consists of."),
+            required: vec!["event", "id", "data"],
+            properties: vec![
+                ("event", field("What happened; the operation tells which there are.")),
+                ("id", field("A number that grows. `Last-Event-ID` with it asks for what comes after.")),
+                ("data", field("One line of JSON; the operation tells of what.")),
+            ],
+            ..MetaSchema::new("object")
         };
         let schema = MetaSchemaRef::Inline(Box::new(schema));
         MetaResponses {
