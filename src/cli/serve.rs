@@ -1,7 +1,7 @@
 //! `tenantry serve`.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -193,6 +193,8 @@ fn policy(config: &Config) -> Policy {
 #[derive(serde::Serialize)]
 struct Started {
     version: &'static str,
+    /// Where it listens: address and port, which may be others than people come to.
+    listen: SocketAddr,
     url: String,
     docs: String,
     /// Where the admin API is.
@@ -230,6 +232,7 @@ impl Started {
         };
         Self {
             version: env!("CARGO_PKG_VERSION"),
+            listen: config.listen,
             mails,
             docs: format!("{url}/docs"),
             admin: match admin {
@@ -238,7 +241,7 @@ impl Started {
             },
             metrics: metrics
                 .or(admin)
-                .map(|server| format!("http://{}{}", server.address(), crate::metrics::PATH)),
+                .map(|it| format!("{}://{}{}", it.scheme(), it.address(), crate::metrics::PATH)),
             url,
             database,
             development: config.is_development(),

@@ -8,6 +8,9 @@ mod doctor;
 mod health;
 #[cfg(test)]
 mod jobs;
+#[cfg(test)]
+mod killed;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod master_key;
@@ -31,6 +34,7 @@ mod rights;
 mod runbook;
 #[cfg(test)]
 mod secrets;
+#[cfg(test)]
 mod stopping;
 #[cfg(test)]
 mod support;
@@ -38,6 +42,7 @@ mod support;
 mod tenants;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
 mod traces;
 #[cfg(test)]
 mod without_database;

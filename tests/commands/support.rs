@@ -113,9 +113,8 @@ impl Workplace {
             stderr.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
         });
         let answer: Value = serde_json::from_str(&answer).unwrap();
-        let (_, port) = answer["url"].as_str().unwrap().rsplit_once(':').unwrap();
         rustls::crypto::ring::default_provider().install_default().ok();
-        let address = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
+        let address = answer["listen"].as_str().unwrap().parse().unwrap();
         (Serve { child, address, started: answer, client: http_client() }, log.into_iter())
     }
 }

@@ -6,6 +6,7 @@
 //! cargo test --release --test load -- --tenants 100 --only current_user --rounds 1 --streams 2000
 //! cargo test --release --test load -- --noisy
 //! cargo test --release --test load -- --pooling --tenants 100
+//! cargo test --release --test load -- --soak 60 --tenants 200
 //! ```
 //!
 //! It starts the real `tenantry serve` on an embedded PostgreSQL in a directory of its own, fills it with tenants, and
@@ -38,13 +39,14 @@
 //! | `seed` | tenants, users and sessions, made by the library on the same database |
 //! | `cases` | what is asked, and what must be in the answer |
 //! | `client` | HTTP over raw sockets, as cheap as can be |
-//! | `database` | the statements behind a request, and the backends
+//! | `database` | the statements behind a request, and the backends |
 //! | `floor` | pgbench |
 //! | `processes` | CPU and memory from `/proc` |
 //! | `archive` | what export and import of one tenant cost, with `--archive 1000000` |
 //! | `fleet` | what a migration of all tenants costs, with `--fleet 1000` |
 //! | `measure`, `sign_ups`, `storm`, `streams` | the run |
 //! | `pooling` | what binding each transaction costs over binding a session, with `--pooling` |
+//! | `soak` | hours of everything at a steady pace, with `--soak MINUTES`: see there |
 //! | `noisy` | the other run: a noisy tenant beside a quiet one |
 //! | `report` | what is printed |
 
@@ -71,6 +73,7 @@ mod report;
 mod seed;
 mod service;
 mod sign_ups;
+mod soak;
 mod storm;
 mod streams;
 
@@ -118,6 +121,9 @@ async fn measured(options: &Options) -> Result<(), Failure> {
     match (options.fleet, options.archive) {
         (Some(tenants), _) => fleet::measure(tenants, options.rounds).await,
         (None, Some(rows)) => archive::measure(rows, options.rounds).await,
+        (None, None) if let Some(minutes) = options.soak => {
+            report::print(&soak::measure(minutes, options).await?, options.json)
+        }
         (None, None) if options.pooling => report::print(&pooling::measure(options).await?, options.json),
         (None, None) if options.noisy => report::print(&noisy::measure(options).await?, options.json),
         (None, None) => report::print(&measure::everything(options).await?, options.json),

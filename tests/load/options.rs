@@ -47,6 +47,15 @@ pub(crate) struct Options {
     /// Measures what binding each transaction costs over binding a session, and nothing else.
     #[arg(long)]
     pub(crate) pooling: bool,
+    /// Serves everything at a steady pace for so many minutes, and looks at what grows, and nothing else.
+    #[arg(long, value_name = "MINUTES", value_parser = value_parser!(u32).range(1..=1_440))]
+    pub(crate) soak: Option<u32>,
+    /// With `--soak`: how many requests a second.
+    #[arg(long, value_name = "N", default_value = "200", value_parser = value_parser!(u32).range(1..=10_000))]
+    pub(crate) pace: u32,
+    /// With `--soak`: how much memory the server may have, in MiB.
+    #[arg(long, value_name = "MIB", default_value = "150", value_parser = value_parser!(u32).range(1..))]
+    pub(crate) ceiling: u32,
     /// Prints JSON instead of tables.
     #[arg(long)]
     pub(crate) json: bool,

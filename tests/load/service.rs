@@ -84,8 +84,8 @@ impl Service {
         }
         self.started = serde_json::from_str(&answer)?;
         let url = self.started["url"].as_str().ok_or("the server did not say where it is")?;
-        let (_, port) = url.rsplit_once(':').ok_or("the server's URL has no port")?;
-        self.address.set_port(port.parse()?);
+        self.address =
+            self.started["listen"].as_str().ok_or("the server did not say where it listens")?.parse()?;
         url.clone_into(&mut self.url);
         Ok(())
     }

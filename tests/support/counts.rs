@@ -1,6 +1,6 @@
 //! That what is counted is what is there.
 
-use sqlx::{AssertSqlSafe, Executor as _, Row as _};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
 
 use super::{Organization, TestApp};
 
@@ -50,6 +50,15 @@ const WRONG: &str = "
     UNION ALL SELECT format('a block of list %s is of nobody: %s', kind, owner) FROM list_blocks
         WHERE owner NOT IN (SELECT pk FROM users UNION SELECT id FROM comments)";
 
+/// What is counted otherwise in a schema than it is there, one sentence each.
+pub(crate) async fn wrong_counts(superuser: &mut PgConnection, schema: &str) -> Vec<String> {
+    superuser.execute(AssertSqlSafe(format!(r#"SET search_path TO "{schema}""#))).await.unwrap();
+    let nil = "'00000000-0000-0000-0000-000000000000'::uuid";
+    let sql = format!("WITH {ROWS} {WRONG}").replace("nil", nil);
+    let rows = superuser.fetch_all(AssertSqlSafe(sql)).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
 /// Compares all that is counted in an organization with the rows: comments of users, replies, lists and their blocks; and
 /// that each list is in the order of its times.
 #[track_caller]
@@ -59,13 +68,7 @@ pub(crate) fn assert_counts<'a>(
 ) -> impl Future<Output = ()> + 'a {
     let caller = std::panic::Location::caller();
     async move {
-        let mut superuser = app.superuser().await;
-        let path = format!(r#"SET search_path TO "{}""#, organization.schema());
-        superuser.execute(AssertSqlSafe(path)).await.unwrap();
-        let nil = "'00000000-0000-0000-0000-000000000000'::uuid";
-        let sql = format!("WITH {ROWS} {WRONG}").replace("nil", nil);
-        let rows = superuser.fetch_all(AssertSqlSafe(sql)).await.unwrap();
-        let wrong: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        let wrong = wrong_counts(&mut app.superuser().await, organization.schema().as_str()).await;
         assert!(wrong.is_empty(), "at {caller}:\n{}", wrong.join("\n"));
     }
 }

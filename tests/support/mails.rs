@@ -10,6 +10,11 @@ pub(crate) fn mail_to<'a>(mails: &'a [Letter], email: &str) -> &'a Letter {
     found[0]
 }
 
+/// What a mail says, as it is left in the outbox: its `Debug` tells nothing.
+pub(crate) fn text_of(letter: &Letter) -> String {
+    serde_json::to_string(&letter.mail).unwrap()
+}
+
 /// The link in a mail.
 #[track_caller]
 pub(crate) fn link(letter: &Letter) -> &str {

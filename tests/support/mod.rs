@@ -17,12 +17,12 @@ mod statements;
 
 pub(crate) use app::{Options, TestApp};
 pub(crate) use client::{Answer, Organization, Person, Request, User, assert_not_valid, http_client};
-pub(crate) use counts::assert_counts;
+pub(crate) use counts::{assert_counts, wrong_counts};
 pub(crate) use database::{Database, superuser_of};
 pub(crate) use document::{Operation, operations};
 pub(crate) use events::{EventStream, Frame};
 pub(crate) use fleet::{Fleet, hasty, work};
-pub(crate) use mails::{link, mail_to, token_to};
+pub(crate) use mails::{link, mail_to, text_of, token_to};
 pub(crate) use pgbouncer::PgBouncer;
 pub(crate) use proxy::{Proxy, Weather};
 pub(crate) use smtp::{Act, Encryption, Received, SmtpServer, SmtpSetup, Step};
