@@ -162,7 +162,7 @@ mod tests {
         tally.note("mail", JobOutcome::Parked, Duration::ZERO);
         let counts: Vec<_> = tally.counts().filter(|(.., count)| *count > 0).collect();
         assert_eq!(counts, [("mail", "done", 2), ("mail", "parked", 1), ("other", "done", 2)]);
-        assert_eq!(tally.counts().count(), 8);
+        assert_eq!(tally.counts().count(), 10);
         assert_eq!(tally.times().map(|(_, time)| time.count()).collect::<Vec<_>>(), [3, 2]);
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tenants::SchemaName;
 
 use super::support::Operator;
-use crate::support::{Answer, PASSWORD, Person, TestApp, eventually, mail_to, token_to};
+use crate::support::{Answer, PASSWORD, Person, TestApp, eventually, mail_to, text_of, token_to};
 
 const TENANTS: &str = "/api/admin/tenants/";
 
@@ -76,7 +76,7 @@ async fn an_owner_who_is_invited_comes_by_the_link() {
     assert_eq!((&made["slug"], &made["usage"]["users"]), (&json!("acme-ltd"), &json!(0)));
     let mails = app.mails().await;
     assert_eq!(mails.len(), 1);
-    let mail = format!("{:?}", mail_to(&mails, "ada@acme.example"));
+    let mail = text_of(mail_to(&mails, "ada@acme.example"));
     assert!(
         mail.contains("Acme Ltd") && mail.contains("http://acme-ltd.localhost:") && !mail.contains("ops@"),
         "{mail}"
