@@ -9,6 +9,27 @@ use url::{Host, Url};
 
 use super::error::Wrong;
 
+/// What sqlx reads of a database URL. It ignores others, and says so with their values.
+const PARAMETERS: [&str; 17] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+];
+
 /// The URL of a PostgreSQL database. It is shown without password and parameters.
 #[derive(Clone)]
 pub struct DatabaseUrl {
@@ -30,6 +51,13 @@ impl DatabaseUrl {
         }
         if url.path().trim_matches('/').is_empty() {
             return wrong("names no database");
+        }
+        let mut names = url.query_pairs().map(|(name, _)| name);
+        if let Some(unknown) =
+            names.find(|name| !PARAMETERS.contains(&name.as_ref()) && !name.starts_with("options["))
+        {
+            let is = format!("has an unknown parameter: {}", unknown.escape_debug());
+            return Err(Wrong::new(is, "take it out, or write it as libpq does"));
         }
         url.set_query(None);
         url.set_fragment(None);

@@ -78,6 +78,15 @@ fn every_wrong_value_is_told_at_once_and_no_secret_with_it() {
 }
 
 #[test]
+fn a_parameter_of_a_database_url_that_nobody_reads_is_refused_without_its_value() {
+    let url = |parameters| format!("postgres://app@db/main?{parameters}");
+    let config = |parameters| parse("", &[("TENANTRY_DATABASE_URL", &url(parameters))]);
+    assert!(config("sslmode=require&options[geqo]=off&host=/run/postgresql").is_ok());
+    let error = config("sslmode=require&pasword=s3cret").unwrap_err().to_string();
+    assert!(error.contains("has an unknown parameter: pasword") && !error.contains("s3cret"), "{error}");
+}
+
+#[test]
 fn a_file_that_is_not_toml_is_told_by_its_line_without_showing_it() {
     let error = parse("listen = \"127.0.0.1:80\"\nmaster_key = s3cret\n", &[]).unwrap_err().to_string();
     assert!(error.contains("tenantry.toml, line 2") && !error.contains("s3cret"), "{error}");

@@ -282,7 +282,7 @@ impl<G: Gate> Endpoint for Edge<G> {
         let span = tracing::info_span!(
             "request",
             %request_id,
-            method = method_name(&method),
+            method = traces::name_of(&method),
             route = template,
             tenant = Empty,
             user = Empty,
@@ -345,14 +345,14 @@ fn header_bytes(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
-/// A method's name for people and logs; one nobody knows may be long and is anybody's text.
+fn options(allow: HeaderValue) -> Response {
+    Response::builder().status(StatusCode::NO_CONTENT).header(ALLOW, allow).finish()
+}
+
+/// A method's name for whoever sent it; one nobody knows may be long.
 fn method_name(method: &Method) -> &str {
     let name = method.as_str();
     if name.len() <= 16 { name } else { "OTHER" }
-}
-
-fn options(allow: HeaderValue) -> Response {
-    Response::builder().status(StatusCode::NO_CONTENT).header(ALLOW, allow).finish()
 }
 
 /// The header `X-Tenant`, which must name something if it is there.

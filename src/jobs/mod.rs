@@ -33,7 +33,7 @@ use crate::{
     error::ServiceError,
     find,
     limits::{self, mails},
-    mail::{Failure, Letter, Stamp},
+    mail::{self, Failure, Letter, Stamp},
     metrics::{JobOutcome, MailOutcome},
     notifications, password,
     registration::tasks::{self, AddressTask},
@@ -253,10 +253,13 @@ fn span_of(job: &LeasedJob) -> tracing::Span {
 async fn report(app: &App, job: &LeasedJob, outcome: &Outcome) {
     match outcome {
         Outcome::Done => tracing::info!("job done"),
-        Outcome::Retry { at, error } => tracing::warn!(error, %at, "job failed, to be tried again"),
-        Outcome::PutOff { at, reason } => tracing::debug!(reason, %at, "job put off"),
+        Outcome::Retry { at, error } => {
+            let (error, at) = (mail::without_words(error), at.to_rfc3339());
+            tracing::warn!(error, at, "job failed, to be tried again");
+        }
+        Outcome::PutOff { at, reason } => tracing::debug!(reason, at = at.to_rfc3339(), "job put off"),
         Outcome::HandedBack { reason } => tracing::warn!(reason, "job handed back"),
-        Outcome::Park { error } => tracing::error!(error, "job failed for good"),
+        Outcome::Park { error } => tracing::error!(error = mail::without_words(error), "job failed for good"),
     }
     for pause in (0..REPORTS).rev() {
         match app.tenancy.finish_job(job, outcome, app.clock.now()).await {

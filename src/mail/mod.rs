@@ -17,6 +17,7 @@ mod tests;
 
 use tenants::Outbox;
 
+pub(crate) use self::smtp::without_words;
 pub use self::{
     development::{PATH as DEVELOPMENT_PATH, mount},
     letter::{Happening, Letter, Mail, OrganizationLink, Recipient},

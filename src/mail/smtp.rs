@@ -230,6 +230,20 @@ async fn within<T>(
     }
 }
 
+/// What stands between what was tried and what the server said of it.
+const SAID: &str = ": the mail server said ";
+
+/// What the log may have of the error of a mail: without the words of the server, which most often repeat the recipient's
+/// address. The codes are told: those of RFC 5321 and, where the server gives them, RFC 3463.
+pub(crate) fn without_words(error: &str) -> &str {
+    let Some((_, reply)) = error.split_once(SAID) else { return error };
+    let is_code =
+        |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && !word.is_empty();
+    let told: usize =
+        reply.split_inclusive(' ').take(2).take_while(|word| is_code(&word.trim_end())).map(str::len).sum();
+    error[..error.len() - reply.len() + told].trim_end()
+}
+
 impl Refusal {
     /// For a step that may go well another time, whatever was said.
     fn retry(self) -> Failure {
@@ -254,10 +268,36 @@ impl fmt::Display for Refusal {
             Some(error) => match error.status() {
                 Some(code) => {
                     let said = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-                    write!(f, "{about}: the mail server said {code} {said}")
+                    write!(f, "{about}{SAID}{code} {said}")
                 }
                 None => write!(f, "{about}: {}", Chain(error)),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_has_the_codes_of_a_reply_and_none_of_its_words() {
+        for (error, told) in [
+            (
+                "the recipient: the mail server said 550 5.1.1 <ada@acme.example>: unknown",
+                "the recipient: the mail server said 550 5.1.1",
+            ),
+            (
+                "the recipient: the mail server said 450 ada@acme.example is busy",
+                "the recipient: the mail server said 450",
+            ),
+            ("the recipient: the mail server said 550 ", "the recipient: the mail server said 550"),
+            (
+                "the sender: the mail server did not answer in time",
+                "the sender: the mail server did not answer in time",
+            ),
+        ] {
+            assert_eq!(without_words(error), told);
         }
     }
 }

@@ -291,7 +291,9 @@ fn pause(attempt: i32) -> Duration {
 async fn report(app: &App, progress: &Progress, ended: &Ended) {
     match ended {
         Ended::Succeeded(_) => tracing::info!("operation succeeded"),
-        Ended::Again { at, error } => tracing::warn!(error, %at, "operation failed, to be tried again"),
+        Ended::Again { at, error } => {
+            tracing::warn!(error, at = at.to_rfc3339(), "operation failed, to be tried again");
+        }
         Ended::Failed { error } => tracing::error!(error, "operation failed"),
         Ended::HandedBack { error } => tracing::warn!(error, "operation handed back"),
     }

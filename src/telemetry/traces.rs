@@ -10,7 +10,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use opentelemetry::{
     Context, KeyValue,
     propagation::{Extractor, TextMapPropagator as _},
@@ -44,6 +44,8 @@ const BATCH: usize = 512;
 const DELAY: Duration = Duration::from_secs(1);
 /// How long the collector may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How much of its answer is read, in bytes: it has little to say.
+const ANSWER: usize = 64 << 10;
 /// How often is said that it does not.
 const COMPLAIN: Duration = Duration::from_mins(1);
 /// How long the process waits at its end for the last of them.
@@ -134,18 +136,29 @@ impl HttpClient for Client {
         request.headers_mut().extend(self.headers.clone());
         let http = self.http.clone();
         let sending = self.runtime.spawn(async move {
-            let answer = http.execute(request.try_into()?).await?.error_for_status()?;
-            let status = answer.status();
-            let mut response = Response::new(answer.bytes().await?);
-            *response.status_mut() = status;
+            let mut answer = http.execute(request.try_into()?).await?;
+            let mut body = BytesMut::new();
+            while body.len() < ANSWER
+                && let Some(piece) = answer.chunk().await?
+            {
+                body.extend_from_slice(&piece);
+            }
+            let mut response = Response::new(body.freeze());
+            *response.status_mut() = answer.status();
             Ok::<_, reqwest::Error>(response)
         });
         match sending.await {
-            Ok(Ok(response)) => Ok(response),
+            Ok(Ok(response)) if response.status().is_success() => Ok(response),
+            // Another place than it was told of, too, is one that nobody has said may have them.
+            Ok(Ok(response)) => {
+                let error = format!("it answered {}", response.status());
+                self.complain(&error);
+                Err(error.into())
+            }
             Ok(Err(error)) => {
                 // Its address may be secret.
                 let error = error.without_url();
-                self.complain(&error);
+                self.complain(&Chain(&error));
                 Err(error.into())
             }
             Err(error) => Err(error.into()),
@@ -155,11 +168,11 @@ impl HttpClient for Client {
 
 impl Client {
     /// Says that traces are lost, now and then.
-    fn complain(&self, error: &reqwest::Error) {
+    fn complain(&self, error: &dyn std::fmt::Display) {
         let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
         if complained.is_none_or(|at| at.elapsed() >= COMPLAIN) {
             *complained = Some(Instant::now());
-            tracing::warn!(error = %Chain(error), "the collector takes no traces; they are lost");
+            tracing::warn!(%error, "the collector takes no traces; they are lost");
         }
     }
 }
@@ -233,12 +246,13 @@ fn go_on_with(span: &Span, said: &dyn Extractor) {
     }
 }
 
-/// What a request says of its trace.
+/// What a request says of its trace: which one it is part of, and nothing of what others want to be told along with it
+/// (`tracestate`), which would go out with every span.
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+        self.0.get(key).filter(|_| key == "traceparent")?.to_str().ok()
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -246,7 +260,7 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// A method's name where a span is called by it.
+/// A method's name for logs and traces: one nobody knows is anybody's text.
 pub(crate) fn name_of(method: &Method) -> &str {
     const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     let name = method.as_str();

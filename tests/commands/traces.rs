@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use opentelemetry_proto::tonic::{
@@ -15,6 +15,7 @@ use serde_json::json;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
+    task::JoinHandle,
 };
 
 use super::support::Workplace;
@@ -152,4 +153,55 @@ async fn a_collector_that_is_away_is_told_of_once_and_keeps_nobody_waiting() {
     }
     assert_eq!(serve.terminate(), Some(0));
     assert_eq!(log.filter(|line| line.contains("the collector takes no traces")).count(), 0);
+}
+
+/// One that answers this, and goes on with it up to this many times; how many bytes it got rid of.
+async fn hostile_collector(
+    head: &'static str,
+    piece: &'static [u8],
+    times: usize,
+) -> (String, JoinHandle<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let sent = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 1_024];
+        assert_ne!(stream.read(&mut request).await.unwrap(), 0);
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut sent = 0;
+        for _ in 0..times {
+            if stream.write_all(piece).await.is_err() {
+                break;
+            }
+            sent += piece.len();
+        }
+        sent
+    });
+    (endpoint, sent)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_answers_without_end_is_not_listened_to() {
+    // A chunk of 64 KiB, and up to 256 MiB of them.
+    static CHUNK: LazyLock<Vec<u8>> =
+        LazyLock::new(|| [&b"10000\r\n"[..], &[b'x'; 0x1_0000], b"\r\n"].concat());
+    let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let (endpoint, sent) = hostile_collector(head, &CHUNK, 4_096).await;
+    let serve = Workplace::new().with("TENANTRY_OTLP_ENDPOINT", endpoint).serve();
+    serve.service("GET", "/healthz").expect(200).await;
+    // What the sockets hold on both sides, and no more.
+    let sent = sent.await.unwrap();
+    assert!(sent < 32 << 20, "{sent} bytes were taken");
+    assert_eq!(serve.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_is_elsewhere_is_told_of() {
+    let head = "HTTP/1.1 307 Temporary Redirect\r\nlocation: https://elsewhere.example/\r\ncontent-length: 0\r\n\r\n";
+    let (endpoint, _) = hostile_collector(head, b"", 0).await;
+    let (serve, mut log) = Workplace::new().with("TENANTRY_OTLP_ENDPOINT", endpoint).serve_with_log();
+    serve.service("GET", "/healthz").expect(200).await;
+    let line = log.find(|line| line.contains("the collector takes no traces")).unwrap();
+    assert!(line.contains("it answered 307 Temporary Redirect"), "{line}");
+    assert_eq!(serve.terminate(), Some(0));
 }
