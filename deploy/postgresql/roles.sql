@@ -7,13 +7,19 @@
 -- They belong to a role of their own that nobody can log in as. So the owner can call them and cannot change them.
 
 \set ON_ERROR_STOP on
+-- First of all: the owner of the database may put functions and operators of the same names into `public`. For the same
+-- reason nothing of his is read here, be it a table: that would run his code with the rights of who runs this, and SET ROLE
+-- is no help, because that code can take it back.
+SET search_path = pg_catalog, pg_temp;
 
-BEGIN;
+BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
 SET LOCAL client_min_messages TO warning;
 
-SELECT rolsuper AS is_superuser, NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'tenantry_roles') AS is_first,
-    pg_get_userbyid(datdba) AS owner, current_setting('server_version_num')::int >= 160000 AS has_admin_options
-FROM pg_roles CROSS JOIN pg_database WHERE rolname = current_user AND datname = current_database() \gset
+SELECT rolsuper AS is_superuser, NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'tenantry_roles') AS is_first,
+    pg_catalog.pg_get_userbyid(datdba) AS owner,
+    pg_catalog.current_setting('server_version_num')::int >= 160000 AS has_admin_options
+FROM pg_catalog.pg_roles CROSS JOIN pg_catalog.pg_database
+WHERE rolname = current_user AND datname = pg_catalog.current_database() \gset
 
 \if :is_first
     CREATE ROLE tenantry_roles NOLOGIN CREATEROLE;
@@ -26,9 +32,29 @@ FROM pg_roles CROSS JOIN pg_database WHERE rolname = current_user AND datname = 
 \endif
 
 CREATE SCHEMA IF NOT EXISTS tenantry_roles AUTHORIZATION tenantry_roles;
+-- The owner can make a schema of this name, and what is in it would be handed over below.
+DO $$
+DECLARE
+    maker oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = 'tenantry_roles' AND NOT rolcanlogin AND NOT rolsuper);
+    place oid := (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'tenantry_roles' AND nspowner = maker);
+BEGIN
+    IF place IS NULL
+        OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = place AND proowner <> maker)
+        OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = place AND relowner <> maker)
+        OR EXISTS (SELECT FROM pg_catalog.pg_type WHERE typnamespace = place AND typowner <> maker)
+    THEN
+        RAISE insufficient_privilege USING MESSAGE =
+            'the role or the schema tenantry_roles, or what is in the schema, is not what this script made';
+    END IF;
+    IF EXISTS (SELECT FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles o ON o.oid = datdba
+        WHERE datname = pg_catalog.current_database() AND NOT o.rolsuper AND pg_catalog.pg_has_role(o.oid, maker, 'MEMBER'))
+    THEN
+        RAISE insufficient_privilege USING MESSAGE = 'the owner of the database is a member of tenantry_roles';
+    END IF;
+END $$;
 REVOKE ALL ON SCHEMA tenantry_roles FROM PUBLIC;
 -- Both for as long as this runs: language plpgsql may be taken from PUBLIC, so the functions are made by who runs this.
-SELECT format('GRANT USAGE, CREATE ON SCHEMA tenantry_roles TO %I', current_user) \gexec
+SELECT pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA tenantry_roles TO %I', current_user) \gexec
 
 -- Which installation this database has. The first that makes its roles here is the one; it has to be a new one.
 CREATE TABLE IF NOT EXISTS tenantry_roles.installation (
@@ -37,37 +63,58 @@ CREATE TABLE IF NOT EXISTS tenantry_roles.installation (
 );
 ALTER TABLE tenantry_roles.installation OWNER TO tenantry_roles;
 
+-- The roles that were made here, or were there before these functions. That a role is nobody else's cannot be seen from what
+-- it is a member of: an old snapshot shows none. A name that is made again by another is another role.
+CREATE TABLE IF NOT EXISTS tenantry_roles.made (
+    role text PRIMARY KEY,
+    oid oid NOT NULL
+);
+ALTER TABLE tenantry_roles.made OWNER TO tenantry_roles;
+
 CREATE OR REPLACE FUNCTION tenantry_roles.refuse(what text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE insufficient_privilege USING MESSAGE = what;
 END $$;
 
--- What kind of role of this installation bears this name; every other name is refused.
-CREATE OR REPLACE FUNCTION tenantry_roles.kind(role text) RETURNS text
+-- What kind of role of this installation would bear this name; every other name is refused.
+CREATE OR REPLACE FUNCTION tenantry_roles.kind_of_name(role text) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     prefix text := (SELECT 'tenantry_' || id || '_' FROM tenantry_roles.installation);
 BEGIN
+    -- Older than what others did meanwhile: a snapshot that lasts.
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        PERFORM tenantry_roles.refuse('roles are changed in a transaction that is READ COMMITTED');
+    END IF;
     IF role = prefix || 'tenants' THEN RETURN 'group'; END IF;
     IF role = prefix || 'catalog' THEN RETURN 'catalog'; END IF;
     IF starts_with(role, prefix) AND substr(role, length(prefix) + 1) ~ '^lane_(0|[1-9][0-9]{0,4})$' THEN
         RETURN 'lane';
     END IF;
-    -- The names of tenants' roles do not tell whose they are; their group does.
-    IF role ~ '^t_[0-9a-v]{26}$' AND NOT EXISTS (
-        SELECT FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member JOIN pg_roles g ON g.oid = m.roleid
-        WHERE r.rolname = role AND g.rolname ~ '^tenantry_[0-9a-v]{8}_tenants$'
-        AND g.rolname IS DISTINCT FROM prefix || 'tenants')
-    THEN
-        RETURN 'tenant';
-    END IF;
+    IF role ~ '^t_[0-9a-v]{26}$' THEN RETURN 'tenant'; END IF;
     PERFORM tenantry_roles.refuse(format('%L is no role of this installation', role));
+END $$;
+
+-- What kind of role this one is, which was made here; every other one is refused.
+CREATE OR REPLACE FUNCTION tenantry_roles.kind(role text) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+    kind text := tenantry_roles.kind_of_name(role);
+BEGIN
+    IF NOT EXISTS (SELECT FROM tenantry_roles.made m JOIN pg_roles r ON r.oid = m.oid AND r.rolname = m.role
+        WHERE m.role = role)
+    THEN
+        PERFORM tenantry_roles.refuse(format('%L was not made by this installation', role));
+    END IF;
+    RETURN kind;
 END $$;
 
 -- Makes a role that cannot log in.
 CREATE OR REPLACE FUNCTION tenantry_roles.create_role(role text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 DECLARE
     installation text := substring(role FROM '^tenantry_([0-9a-v]{8})_tenants$');
 BEGIN
@@ -77,8 +124,10 @@ BEGIN
     THEN
         INSERT INTO tenantry_roles.installation (id) VALUES (installation);
     END IF;
-    EXECUTE format(CASE tenantry_roles.kind(role) WHEN 'lane' THEN 'CREATE ROLE %I NOLOGIN NOINHERIT'
+    EXECUTE format(CASE tenantry_roles.kind_of_name(role) WHEN 'lane' THEN 'CREATE ROLE %I NOLOGIN NOINHERIT'
         ELSE 'CREATE ROLE %I NOLOGIN INHERIT' END, role);
+    INSERT INTO tenantry_roles.made AS m (role, oid) SELECT r.rolname, r.oid FROM pg_roles r WHERE r.rolname = role
+    ON CONFLICT ON CONSTRAINT made_pkey DO UPDATE SET oid = excluded.oid;
 END $$;
 
 -- Lets a login in, by a verifier and never by a password: that would stand in the server's log.
@@ -100,11 +149,16 @@ END $$;
 -- Drops the role of a tenant, if there is one.
 CREATE OR REPLACE FUNCTION tenantry_roles.drop_role(role text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
 BEGIN
-    IF tenantry_roles.kind(role) <> 'tenant' THEN
+    IF tenantry_roles.kind_of_name(role) <> 'tenant' THEN
         PERFORM tenantry_roles.refuse('only roles of tenants are dropped');
     END IF;
-    EXECUTE format('DROP ROLE IF EXISTS %I', role);
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN
+        PERFORM tenantry_roles.kind(role);
+        EXECUTE format('DROP ROLE %I', role);
+    END IF;
+    DELETE FROM tenantry_roles.made m WHERE m.role = role;
 END $$;
 
 -- Takes a tenant's role into the group of tenants, or gives it to a lane once it is in there.
@@ -174,43 +228,88 @@ BEGIN
     END IF;
 END $$;
 
--- Nobody calls them but the owner of the database, and he none of the two that the others call.
-SELECT format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', p.oid::regprocedure)
-FROM pg_proc p WHERE pronamespace = 'tenantry_roles'::regnamespace
+-- Nobody calls them but the owner of the database, and he none of those that the others call.
+SELECT pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', p.oid::regprocedure)
+FROM pg_catalog.pg_proc p WHERE pronamespace = 'tenantry_roles'::regnamespace
 UNION ALL
-SELECT format('GRANT EXECUTE ON FUNCTION %s TO %I', p.oid::regprocedure, :'owner')
-FROM pg_proc p WHERE pronamespace = 'tenantry_roles'::regnamespace AND prosecdef
+SELECT pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I', p.oid::regprocedure, :'owner')
+FROM pg_catalog.pg_proc p WHERE pronamespace = 'tenantry_roles'::regnamespace AND prosecdef
 \gexec
--- He reads which installation this is, because a dump reads everything.
+-- He reads which installation this is and what was made, because a dump reads everything.
 GRANT USAGE ON SCHEMA tenantry_roles TO :"owner";
-GRANT SELECT ON tenantry_roles.installation TO :"owner";
+GRANT SELECT ON tenantry_roles.installation, tenantry_roles.made TO :"owner";
 -- PostgreSQL 16 makes whoever creates a role a member of it, if that is set.
 \if :has_admin_options
     ALTER FUNCTION tenantry_roles.create_role(text) SET createrole_self_grant = '';
 \endif
 
--- An installation that is there already: its roles become theirs. From PostgreSQL 16 on, that takes a superuser.
-SELECT to_regclass('tenantry.installation') IS NOT NULL AS is_installed \gset
-\if :is_installed
-    INSERT INTO tenantry_roles.installation (id) SELECT id FROM tenantry.installation ON CONFLICT DO NOTHING;
-    \if :has_admin_options
-        SELECT format('GRANT %I TO tenantry_roles WITH ADMIN TRUE, INHERIT FALSE, SET FALSE', rolname)
-        FROM pg_roles r CROSS JOIN tenantry_roles.installation i
-        WHERE (rolname IN (SELECT schema_name FROM tenantry.tenants)
-            OR rolname ~ ('^tenantry_' || i.id || '_(tenants|catalog|lane_[0-9]+)$'))
-        AND NOT EXISTS (SELECT FROM pg_auth_members m WHERE m.roleid = r.oid AND m.member = 'tenantry_roles'::regrole
-            AND m.admin_option)
-        \gexec
-    \endif
+-- An installation that is there already. Which one it is, the server's own catalogs tell: its group of tenants has rights in
+-- this database and in no other. What the owner's tables say of it could be another's.
+DO $$
+DECLARE
+    id text;
+    groups text;
+BEGIN
+    WITH place AS (
+        SELECT r.rolname, pg_catalog.bool_and(dbid = d.oid) AS is_here_only
+        FROM pg_catalog.pg_roles r JOIN pg_catalog.pg_shdepend s
+            ON refclassid = 'pg_catalog.pg_authid'::regclass AND refobjid = r.oid AND dbid <> 0
+        CROSS JOIN pg_catalog.pg_database d
+        WHERE r.rolname ~ '^tenantry_[0-9a-v]{8}_tenants$' AND d.datname = pg_catalog.current_database()
+        GROUP BY r.rolname HAVING pg_catalog.bool_or(dbid = d.oid))
+    SELECT pg_catalog.string_agg(pg_catalog.substr(rolname, 10, 8), ' ') FILTER (WHERE is_here_only),
+        pg_catalog.string_agg(rolname::text, ', ')
+    INTO id, groups FROM place;
+    IF EXISTS (SELECT FROM tenantry_roles.installation) OR groups IS NULL THEN
+        RETURN;
+    END IF;
+    IF (id ~ '^[0-9a-v]{8}$') IS NOT TRUE THEN
+        RAISE insufficient_privilege USING MESSAGE =
+            'whose database this is cannot be told: one group alone may have rights in it and in no other: ' || groups;
+    END IF;
+    INSERT INTO tenantry_roles.installation (id) VALUES (id);
+END $$;
+
+-- Its roles become theirs, by their names and by who is in its group, and none that has rights in another database.
+DO $$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN
+        SELECT r.rolname, r.oid, EXISTS (SELECT FROM pg_catalog.pg_shdepend s CROSS JOIN pg_catalog.pg_database d
+            WHERE refclassid = 'pg_catalog.pg_authid'::regclass AND refobjid = r.oid
+            AND d.datname = pg_catalog.current_database() AND dbid NOT IN (0, d.oid)) AS is_elsewhere
+        FROM pg_catalog.pg_roles r CROSS JOIN tenantry_roles.installation i
+        WHERE (r.rolname ~ ('^tenantry_' || i.id || '_(tenants|catalog|lane_(0|[1-9][0-9]{0,4}))$')
+            OR r.rolname ~ '^t_[0-9a-v]{26}$' AND EXISTS (
+                SELECT FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles g ON g.oid = m.roleid
+                WHERE m.member = r.oid AND g.rolname = 'tenantry_' || i.id || '_tenants'))
+        AND NOT EXISTS (SELECT FROM tenantry_roles.made m WHERE m.role = r.rolname AND m.oid = r.oid)
+    LOOP
+        IF found.is_elsewhere THEN
+            RAISE insufficient_privilege USING MESSAGE =
+                pg_catalog.format('%I has rights in another database, so it may be another installation''s', found.rolname);
+        END IF;
+        INSERT INTO tenantry_roles.made (role, oid) VALUES (found.rolname, found.oid)
+        ON CONFLICT ON CONSTRAINT made_pkey DO UPDATE SET oid = excluded.oid;
+    END LOOP;
+END $$;
+-- From PostgreSQL 16 on, that takes a superuser where the owner made them.
+\if :has_admin_options
+    SELECT pg_catalog.format('GRANT %I TO tenantry_roles WITH ADMIN TRUE, INHERIT FALSE, SET FALSE', rolname)
+    FROM pg_catalog.pg_roles r JOIN tenantry_roles.made d ON d.role = rolname AND d.oid = r.oid
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m
+        WHERE m.roleid = r.oid AND m.member = 'tenantry_roles'::regrole AND m.admin_option)
+    \gexec
 \endif
 
-SELECT format('ALTER FUNCTION %s OWNER TO tenantry_roles', p.oid::regprocedure)
-FROM pg_proc p WHERE pronamespace = 'tenantry_roles'::regnamespace AND proowner <> 'tenantry_roles'::regrole
+SELECT pg_catalog.format('ALTER FUNCTION %s OWNER TO tenantry_roles', p.oid::regprocedure)
+FROM pg_catalog.pg_proc p WHERE pronamespace = 'tenantry_roles'::regnamespace AND proowner <> 'tenantry_roles'::regrole
 UNION ALL
-SELECT format('REVOKE ALL ON SCHEMA tenantry_roles FROM %I', current_user)
+SELECT pg_catalog.format('REVOKE ALL ON SCHEMA tenantry_roles FROM %I', current_user)
 WHERE current_user NOT IN ('tenantry_roles', :'owner')
 UNION ALL
-SELECT format('ALTER ROLE %I NOCREATEROLE', rolname) FROM pg_roles
+SELECT pg_catalog.format('ALTER ROLE %I NOCREATEROLE', rolname) FROM pg_catalog.pg_roles
 WHERE rolname = :'owner' AND rolcreaterole AND NOT rolsuper
 \gexec
 \if :is_superuser

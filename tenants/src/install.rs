@@ -39,6 +39,10 @@ const EXPOSED: &str = "SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLI
              OR p.proname ~ '^(query|cursor|table|schema|database)_to_xml') \
          ORDER BY 1) AS functions";
 
+/// The statement that lets a login connect, where it may not yet.
+const CONNECT: &str = "SELECT format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), $1) \
+     WHERE NOT has_database_privilege($1, current_database(), 'CONNECT')";
+
 pub(crate) fn connect_options(url: &SecretString) -> Result<Login, Error> {
     let options: PgConnectOptions =
         url.expose_secret().parse().map_err(|error: sqlx::Error| match error {
@@ -383,9 +387,16 @@ impl Installation {
         inherits: &str,
     ) -> Result<bool, Error> {
         let password = self.keys.login_password(role);
+        let made = self.create_role(connection, role).await?;
+        // Where the database is for this installation's logins alone; the owner of it lets them in.
+        if let Some(connect) =
+            sqlx::query_scalar::<_, String>(CONNECT).bind(role).fetch_optional(&mut *connection).await?
+        {
+            run(connection, connect).await?;
+        }
         let set_login =
             || self.role_maker.set_login(role, inherits, &scram_verifier(password.expose_secret()));
-        if self.create_role(connection, role).await? {
+        if made {
             run(connection, set_login()).await?;
             return Ok(true);
         }

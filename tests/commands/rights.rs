@@ -1,30 +1,18 @@
 //! The service with the rights that `deploy/postgresql/` gives it, and no others.
 
-use std::{path::Path, process::Command};
-
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _};
 use tenantry::embedded::{Cluster, Durability, Options};
 
 use super::support::Workplace;
-use crate::support::superuser_of;
+use crate::support::{psql, superuser_of};
+
+mod attacks;
 
 const PASSWORD: &str = "correct horse battery";
+const OWNERS: &str = "it's the owner's";
 const MASTER_KEY: &str = "bWFzdGVyIGtleSBvZiBhIHRlc3Qgb2YgcmlnaHRzIDE=";
-
-/// Runs a script as its first lines say, and nothing may be said against it.
-async fn psql(superuser: &mut PgConnection, url: &SecretString, script: &str, password: Option<&str>) {
-    let programs: String =
-        superuser.fetch_one("SELECT setting FROM pg_config WHERE name = 'BINDIR'").await.unwrap().get(0);
-    let mut command = Command::new(Path::new(&programs).join("psql"));
-    command.args(["-X", "--quiet", url.expose_secret(), "--file"]);
-    command.arg(format!("{}/deploy/postgresql/{script}", env!("CARGO_MANIFEST_DIR")));
-    command.args(password.map(|it| format!("--set=password={it}")));
-    let output = command.output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{script}");
-    assert!(output.status.success(), "{script}");
-}
 
 /// What a call of the owner is refused for: PostgreSQL's code.
 async fn refusal(owner: &mut PgConnection, sql: &str) -> Option<String> {
@@ -50,12 +38,16 @@ async fn set_up() -> Site {
     let cluster = Cluster::start(&options).await.unwrap();
     let mut root = superuser_of(&cluster.superuser_url("postgres")).await;
     root.execute("CREATE ROLE admin LOGIN CREATEROLE CREATEDB PASSWORD 'admins'").await.unwrap();
+    // What is said while this runs is looked at by who asks for passwords in it.
+    root.execute("ALTER SYSTEM SET log_statement TO 'all'").await.unwrap();
+    root.execute("SELECT pg_reload_conf()").await.unwrap();
     let admin = cluster.url("admin", &"admins".into(), "postgres");
-    psql(&mut root, &admin, "setup.sql", Some("it's the owner's")).await;
+    psql(&cluster.superuser_url("postgres"), &admin, "setup.sql", OWNERS).await;
     root.close().await.unwrap();
-    let mut superuser = superuser_of(&cluster.superuser_url("tenantry")).await;
-    psql(&mut superuser, &cluster.superuser_url("tenantry"), "harden.sql", None).await;
-    let owner = cluster.url("tenantry_owner", &"it's the owner's".into(), "tenantry");
+    let url = cluster.superuser_url("tenantry");
+    psql(&url, &url, "harden.sql", "").await;
+    let superuser = superuser_of(&url).await;
+    let owner = cluster.url("tenantry_owner", &OWNERS.into(), "tenantry");
     let place = place
         .with("TENANTRY_DATABASE_URL", owner.expose_secret())
         .with("TENANTRY_MASTER_KEY", MASTER_KEY)
@@ -170,7 +162,6 @@ async fn nothing_else_is_to_be_had(cluster: &Cluster, superuser: &mut PgConnecti
     ];
     let calls = [
         ("create_role", vec!["mine", "postgres", stranger, "tenantry_0000000v_tenants", "t_X", "", "t_0\n"]),
-        ("create_role", vec![foreign]),
         ("drop_role", vec![foreign, "admin", "tenantry_owner", "PREFIXlane_0", "PREFIXtenants"]),
         ("alter_role|LOGIN", vec!["A_TENANT", "admin", "PREFIXtenants", "tenantry_00000000_lane_0"]),
         ("alter_role|INHERIT", vec!["PREFIXlane_0"]),
@@ -209,6 +200,8 @@ async fn nothing_else_is_to_be_had(cluster: &Cluster, superuser: &mut PgConnecti
         let code = refusal(&mut connection, &sql).await;
         assert_eq!(code.as_deref(), Some("42501"), "{sql}");
     }
+    let again = format!("SELECT tenantry_roles.create_role('{foreign}')");
+    assert_eq!(refusal(&mut connection, &again).await.as_deref(), Some("42710"), "it is there");
     // A role of a tenant that is in no group is given to no lane.
     let lone = "t_0000000000000000000000000v";
     assert_eq!(refusal(&mut connection, &format!("SELECT tenantry_roles.create_role('{lone}')")).await, None);
@@ -247,7 +240,8 @@ async fn an_installation_whose_owner_could_make_any_role_is_changed_over() {
     let report: Value = serde_json::from_str(&place.run("doctor --json").stdout).unwrap();
     assert_eq!(codes(&report), ["no_role_maker"]);
     superuser.execute("ALTER ROLE tenantry_owner CREATEROLE").await.unwrap();
-    psql(&mut superuser, &cluster.superuser_url("tenantry"), "roles.sql", None).await;
+    let url = cluster.superuser_url("tenantry");
+    psql(&url, &url, "roles.sql", "").await;
     all_is_well(&place);
     create(&place, "beta");
     for slug in ["alpha", "beta"] {
@@ -255,6 +249,11 @@ async fn an_installation_whose_owner_could_make_any_role_is_changed_over() {
         place.run(&format!("tenant purge {slug} --yes --now")).ok();
     }
     for (deed, undo, code) in [
+        (
+            "ALTER TABLE tenantry_roles.made RENAME TO unmade",
+            "ALTER TABLE tenantry_roles.unmade RENAME TO made",
+            "role_maker_old",
+        ),
         (
             "ALTER ROLE tenantry_owner CREATEROLE",
             "ALTER ROLE tenantry_owner NOCREATEROLE",

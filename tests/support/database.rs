@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tenantry::{
     clock::Clock,
@@ -19,7 +19,7 @@ use tenantry::{
 use tenants::{PoolOptions, Pooling, ResolverOptions, SecretKey, Settings, Tenancy};
 use tokio::sync::OnceCell;
 
-use super::PgBouncer;
+use super::{PgBouncer, psql};
 
 /// The login that owns every test's database.
 const OWNER: &str = "tenantry_test_owner";
@@ -79,7 +79,7 @@ async fn start() -> Shared {
     )
     .await
     .unwrap();
-    shared.take_roles_from_owner(TEMPLATE);
+    shared.take_roles_from_owner(TEMPLATE).await;
     let settings = shared.settings(TEMPLATE);
     Tenancy::migrate_catalog(&settings, Clock::system().now()).await.unwrap();
     shared
@@ -97,12 +97,10 @@ fn remove_after_us(directory: &Path) -> ChildStdin {
 
 impl Shared {
     /// With `TENANTRY_TEST_ROLES=functions`, every test runs as an owner who may make roles by the functions alone.
-    fn take_roles_from_owner(&self, database: &str) {
+    async fn take_roles_from_owner(&self, database: &str) {
         if std::env::var("TENANTRY_TEST_ROLES").is_ok_and(|it| it == "functions") {
-            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/postgresql/roles.sql");
             let url = self.cluster.superuser_url(database);
-            let status = Command::new("psql").args(["-qX", url.expose_secret(), "--file", script]).status();
-            assert!(status.unwrap().success());
+            psql(&url, &url, "roles.sql", "").await;
         }
     }
 
@@ -139,7 +137,7 @@ impl Database {
         let (shared, name) = (shared().await, next_name());
         let superuser = shared.cluster.superuser_url("postgres");
         tenants::create_database(&superuser, &name, OWNER, &shared.owner_password).await.unwrap();
-        shared.take_roles_from_owner(&name);
+        shared.take_roles_from_owner(&name).await;
         Self { settings: shared.settings(&name), superuser: shared.cluster.superuser_url(&name) }
     }
 

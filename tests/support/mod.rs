@@ -12,6 +12,7 @@ mod fleet;
 mod mails;
 mod pgbouncer;
 mod proxy;
+mod scripts;
 mod smtp;
 mod statements;
 
@@ -25,6 +26,7 @@ pub(crate) use fleet::{Fleet, hasty, work};
 pub(crate) use mails::{link, mail_to, text_of, token_to};
 pub(crate) use pgbouncer::PgBouncer;
 pub(crate) use proxy::{Proxy, Weather};
+pub(crate) use scripts::{assert_quiet, psql, psql_with};
 pub(crate) use smtp::{Act, Encryption, Received, SmtpServer, SmtpSetup, Step};
 pub(crate) use statements::{Statements, fill_activity};
 

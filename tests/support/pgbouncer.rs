@@ -11,15 +11,13 @@ use std::{
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::{AssertSqlSafe, Executor as _, postgres::PgConnectOptions};
 
-use super::{say, superuser_of};
+use super::{psql, say, superuser_of};
 
 /// What PgBouncer calls its port, in the name of its socket.
 const PORT: u16 = 6432;
 /// The login by which it looks verifiers up.
 const LOOKER: &str = "pgbouncer";
 const PASSWORD: &str = "only for tests";
-/// What an operator runs for it, once a database.
-const SETUP: &str = include_str!("../../deploy/postgresql/pgbouncer.sql");
 
 /// A running one. It ends with this, and with this process at the latest.
 pub(crate) struct PgBouncer {
@@ -129,10 +127,7 @@ impl PgBouncer {
 
     /// Makes a database known to it, as an operator does.
     pub(crate) async fn serve(&self, superuser: &SecretString) {
-        let is_for_psql = |line: &&str| !line.starts_with('\\') && !line.starts_with("CREATE ROLE");
-        let sql: String =
-            SETUP.lines().filter(is_for_psql).fold(String::new(), |sql, line| sql + line + "\n");
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut superuser_of(superuser).await).await.unwrap();
+        psql(superuser, superuser, "pgbouncer.sql", PASSWORD).await;
     }
 
     /// The URL that leads through it, where this one leads past it.

@@ -2,7 +2,7 @@
 
 use super::{Rule, must, should};
 
-pub(super) const MAKERS: [Rule; 4] = [
+pub(super) const MAKERS: [Rule; 5] = [
     must(
         "no_role_maker",
         "our login may make no roles, so nobody can sign up: it has no CREATEROLE, and the functions for it are not there",
@@ -35,6 +35,13 @@ pub(super) const MAKERS: [Rule; 4] = [
          UNION ALL
          SELECT p.oid::regprocedure || ': search_path' FROM pg_proc p WHERE pronamespace = to_regnamespace('tenantry_roles')
          AND NOT coalesce(proconfig, '{}') @> ARRAY['search_path=pg_catalog, pg_temp']",
+        "have an administrator run deploy/postgresql/roles.sql in this database",
+    ),
+    must(
+        "role_maker_old",
+        "the functions that make roles are an earlier version's, which one installation could turn against another",
+        "SELECT 'tenantry_roles' WHERE to_regproc('tenantry_roles.create_role') IS NOT NULL
+         AND to_regclass('tenantry_roles.made') IS NULL",
         "have an administrator run deploy/postgresql/roles.sql in this database",
     ),
     should(
