@@ -120,8 +120,8 @@ fn read(text: &[u8]) -> Result<Vec<(u64, NewTenant)>, Failure> {
     if wrong.is_empty() { Ok(tenants) } else { Err(format!("nothing was made:{}", wrong.concat()).into()) }
 }
 
-/// Counts lines. The reader's own count is one less where lines end in CR LF, as RFC 4180 has them: a record of it begins
-/// with the end of the line before.
+/// Counts lines, which end in CR LF as RFC 4180 has them, in LF or in CR: the reader takes all three. Its own count is of LF
+/// alone, and one less where lines end in CR LF: a record of it begins with the end of the line before.
 struct Lines<'a> {
     text: &'a [u8],
     at: usize,
@@ -139,7 +139,8 @@ impl<'a> Lines<'a> {
         while let Some(&next) = self.text.get(self.at)
             && (self.at < byte || next == b'\n' || next == b'\r')
         {
-            self.line += u64::from(next == b'\n');
+            let goes_on = next == b'\r' && self.text.get(self.at + 1) == Some(&b'\n');
+            self.line += u64::from(matches!(next, b'\n' | b'\r') && !goes_on);
             self.at += 1;
         }
         self.line
