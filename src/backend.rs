@@ -244,6 +244,29 @@ impl Backend {
         }
     }
 
+    /// Clears up after an [`open`](Self::open) that was not waited for: an embedded cluster that had begun to start is
+    /// stopped.
+    ///
+    /// # Errors
+    /// It does not stop in time.
+    pub async fn abandon(config: &Config) -> Result<(), BackendError> {
+        match config.database() {
+            Database::External { .. } => Ok(()),
+            Database::Embedded { data_dir } => Ok(Cluster::abandon(&embedded::Options::new(data_dir)).await?),
+        }
+    }
+
+    /// As [`close`](Self::close), until somebody insists: the cluster is killed then, and has to recover at its next start.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub async fn close_unless(self, insisted: impl Future<Output = ()>) -> Result<(), BackendError> {
+        match self.cluster {
+            Some(cluster) => Ok(cluster.stop_unless(insisted).await?),
+            None => Ok(()),
+        }
+    }
+
     /// Stops the embedded cluster, where it is that and ours.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! From a command line to an exit code.
 
-use std::{error::Error, process::ExitCode};
+use std::{error::Error, process::ExitCode, time::Duration};
 
 use tenants::{SecretKey, Tenancy};
 
@@ -18,6 +18,9 @@ use crate::{
     state::App,
     telemetry::{self, traces::Tracing},
 };
+
+/// How long is waited at the end for threads that are at something.
+const LAST_THREADS: Duration = Duration::from_secs(1);
 
 /// Why a command failed; its text is for the person who typed it.
 pub(super) type Failure = Box<dyn Error>;
@@ -128,6 +131,9 @@ fn started(global: Global, output: Output, command: Command) -> Result<Exit, Fai
     if let Some(traces) = traces {
         traces.end();
     }
+    // Threads that read a file or look a name up cannot be cut off, and what they wait for may never come. Nobody is left to
+    // take what they find.
+    runtime.shutdown_timeout(LAST_THREADS);
     exit
 }
 

@@ -23,24 +23,32 @@ use crate::{
     operations::Runners,
     server::{Server, ServerError, Signals, Tls},
     state::App,
+    stop,
     streams::{file_limit, raise_file_limit},
     usage,
 };
 
-/// How long is waited for jobs to be handed back where somebody does not want to wait.
+/// How long is waited, beyond the time that requests and jobs have to end in, until jobs are handed back and what was
+/// counted is written down: behind a cut network, each of these would take half a minute. And how long an embedded
+/// PostgreSQL has to stop where somebody does not want to wait.
 const HURRY: Duration = Duration::from_secs(5);
 
 /// Serves until told to stop.
 pub(super) async fn serve(context: &Context) -> Result<Exit, Failure> {
     let config = &context.config;
-    config.validate_for_serve()?;
-    // Listened for before anything is started: from here on, a signal ends in an orderly stop.
+    // Listened for before anything else: from here on, a signal ends in an orderly stop.
     let signals = Signals::listen()?;
+    config.validate_for_serve()?;
     raise_file_limit();
     let limits = config.limits(file_limit());
     let certificates = config.certificates();
-    let tls = if certificates.is_empty() { None } else { Some(Tls::load(&certificates)) };
-    let tls = tls.transpose().map_err(ServerError::from)?;
+    let mut tls = None;
+    if !certificates.is_empty() {
+        // On a thread of its own: a file may be where nobody answers any more.
+        let load = tokio::task::spawn_blocking(move || Tls::load(&certificates));
+        let Some(loaded) = unless_told(&signals, load).await else { return Ok(Exit::Ok) };
+        tls = Some(loaded?.map_err(ServerError::from)?);
+    }
     let exempt = exempt(config);
     let bind = async |address, tls| {
         Ok::<_, ServerError>(Server::bind(address).await?.encrypted(tls).within(limits, exempt.clone()))
@@ -56,12 +64,38 @@ pub(super) async fn serve(context: &Context) -> Result<Exit, Failure> {
         metrics = Some(bind(address, None).await?.showing(Face::Metrics));
     }
     let config = config.clone().listening_on(server.address());
-    let backend = Backend::open(&config, Use::Exclusive).await?;
+    let Some(backend) = unless_told(&signals, Backend::open(&config, Use::Exclusive)).await else {
+        in_time(&signals, Backend::abandon(&config)).await.transpose()?;
+        return Ok(Exit::Ok);
+    };
+    let backend = backend?;
     let listeners = Listeners { server, admin, metrics };
     let outcome = serve_on(context, &config, &backend, listeners, tls.as_ref(), &signals).await;
-    backend.close().await?;
+    let insisted = async {
+        signals.heard(2).await;
+        tokio::time::sleep(HURRY).await;
+    };
+    backend.close_unless(insisted).await?;
     outcome?;
     Ok(Exit::Ok)
+}
+
+/// Does this, unless the process is told to stop before it is done: it is left where it is then.
+async fn unless_told<T>(signals: &Signals, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        // The signal first: nothing is said to be ready after it.
+        biased;
+        () = signals.heard(1) => None,
+        done = work => Some(done),
+    }
+}
+
+/// Does this, unless a second signal comes.
+async fn in_time<T>(signals: &Signals, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        () = signals.heard(2) => None,
+    }
 }
 
 /// Who may have as many connections as there is room for: proxies, behind which are many, and this machine, which has
@@ -90,7 +124,10 @@ async fn serve_on(
     signals: &Signals,
 ) -> Result<(), Failure> {
     key_files::warn(config);
-    let app = backend.app(config, context.clock.clone()).await?;
+    let Some(app) = unless_told(signals, backend.app(config, context.clock.clone())).await else {
+        return Ok(());
+    };
+    let app = app?;
     app.tenancy.listen();
     app.tenancy.keep_busiest(usize::try_from(config.metrics_tenants).unwrap_or(0));
     let started = Started::of(config, backend, &app, (admin.as_ref(), metrics.as_ref()));
@@ -125,9 +162,12 @@ async fn serve_on(
         () = signals.heard(2) => Ok(()),
     };
     drop(stop);
+    let mut deadline = workers.stopping().subscribe();
     let hurried = async {
-        signals.heard(2).await;
-        stop_by(Instant::now());
+        tokio::select! {
+            () = signals.heard(2) => stop_by(Instant::now()),
+            () = stop::passed(&mut deadline) => {}
+        }
         tokio::time::sleep(HURRY).await;
     };
     tokio::select! {
@@ -153,7 +193,7 @@ async fn until_told(
         () = cleanup::forever(app) => None,
         () = usage::forever(app) => None,
         () = app.clock.follow_forever(&app.tenancy) => None,
-        () = certificates_change(tls) => None,
+        () = certificates_change(app, tls, signals) => None,
     }
 }
 
@@ -167,14 +207,12 @@ async fn wind_up(app: &App, workers: Workers, runners: Runners) {
     }
 }
 
-/// Never ends: takes the certificates that come to be in the files.
-async fn certificates_change(tls: Option<&Tls>) {
-    if let Some(tls) = tls
-        && let Err(error) = tls.follow().await
-    {
-        tracing::error!(%error, "certificates are not reloaded");
+/// Never ends: takes the certificates that come to be in the files, where there are any.
+async fn certificates_change(app: &App, tls: Option<&Tls>, signals: &Signals) {
+    match tls {
+        Some(tls) => tls.follow(signals, &app.clock).await,
+        None => signals.note_hangups().await,
     }
-    std::future::pending::<()>().await;
 }
 
 fn policy(config: &Config) -> Policy {

@@ -189,7 +189,12 @@ pub(super) fn number(text: &str, least: u32, most: u32) -> Result<u32, Wrong> {
 
 /// A duration, or none: `0s`.
 pub(super) fn pause(text: &str) -> Result<Duration, Wrong> {
-    if ["0ms", "0s", "0m"].contains(&text) { Ok(Duration::ZERO) } else { duration(text) }
+    if ["0ms", "0s", "0m"].contains(&text) {
+        return Ok(Duration::ZERO);
+    }
+    let or_none =
+        |_| Wrong::new("is neither 0s nor a duration from 100ms to 60m", "give a number and ms, s or m: 10s");
+    duration(text).map_err(or_none)
 }
 
 /// Paths of files.

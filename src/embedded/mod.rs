@@ -223,15 +223,43 @@ impl Cluster {
     ///
     /// # Errors
     /// Where it does not stop within a minute or so.
-    pub async fn stop(mut self) -> Result<(), Error> {
+    pub async fn stop(self) -> Result<(), Error> {
+        self.stop_unless(std::future::pending()).await
+    }
+
+    /// As [`stop`](Self::stop), until somebody insists: then the server is killed, for it may be one that reacts to nothing
+    /// else. What it has committed is safe; its next start takes longer.
+    ///
+    /// # Errors
+    /// As [`stop`](Self::stop).
+    pub async fn stop_unless(mut self, insisted: impl Future<Output = ()>) -> Result<(), Error> {
         let Some(running) = self.running.take() else { return Ok(()) };
         let Running { log_keeper, server, home, site, _lock, .. } = running;
         log_keeper.abort();
         // Before the server: nobody shall attach to one that is on its way down.
         Connection::take(&home)?;
-        server.stop().await?;
-        // Should its supervisor have been killed, it runs on.
-        postmaster::stop_orphan(&site.cluster(), &site.identity).await
+        let cluster = site.cluster();
+        let stopped = async {
+            server.stop().await?;
+            // Should its supervisor have been killed, it runs on.
+            postmaster::stop_orphan(&cluster, &site.identity).await
+        };
+        tokio::select! {
+            stopped = stopped => stopped,
+            () = insisted => postmaster::kill(&cluster),
+        }
+    }
+
+    /// Clears up after a start that was not waited for to its end: a server that it may have come to stops. Nothing is done
+    /// where another process has the cluster.
+    ///
+    /// # Errors
+    /// It does not stop within a minute or so.
+    pub async fn abandon(options: &Options) -> Result<(), Error> {
+        let home = Home::open(&options.data_dir)?;
+        let Attempt::Acquired(_lock) = Lock::try_acquire(home.directory())? else { return Ok(()) };
+        let site = home.site()?;
+        if site.exists { postmaster::stop_orphan(&site.cluster(), &site.identity).await } else { Ok(()) }
     }
 }
 

@@ -59,7 +59,7 @@ impl PidFile {
 pub(super) async fn stop_orphan(cluster: &Path, identity: &Identity) -> Result<(), Error> {
     let Some(file) = PidFile::read(cluster)? else { return Ok(()) };
     if let Some(pid) = file.running(cluster) {
-        tracing::info!(pid, "stopping the PostgreSQL server a process that died left behind");
+        tracing::info!(pid, "stopping a PostgreSQL server that was left behind");
         let stopped = signal_and_wait(&file, pid, Signal::INT, FAST_DEADLINE, cluster).await
             || signal_and_wait(&file, pid, Signal::QUIT, IMMEDIATE_DEADLINE, cluster).await;
         if !stopped {
@@ -70,6 +70,19 @@ pub(super) async fn stop_orphan(cluster: &Path, identity: &Identity) -> Result<(
         Some(stale) => stale.disown(identity),
         None => Ok(()),
     }
+}
+
+/// Kills the server of a cluster, if there is one; its children notice and go, too.
+pub(super) fn kill(cluster: &Path) -> Result<(), Error> {
+    let Some(file) = PidFile::read(cluster)? else { return Ok(()) };
+    if let Some(pid) = file.running(cluster) {
+        tracing::warn!(pid, "the PostgreSQL server does not stop and is killed");
+        let killed = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));
+        if !matches!(killed, Some(Ok(()) | Err(rustix::io::Errno::SRCH))) {
+            return Err(Error::Orphan { pid, cluster: cluster.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 async fn signal_and_wait(

@@ -40,7 +40,8 @@ impl Hsts {
         let domains = self.0.as_deref()?;
         let Host::Name(name) = &asked?.host else { return None };
         let is_secure = *request.scheme() == Scheme::HTTPS
-            || (forwarded_proto(request) == Some("https") && proxies.trust(peer(request)));
+            || (forwarded_proto(request).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+                && proxies.trust(peer(request)));
         let is_under = |domain: &String| {
             name.strip_suffix(domain.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };

@@ -90,7 +90,10 @@ impl Worker {
         while stop.borrow_and_update().is_none() {
             // Woken for what comes from here on: what is there already is taken now.
             work.mark_unchanged();
-            self.take().await;
+            tokio::select! {
+                () = self.take() => {}
+                () = stop::overdue(&stop) => break,
+            }
             tokio::select! {
                 changed = stop.changed() => if changed.is_err() {
                     // Nobody is left to stop it, or to wait for it.

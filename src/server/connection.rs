@@ -1,12 +1,20 @@
 //! One connection, from its first byte to its last.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
-
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::Watcher,
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
 };
+
+use hyper::{
+    body::{Body, Frame, Incoming, SizeHint},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use poem::{
     Endpoint, Request, Response,
     http::{HeaderValue, header::CONNECTION, uri::Scheme},
@@ -15,10 +23,14 @@ use poem::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
-    time::timeout,
+    sync::watch,
+    time::{sleep, timeout},
 };
 
-use super::Tls;
+use super::{
+    Tls,
+    idle::{AtWork, Presence},
+};
 use crate::{
     http::{Impatient, Overloaded, Place, Places, Upload, health},
     metrics::Refusal,
@@ -28,6 +40,9 @@ use crate::{
 /// How much of a request hyper keeps at once, the whole head among it: twice what the edge allows for the headers, so that
 /// it is the edge that refuses what is a little too long. hyper's own bound, 400 KiB, is memory that each connection may take.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// How long a connection that has not had a request yet may take for one while the service stops, and for a handshake
+/// before it: a round trip and some. Half a head is no request, and must not hold up the end.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 /// The first byte of everything that begins as TLS: the type of a record with a handshake (RFC 8446, 5.1).
 const HANDSHAKE: u8 = 22;
 /// What somebody is told who speaks HTTP where TLS is spoken.
@@ -58,10 +73,42 @@ pub(super) fn http(head: Duration) -> http1::Builder {
 
 impl<E: Endpoint<Output = Response> + 'static> Host<E> {
     /// Serves a connection to its end. Its end ends what it was at: a client that hangs up is not served any further.
-    pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, client: SocketAddr, open: Watcher) {
+    ///
+    /// When `draining` comes to be true, it answers the request that it is at and no other, or, if it has not had any, the
+    /// first.
+    pub(super) async fn serve(
+        self: Arc<Self>,
+        stream: TcpStream,
+        client: SocketAddr,
+        presence: Arc<Presence>,
+        draining: watch::Receiver<bool>,
+    ) {
+        let too_late = async {
+            begun(draining.clone()).await;
+            sleep(LAST_CHANCE).await;
+            if presence.has_asked() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = self.agree(stream, client, &presence, draining.clone()) => {}
+            () = presence.dismissed() => tracing::debug!("a connection without a request makes room"),
+            () = too_late => tracing::debug!("a connection without a request is closed for the end"),
+        }
+    }
+
+    /// Agrees on TLS where it is spoken, and goes on from there.
+    async fn agree(
+        self: Arc<Self>,
+        stream: TcpStream,
+        client: SocketAddr,
+        presence: &Arc<Presence>,
+        draining: watch::Receiver<bool>,
+    ) {
         let patience = self.app.streams.options().patience;
         let Some(tls) = &self.tls else {
-            return self.converse(Impatient::new(stream, patience), Scheme::HTTP, client, open).await;
+            let stream = Impatient::new(stream, patience);
+            return self.converse(stream, Scheme::HTTP, client, presence, draining).await;
         };
         let acceptor = tls.acceptor().clone();
         let handshake = async {
@@ -76,24 +123,31 @@ impl<E: Endpoint<Output = Response> + 'static> Host<E> {
             acceptor.accept(Impatient::new(stream, patience)).await.map(Some)
         };
         match timeout(self.handshake, handshake).await {
-            Ok(Ok(Some(stream))) => self.converse(stream, Scheme::HTTPS, client, open).await,
+            Ok(Ok(Some(stream))) => self.converse(stream, Scheme::HTTPS, client, presence, draining).await,
             Ok(Ok(None)) => {}
             Ok(Err(error)) => tracing::debug!(%error, "no TLS came about"),
             Err(_) => tracing::debug!("no TLS came about in time"),
         }
     }
 
-    async fn converse<S>(self: Arc<Self>, stream: S, scheme: Scheme, client: SocketAddr, open: Watcher)
-    where
+    async fn converse<S>(
+        self: Arc<Self>,
+        stream: S,
+        scheme: Scheme,
+        client: SocketAddr,
+        presence: &Arc<Presence>,
+        draining: watch::Receiver<bool>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let host = Arc::clone(&self);
+        let (host, present) = (Arc::clone(&self), Arc::clone(presence));
         let service = service_fn(move |request: hyper::Request<Incoming>| {
             let (head, incoming) = request.into_parts();
             let head = (head, LocalAddr(host.address.into()), RemoteAddr(client.into()), scheme.clone());
             let (upload, body) = Upload::new(&head.0.headers, incoming).unzip();
             let request = Request::from_parts(head.into(), body.unwrap_or_default());
             let host = Arc::clone(&host);
+            let at_work = Arc::clone(&present).work();
             async move {
                 let mut response = host.answer(request).await;
                 if let Some(upload) = upload {
@@ -103,11 +157,23 @@ impl<E: Endpoint<Output = Response> + 'static> Host<E> {
                 if host.app.is_leaving() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<hyper::Response<_>, Infallible>(response.into())
+                let response = hyper::Response::from(response).map(|body| Sent { body, _at_work: at_work });
+                Ok::<_, Infallible>(response)
             }
         });
-        let connection = self.http.serve_connection(TokioIo::new(stream), service);
-        if let Err(error) = open.watch(connection).await {
+        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        let last = async {
+            begun(draining).await;
+            presence.asked().await;
+        };
+        let ended = tokio::select! {
+            ended = &mut connection => ended,
+            () = last => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
             tracing::debug!(%error, "a connection broke");
         }
     }
@@ -132,6 +198,39 @@ impl<E: Endpoint<Output = Response> + 'static> Host<E> {
                 self.endpoint.get_response(request).await
             }
         }
+    }
+}
+
+/// The body of an answer: its connection is at work until it is through, or nobody takes it any more.
+struct Sent<B> {
+    body: B,
+    _at_work: AtWork,
+}
+
+impl<B: Body + Unpin> Body for Sent<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Ends when the end has begun.
+async fn begun(mut draining: watch::Receiver<bool>) {
+    if draining.wait_for(|draining| *draining).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

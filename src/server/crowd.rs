@@ -3,14 +3,22 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use ipnet::IpNet;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
 
-use super::Limits;
+use super::{Limits, idle::Idle};
 use crate::http::{ClientAddr, TrustedProxies};
+
+/// How long is waited for a connection to go that was sent away. It may just have got a request, and stays then.
+const FAREWELL: Duration = Duration::from_millis(100);
 
 /// The connections of a listener.
 #[derive(Debug)]
@@ -19,6 +27,7 @@ pub(super) struct Crowd {
     of_address: Arc<OfAddress>,
     most_of_address: usize,
     exempt: TrustedProxies,
+    idle: Arc<Idle>,
 }
 
 /// How many connections clients have.
@@ -45,16 +54,39 @@ impl Crowd {
             of_address: Arc::default(),
             most_of_address: limits.connections_of_address,
             exempt,
+            idle: Arc::default(),
         }
     }
 
-    /// Waits until there is room for one more. Who comes meanwhile waits in the kernel's queue, which is bounded too.
+    /// Those that wait for a request.
+    pub(super) fn idle(&self) -> &Arc<Idle> {
+        &self.idle
+    }
+
+    /// Makes room for one more: who waits longest without a request goes. So a probe is answered however many there are that
+    /// say nothing. Where all are at a request, whoever comes waits in the kernel's queue, which is bounded too.
     pub(super) async fn room(&self) -> Room {
-        match Arc::clone(&self.room).acquire_owned().await {
+        let mut permit = pin!(Arc::clone(&self.room).acquire_owned());
+        let permit = loop {
+            tokio::select! {
+                biased;
+                permit = &mut permit => break permit,
+                () = self.idle.dismiss() => {}
+            }
+            if let Ok(permit) = timeout(FAREWELL, &mut permit).await {
+                break permit;
+            }
+        };
+        match permit {
             Ok(permit) => Room(permit),
             // It is never closed.
             Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Room for one more, if there is any.
+    pub(super) fn room_left(&self) -> Option<Room> {
+        Arc::clone(&self.room).try_acquire_owned().ok().map(Room)
     }
 
     /// Counts a connection; `None` if its client has as many as it may.

@@ -1,7 +1,9 @@
 //! What runs the API until it is told to stop.
 
+mod certificate;
 mod connection;
 mod crowd;
+mod idle;
 mod signals;
 mod socket;
 mod tls;
@@ -14,10 +16,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::{net::TcpListener, task::JoinSet};
+use poem::{Endpoint, Response};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
 
-use self::{connection::Host, crowd::Crowd};
+use self::{
+    connection::Host,
+    crowd::{Crowd, Room},
+    idle::Presence,
+};
 pub use self::{
     signals::Signals,
     tls::{CertificateFiles, Tls, TlsError},
@@ -54,7 +64,7 @@ pub enum ServerError {
 pub struct Limits {
     /// Requests that are worked on; half as many wait for that.
     pub requests: usize,
-    /// Connections. Who comes then waits.
+    /// Connections. When another one comes then, the one goes that waits longest for a request; where none waits, it waits.
     pub connections: usize,
     /// Connections of one client. Who comes then is hung up on.
     pub connections_of_address: usize,
@@ -152,19 +162,19 @@ impl Server {
             handshake: limits.handshake,
             http: connection::http(limits.head),
         });
-        let (crowd, open) = (Crowd::new(&limits, exempt), GracefulShutdown::new());
-        let mut connections = JoinSet::new();
-        let mut complaint = Complaint::default();
+        let mut guests = Guests {
+            host,
+            crowd: Crowd::new(&limits, exempt),
+            draining: watch::Sender::new(false),
+            connections: JoinSet::new(),
+            complaint: Complaint::default(),
+        };
         let mut stop = pin!(stop);
         loop {
-            let accepted = async {
-                let room = crowd.room().await;
-                (room, listener.accept().await)
-            };
-            let (room, accepted) = tokio::select! {
+            let accepted = tokio::select! {
                 () = &mut stop => break,
-                Some(_) = connections.join_next() => continue,
-                accepted = accepted => accepted,
+                Some(_) = guests.connections.join_next() => continue,
+                accepted = listener.accept() => accepted,
             };
             let (stream, client) = match accepted {
                 Ok(accepted) => accepted,
@@ -174,33 +184,67 @@ impl Server {
                     continue;
                 }
             };
-            let Some(guest) = crowd.admit(room, client.ip()) else {
-                complaint.make();
-                continue;
-            };
-            let (host, open) = (Arc::clone(&host), open.watcher());
-            connections.spawn(async move {
-                host.serve(stream, client, open).await;
-                drop(guest);
-            });
+            tokio::select! {
+                // The room first: who was accepted is thrown out by the end only if there is none.
+                biased;
+                room = guests.crowd.room() => guests.admit(room, stream, client),
+                () = &mut stop => break,
+            }
         }
-        drop(listener);
+        guests.admit_queue(listener);
         // They would not end by themselves.
         app.streams.end();
-        finish(open, connections, drain).await;
+        guests.finish(drain).await;
         Ok(())
     }
 }
 
-/// Waits for what is under way, and cuts off what does not end in time.
-async fn finish(open: GracefulShutdown, mut connections: JoinSet<()>, drain: Duration) {
-    let drained = async {
-        open.shutdown().await;
-        while connections.join_next().await.is_some() {}
-    };
-    if tokio::time::timeout(drain, drained).await.is_err() {
-        tracing::warn!(connections = connections.len(), "some requests did not end in time");
-        connections.shutdown().await;
+/// The connections of a listener, and what all of them have in common.
+struct Guests<E> {
+    host: Arc<Host<E>>,
+    crowd: Crowd,
+    draining: watch::Sender<bool>,
+    connections: JoinSet<()>,
+    complaint: Complaint,
+}
+
+impl<E: Endpoint<Output = Response> + 'static> Guests<E> {
+    fn admit(&mut self, room: Room, stream: TcpStream, client: SocketAddr) {
+        let Some(guest) = self.crowd.admit(room, client.ip()) else { return self.complaint.make() };
+        let presence = Arc::new(Presence::new(Arc::clone(self.crowd.idle())));
+        let (host, draining) = (Arc::clone(&self.host), self.draining.subscribe());
+        self.connections.spawn(async move {
+            host.serve(stream, client, presence, draining).await;
+            drop(guest);
+        });
+    }
+
+    /// Closes the port. Who is in the kernel's queue by then has a connection, and often has sent a request: the kernel would
+    /// throw both away.
+    fn admit_queue(&mut self, listener: TcpListener) {
+        // Asked for themselves: the runtime may not have been told yet that they are there.
+        let Ok(listener) = listener.into_std() else { return };
+        while let Some(room) = self.crowd.room_left()
+            && let Ok((stream, client)) = listener.accept()
+        {
+            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                self.admit(room, stream, client);
+            }
+        }
+    }
+
+    /// Waits for what is under way, and cuts off what does not end in time.
+    async fn finish(self, drain: Duration) {
+        let Self { draining, mut connections, .. } = self;
+        draining.send_replace(true);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(drain, drained).await.is_err() {
+            while connections.try_join_next().is_some() {}
+            if !connections.is_empty() {
+                tracing::warn!(connections = connections.len(), "some requests did not end in time");
+            }
+            connections.shutdown().await;
+        }
     }
 }
 

@@ -4,28 +4,33 @@ use std::{
     fmt, io,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use blake3::Hash;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::sleep,
-};
+use futures_util::future::join_all;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
         self, ServerConfig,
         crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _},
+        pki_types::ServerName,
         server::{ClientHello, ResolvesServerCert},
         sign::CertifiedKey,
     },
 };
 
+use super::{Signals, certificate::Certificate};
+use crate::clock::Clock;
+
 /// How often the files are looked at. Those who renew certificates do so days before the old one ends, but one that was
 /// stolen is to be gone when it is replaced.
 const POLL: Duration = Duration::from_secs(5);
+
+/// How long files may take to be read until it is told that they do not come.
+const READING: Duration = Duration::from_secs(10);
+/// How often it is told that a certificate has ended or is about to.
+const REMINDER: Duration = Duration::from_hours(24);
 
 /// A certificate with the chain above it, and its key, both in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +50,9 @@ pub enum TlsError {
     /// There is no certificate in it.
     #[error("{0} holds no certificate in PEM")]
     NoCertificate(String),
+    /// One of the certificates in it is none.
+    #[error("{0}: certificate {1} in it is garbled")]
+    Garbled(String, usize),
     /// There is no key in it. What is in it is not told.
     #[error("{0} holds no key in PEM that is not encrypted")]
     NoKey(String),
@@ -72,42 +80,109 @@ pub struct Tls {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tls({:?})", self.certificates.files)
+        write!(f, "Tls({:?})", self.certificates)
     }
 }
 
 /// The certificates, the first of which is for whoever asks for none of the others.
-struct Certificates {
-    files: Vec<CertificateFiles>,
-    loaded: RwLock<Loaded>,
-}
-
-#[derive(Clone)]
-struct Loaded {
-    keys: Arc<[Arc<CertifiedKey>]>,
-    /// The hash of what the files held.
-    from: Hash,
-}
+struct Certificates(Vec<Arc<Pair>>);
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.files.fmt(f)
+        f.debug_list().entries(self.0.iter().map(|pair| &pair.files)).finish()
     }
 }
 
-impl Certificates {
-    fn loaded(&self) -> Loaded {
+/// Two files and what they held when that was of use.
+struct Pair {
+    files: CertificateFiles,
+    loaded: RwLock<Certificate>,
+}
+
+impl Pair {
+    fn load(files: &CertificateFiles) -> Result<Arc<Self>, TlsError> {
+        let loaded = RwLock::new(Certificate::read(files)?);
+        Ok(Arc::new(Self { files: files.clone(), loaded }))
+    }
+
+    fn loaded(&self) -> Certificate {
         self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn reload(&self) -> Result<bool, TlsError> {
+        let loaded = Certificate::read(&self.files)?;
+        if loaded.from == self.loaded().from {
+            return Ok(false);
+        }
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        tracing::info!(file = %self.files.chain.display(), "the certificate changed");
+        Ok(true)
+    }
+
+    /// [Reloads](Self::reload) on a thread that nobody has to wait for: a file may be where nobody answers any more. What is
+    /// wrong is told, if it was not already.
+    async fn look_again(self: &Arc<Self>, complained: &mut Option<String>) -> bool {
+        let pair = Arc::clone(self);
+        let file = self.files.chain.display();
+        let mut reading = tokio::task::spawn_blocking(move || pair.reload());
+        let read = if let Ok(read) = timeout(READING, &mut reading).await {
+            read
+        } else {
+            tracing::error!(%file, "the certificate or its key cannot be read: no answer yet");
+            // One thread for each pair, and no more.
+            reading.await
+        };
+        let Ok(reloaded) = read else { return false };
+        let complaint = reloaded.as_ref().err().map(ToString::to_string);
+        if complaint != *complained
+            && let Some(error) = &complaint
+        {
+            // Once, not every few seconds.
+            tracing::error!(%file, error, "the new certificate is of no use, the one before stays");
+        }
+        *complained = complaint;
+        reloaded.unwrap_or(false)
+    }
+
+    /// Never ends. See [`Tls::follow`].
+    async fn follow(self: &Arc<Self>, signals: &Signals, clock: &Clock) {
+        let (mut hangups, mut heard) = (signals.hangups(), 0);
+        let (mut complained, mut reminded) = (None, None::<Instant>);
+        loop {
+            if reminded.is_none_or(|at| at.elapsed() >= REMINDER) {
+                reminded = Some(Instant::now());
+                if let Some(warning) = self.loaded().warning(clock.now()) {
+                    tracing::warn!(file = %self.files.chain.display(), warning, "a certificate needs to be replaced");
+                }
+            }
+            let hung_up = async {
+                match hangups.wait_for(|times| *times > heard).await {
+                    Ok(times) => *times,
+                    Err(_) => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = sleep(POLL) => {}
+                times = hung_up => {
+                    heard = times;
+                    // Somebody waits for what comes of it.
+                    complained = None;
+                }
+            }
+            if self.look_again(&mut complained).await {
+                reminded = None;
+            }
+        }
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let keys = self.loaded().keys;
-        let name = hello.server_name().filter(|_| keys.len() > 1);
+        let mut keys = self.0.iter().map(|pair| pair.loaded().key);
+        let name = hello.server_name().filter(|_| self.0.len() > 1);
         let name = name.and_then(|name| ServerName::try_from(name).ok());
-        let named = name.and_then(|name| keys.iter().find(|key| is_for(key, &name)));
-        named.or(keys.first()).cloned()
+        let named = name.and_then(|name| keys.find(|key| is_for(key, &name)));
+        named.or_else(|| self.0.first().map(|pair| pair.loaded().key))
     }
 }
 
@@ -123,8 +198,8 @@ impl Tls {
     /// # Errors
     /// See [`TlsError`].
     pub fn load(files: &[CertificateFiles]) -> Result<Self, TlsError> {
-        let loaded = RwLock::new(read(files)?);
-        let certificates = Arc::new(Certificates { files: files.to_vec(), loaded });
+        let certificates = files.iter().map(Pair::load).collect::<Result<_, _>>()?;
+        let certificates = Arc::new(Certificates(certificates));
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             // 1.2 and 1.3, with the suites that rustls has: all of them with forward secrecy and authenticated.
             .with_safe_default_protocol_versions()?
@@ -140,72 +215,19 @@ impl Tls {
         &self.acceptor
     }
 
-    /// Takes other certificates when the files hold some, for as long as this is awaited: looked at every few seconds, and on
-    /// SIGHUP. What cannot be used changes nothing.
-    ///
-    /// # Errors
-    /// Signals cannot be listened for.
-    pub async fn follow(&self) -> io::Result<()> {
-        let mut hangup = signal(SignalKind::hangup())?;
-        let mut complained = None;
-        loop {
-            tokio::select! {
-                () = sleep(POLL) => {}
-                // Somebody waits for what comes of it.
-                _ = hangup.recv() => complained = None,
-            }
-            let tls = self.clone();
-            let Ok(reloaded) = tokio::task::spawn_blocking(move || tls.reload()).await else { continue };
-            let complaint = reloaded.err().map(|error| error.to_string());
-            if complaint != complained
-                && let Some(error) = &complaint
-            {
-                // Once, not every few seconds.
-                tracing::error!(error, "the new certificate is of no use, the one before stays");
-            }
-            complained = complaint;
-        }
+    /// Never ends: takes other certificates when the files hold some, looked at every few seconds and on SIGHUP, each pair for
+    /// itself. What cannot be used changes nothing. Of one that has ended, or is about to, it is told at once, and every day.
+    pub async fn follow(&self, signals: &Signals, clock: &Clock) {
+        join_all(self.certificates.0.iter().map(|pair| pair.follow(signals, clock))).await;
     }
 
-    /// Takes what the files hold now. Whether that was anything new.
+    /// Takes what the files hold now, of each pair that can be used. Whether that was anything new.
     ///
     /// # Errors
-    /// See [`TlsError`]; the certificates are those of before.
+    /// See [`TlsError`]; what is wrong with the first of those that cannot be used, whose certificates are those of before.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        let loaded = read(&self.certificates.files)?;
-        if loaded.from == self.certificates.loaded().from {
-            return Ok(false);
-        }
-        *self.certificates.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
-        tracing::info!("the certificates changed");
-        Ok(true)
-    }
-}
-
-fn read(files: &[CertificateFiles]) -> Result<Loaded, TlsError> {
-    let mut hasher = blake3::Hasher::new();
-    let keys: Vec<_> = files.iter().map(|files| certified(files, &mut hasher)).collect::<Result<_, _>>()?;
-    Ok(Loaded { keys: keys.into(), from: hasher.finalize() })
-}
-
-fn certified(files: &CertificateFiles, hasher: &mut blake3::Hasher) -> Result<Arc<CertifiedKey>, TlsError> {
-    let [chain, key] = [&files.chain, &files.key].map(|path| path.display().to_string());
-    let read = |path: &PathBuf, name: &str| {
-        std::fs::read(path).map_err(|error| TlsError::Unreadable(name.to_owned(), error))
-    };
-    let pem = read(&files.chain, &chain)?;
-    hasher.update(&pem);
-    let certificates: Result<Vec<CertificateDer<'static>>, _> =
-        CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.ok().filter(|all| !all.is_empty());
-    let certificates = certificates.ok_or_else(|| TlsError::NoCertificate(chain.clone()))?;
-    let pem = secrecy::zeroize::Zeroizing::new(read(&files.key, &key)?);
-    hasher.update(&pem);
-    let private = PrivateKeyDer::from_pem_slice(&pem).map_err(|_| TlsError::NoKey(key.clone()))?;
-    // It compares the key with the certificate's, too.
-    match CertifiedKey::from_der(certificates, private, &ring::default_provider()) {
-        Ok(certified) => Ok(Arc::new(certified)),
-        Err(source) => Err(TlsError::Unusable { chain, key, source }),
+        let reloaded: Vec<_> = self.certificates.0.iter().map(|pair| pair.reload()).collect();
+        reloaded.into_iter().try_fold(false, |any, changed| Ok(any | changed?))
     }
 }
 
@@ -230,7 +252,7 @@ mod tests {
     fn a_certificate_is_for_its_names_and_for_what_its_wildcard_covers() {
         let directory = tempfile::tempdir().unwrap();
         let files = write(directory.path(), "a", &["example.com", "*.example.com"]);
-        let key = Arc::clone(&Tls::load(&[files]).unwrap().certificates.loaded().keys[0]);
+        let key = Tls::load(&[files]).unwrap().certificates.0[0].loaded().key;
         let is_for = |name: &str| is_for(&key, &ServerName::try_from(name.to_owned()).unwrap());
         assert!(is_for("example.com") && is_for("acme.example.com"));
         assert!(!is_for("a.b.example.com") && !is_for("example.org"));
@@ -241,7 +263,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [one, other] = ["one", "other"].map(|name| write(directory.path(), name, &["example.com"]));
         let tls = Tls::load(std::slice::from_ref(&one)).unwrap();
-        let before = tls.certificates.loaded();
+        let before = tls.certificates.0[0].loaded();
         assert!(!tls.reload().unwrap(), "nothing has changed");
 
         std::fs::copy(&other.key, &one.key).unwrap();
@@ -250,15 +272,35 @@ mod tests {
         std::fs::write(&one.key, "-----BEGIN s3cret").unwrap();
         let error = tls.reload().unwrap_err().to_string();
         assert!(error.contains("holds no key") && !error.contains("s3cret"), "{error}");
+        let garbled = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        std::fs::write(&one.chain, std::fs::read_to_string(&other.chain).unwrap() + garbled).unwrap();
+        std::fs::copy(&other.key, &one.key).unwrap();
+        let error = tls.reload().unwrap_err().to_string();
+        assert!(error.contains("certificate 2 in it is garbled"), "{error}");
         std::fs::write(&one.chain, "").unwrap();
         assert!(tls.reload().unwrap_err().to_string().contains("holds no certificate"));
         std::fs::remove_file(&one.chain).unwrap();
         assert!(tls.reload().unwrap_err().to_string().contains("cannot be read"));
-        assert_eq!(tls.certificates.loaded().from, before.from);
+        assert_eq!(tls.certificates.0[0].loaded().from, before.from);
 
         std::fs::copy(&other.chain, &one.chain).unwrap();
         std::fs::copy(&other.key, &one.key).unwrap();
         assert!(tls.reload().unwrap());
-        assert_ne!(tls.certificates.loaded().from, before.from);
+        assert_ne!(tls.certificates.0[0].loaded().from, before.from);
+    }
+
+    #[test]
+    fn each_pair_is_renewed_by_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let [one, other, new] =
+            ["one", "other", "new"].map(|name| write(directory.path(), name, &["example.com"]));
+        let tls = Tls::load(&[other.clone(), one.clone()]).unwrap();
+        let hashes = || [0, 1].map(|pair| tls.certificates.0[pair].loaded().from);
+        let before = hashes();
+        std::fs::remove_file(&other.chain).unwrap();
+        std::fs::copy(&new.chain, &one.chain).unwrap();
+        std::fs::copy(&new.key, &one.key).unwrap();
+        assert!(tls.reload().unwrap_err().to_string().contains("other.pem cannot be read"));
+        assert!(hashes()[0] == before[0] && hashes()[1] != before[1]);
     }
 }

@@ -2,14 +2,20 @@
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
+use sqlx::postgres::PgConnectOptions;
 
 use super::support::{Serve, Workplace};
-use crate::support::eventually;
+use crate::support::{Database, Proxy, Weather, eventually};
+
+/// That of the databases of tests.
+const MASTER_KEY: &str = "dGhlIG1hc3RlciBrZXkgb2YgYWxsIHRoZSB0ZXN0cy4=";
 
 /// A connection that is used for request after request.
 struct Wire(TcpStream);
@@ -151,4 +157,123 @@ async fn a_second_signal_stops_it_at_once() {
     let log: Vec<_> = log.filter(|line| line.contains("stopping")).collect();
     assert!(log[0].contains("stopping on Ctrl-C"), "{log:?}");
     assert!(log.iter().any(|line| line.contains("stopping at once on another SIGTERM")), "{log:?}");
+}
+
+/// Long enough for a stop, and far from half a minute.
+const SOON: Duration = Duration::from_secs(12);
+
+fn signal(child: &Child, name: &str) {
+    assert!(
+        Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap().success()
+    );
+}
+
+#[test]
+fn half_a_head_holds_nothing_up_and_a_first_request_is_still_answered() {
+    let place = Workplace::new().with("TENANTRY_SHUTDOWN_TIMEOUT", "30m");
+    let serve = place.serve();
+    let [mut silent, mut half, mut late] = [Wire::open(&serve), Wire::open(&serve), Wire::open(&serve)];
+    half.send("GET /healthz HT");
+    let begun = Instant::now();
+    // Both see the same: a signal, and those who stand in the kernel's queue.
+    serve.signal("STOP");
+    let mut queued: Vec<Wire> = (0..20).map(|_| Wire::open(&serve)).collect();
+    for wire in &mut queued {
+        wire.send("GET /.well-known/jwks.json HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    }
+    serve.signal("TERM");
+    serve.signal("CONT");
+    late.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    for (index, wire) in queued.iter_mut().enumerate() {
+        let (head, body) = wire.answer();
+        assert!(head.starts_with("http/1.1 200 ") && body.contains("\"keys\""), "{index}: {head}");
+    }
+    let (head, _) = late.answer();
+    assert!(head.starts_with("http/1.1 200 ") && head.contains("\nconnection: close\r"), "{head}");
+    assert_eq!((silent.rest(), half.rest()), (String::new(), String::new()));
+    assert_eq!(serve.ended(), Some(0));
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn signals_before_it_is_ready_stop_it_and_hanging_up_never_does() {
+    // A database that takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = Workplace::new()
+        .with("TENANTRY_DATABASE_URL", format!("postgres://ann:s3cret@{}/own", silent.local_addr().unwrap()))
+        .with("TENANTRY_MASTER_KEY", MASTER_KEY)
+        .with("TENANTRY_MAIL", "file");
+    let mut child = place.start("serve");
+    let _asked = silent.accept().unwrap();
+    signal(&child, "HUP");
+    signal(&child, "HUP");
+    let begun = Instant::now();
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_that_is_told_to_stop_says_nothing_of_being_ready_and_leaves_nothing_running() {
+    let place = Workplace::new();
+    let child = place.start_with(Stdio::piped(), "serve");
+    let home = place.data_dir().join("postgres");
+    eventually("it has begun", async || home.exists()).await;
+    signal(&child, "TERM");
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stdout).unwrap();
+    assert_eq!((ended.status.code(), said.as_str()), (Some(0), ""));
+    let running = Command::new("pgrep").args(["-f", place.data_dir().to_str().unwrap()]).output().unwrap();
+    assert_eq!(String::from_utf8(running.stdout).unwrap(), "");
+}
+
+#[test]
+fn hanging_up_is_noted_where_there_is_nothing_to_reload() {
+    let (serve, mut log) = Workplace::new().serve_with_log();
+    serve.signal("HUP");
+    assert!(log.any(|line| line.contains("SIGHUP changes nothing")), "it ended");
+    assert_eq!(serve.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_answer_any_more_does_not_hold_up_the_end() {
+    let database = Database::create().await;
+    let options: PgConnectOptions = database.settings.owner.expose_secret().parse().unwrap();
+    let socket = options.get_socket().unwrap().join(format!(".s.PGSQL.{}", options.get_port()));
+    let proxy = Proxy::before(socket).await;
+    let place = Workplace::new()
+        .with("TENANTRY_DATABASE_URL", proxy.through(&database.settings.owner).expose_secret())
+        .with("TENANTRY_MASTER_KEY", MASTER_KEY)
+        .with("TENANTRY_MAIL", "file")
+        .with("TENANTRY_SHUTDOWN_TIMEOUT", "500ms");
+    let serve = place.serve();
+    sign_up(&serve).await;
+    proxy.turn(Weather::Stalled);
+    // By then each loop asks whether there is something to do.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let begun = Instant::now();
+    let ended = tokio::task::spawn_blocking(|| serve.terminate()).await.unwrap();
+    assert_eq!(ended, Some(0));
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn who_insists_does_not_wait_for_a_postgresql_that_reacts_to_nothing() {
+    let place = Workplace::new();
+    let serve = place.serve();
+    let pid_file =
+        Command::new("find").arg(place.data_dir()).args(["-name", "postmaster.pid"]).output().unwrap();
+    let pid_file = String::from_utf8(pid_file.stdout).unwrap();
+    let postmaster = std::fs::read_to_string(pid_file.trim()).unwrap().lines().next().unwrap().to_owned();
+    let kill = |signal: &str| Command::new("kill").args([signal, &postmaster]).status().unwrap().success();
+    assert!(kill("-STOP"));
+    let begun = Instant::now();
+    serve.signal("TERM");
+    std::thread::sleep(Duration::from_millis(200));
+    serve.signal("TERM");
+    let ended = serve.ended();
+    let elapsed = begun.elapsed();
+    let is_there = kill("-KILL");
+    assert!(ended == Some(0) && elapsed < Duration::from_secs(15), "{ended:?} {elapsed:?}");
+    assert!(!is_there, "it was killed");
 }

@@ -82,8 +82,13 @@ impl Workplace {
 
     /// Starts a command, and nobody takes what it says.
     pub(super) fn start(&self, line: &str) -> Child {
+        self.start_with(Stdio::null(), line)
+    }
+
+    /// Starts a command whose answer goes there, and nobody takes what else it says.
+    pub(super) fn start_with(&self, stdout: Stdio, line: &str) -> Child {
         let mut command = self.command(line);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
         command.spawn().unwrap()
     }
 

@@ -1,8 +1,15 @@
 //! A real `serve` that speaks TLS, and what becomes of it when its certificate is replaced.
 
-use std::{fs, net::TcpStream, path::Path, sync::Arc};
+use std::{
+    fs,
+    net::TcpStream,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject as _},
@@ -71,6 +78,44 @@ async fn a_replaced_certificate_is_taken_and_a_broken_one_is_not() {
     eventually("the new one is shown", async || shows(&serve, &second)).await;
     assert!(!shows(&serve, &first));
     assert_eq!(serve.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_never_comes_holds_up_neither_the_other_certificates_nor_the_end() {
+    let place = Workplace::new();
+    let [first, first_key, second, second_key, new, new_key] =
+        ["a.pem", "a.key", "b.pem", "b.key", "c.pem", "c.key"].map(|name| place.path(name));
+    certify(&first, &first_key);
+    certify(&new, &new_key);
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["old.example".to_owned()]).unwrap();
+    (params.not_before, params.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2021, 1, 1));
+    fs::write(&second, params.self_signed(&key).unwrap().pem()).unwrap();
+    fs::write(&second_key, key.serialize_pem()).unwrap();
+    let both = |one: &Path, other: &Path| format!("{},{}", one.display(), other.display());
+    let place = place
+        .with("TENANTRY_TLS_CERT_FILE", both(&first, &second))
+        .with("TENANTRY_TLS_KEY_FILE", both(&first_key, &second_key));
+    let (serve, mut log) = place.serve_with_log();
+    let told = log.find(|line| line.contains("a certificate needs to be replaced")).unwrap();
+    assert!(
+        told.contains("WARN") && told.contains("b.pem") && told.contains("ended at 2021-01-01"),
+        "{told}"
+    );
+    // Whoever opens it waits for somebody who writes.
+    fs::remove_file(&second).unwrap();
+    assert!(Command::new("mkfifo").arg(&second).status().unwrap().success());
+    serve.signal("HUP");
+    fs::copy(&new, &first).unwrap();
+    fs::copy(&new_key, &first_key).unwrap();
+    eventually("the new one is shown", async || {
+        serve.signal("HUP");
+        shows(&serve, &new)
+    })
+    .await;
+    let begun = Instant::now();
+    assert_eq!(serve.terminate(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[test]

@@ -140,9 +140,14 @@ async fn browsers_are_told_to_use_tls_by_who_is_reached_by_it_and_nobody_else() 
         let head = head(&behind, host, "https").await;
         assert!(head.contains(expected), "{host}: {head}");
     }
-    for (proto, expected) in
-        [("https", true), ("http, https", true), ("https, http", false), ("http", false), ("", false)]
-    {
+    for (proto, expected) in [
+        ("https", true),
+        ("HTTPS", true),
+        ("http, https", true),
+        ("https, http", false),
+        ("http", false),
+        ("", false),
+    ] {
         let head = head(&behind, "acme.localhost", proto).await;
         assert_eq!(head.contains("strict-transport-security"), expected, "{proto}: {head}");
     }

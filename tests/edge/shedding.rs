@@ -147,23 +147,54 @@ async fn a_client_has_so_many_connections_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_when_there_is_no_room_waits_at_the_door() {
+async fn who_comes_when_there_is_no_room_takes_that_of_who_waits_longest_without_a_request() {
+    let limits = Limits { connections: 3, ..Limits::default() };
+    let app = TestApp::with(Options { limits, ..Options::default() }).await;
+    let acme = app.sign_up("acme").await;
+    let body = r#"{"username": "nobody", "password": "wrong wrong wrong"}"#;
+    let head = format!(
+        "POST /api/login/ HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        acme.host(&app),
+        body.len()
+    );
+    let mut at_work = Wire::open(&app).await;
+    at_work.send(&head).await;
+    let (mut silent, mut half) = (Wire::open(&app).await, Wire::open(&app).await);
+    half.send("GET /healthz HT").await;
+    let mut kept = Vec::new();
+    // A probe, of one who says nothing first, and another, of those who say half of something.
+    for wire in [&mut silent, &mut half] {
+        let mut probe = Wire::open(&app).await;
+        probe.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+        assert!(probe.rest().await.starts_with("HTTP/1.1 200 "));
+        // Held: whoever is not sent away has no room to give.
+        kept.push(Wire::open(&app).await);
+        assert_eq!(wire.rest().await, "");
+    }
+    at_work.send(body).await;
+    assert_eq!(at_work.status().await, 400, "who is at a request stays in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_when_all_are_at_a_request_waits_at_the_door() {
     let limits = Limits { connections: 1, ..Limits::default() };
     let app = TestApp::with(Options { limits, ..Options::default() }).await;
+    let acme = app.sign_up("acme").await;
     let mut first = Wire::open(&app).await;
-    first.get("/healthz").await;
-    assert_eq!(first.status().await, 200);
+    let body = r#"{"username": "nobody", "password": "wrong wrong wrong"}"#;
+    let head = format!("POST /api/login/ HTTP/1.1\r\nHost: {}\r\n", acme.host(&app));
+    let length = body.len();
+    first.send(&format!("{head}Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n")).await;
+    first.send(&body[..10]).await;
+    // By then, the connection that signed up has made room for it.
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
     let mut second = Wire::open(&app).await;
     second.get("/healthz").await;
-    first.get("/healthz").await;
-    assert_eq!(first.status().await, 200);
-    let answer = async {
-        let status = second.status().await;
-        assert_eq!(status, 200);
-    };
-    let mut answer = Box::pin(answer);
-    let early = tokio::time::timeout(Duration::from_millis(200), &mut answer).await;
+    let mut answer = Box::pin(second.status());
+    let early = tokio::time::timeout(Duration::from_millis(1_500), &mut answer).await;
     assert!(early.is_err(), "there was no room yet");
-    drop(first);
-    answer.await;
+    first.send(&body[10..]).await;
+    assert_eq!(first.status().await, 400);
+    assert_eq!(answer.await, 200);
+    assert_eq!(first.rest().await, "");
 }
