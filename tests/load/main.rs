@@ -70,6 +70,9 @@ mod pgbouncer;
 mod pooling;
 mod processes;
 mod report;
+#[expect(clippy::unwrap_used, reason = "the tests' own, which run the scripts too")]
+#[path = "../support/scripts.rs"]
+mod scripts;
 mod seed;
 mod service;
 mod sign_ups;
@@ -80,6 +83,7 @@ mod streams;
 use database::superuser_of;
 use options::Options;
 use report::say;
+use scripts::psql;
 
 /// Why it could not be measured; its text is for the person who wanted to know.
 type Failure = Box<dyn Error>;

@@ -152,7 +152,7 @@ impl Soak {
             let (request, writes) = {
                 let targets = self.targets.read().map_err(|_| "a client panicked")?;
                 let target = &targets[rand::random_range(0..targets.len())];
-                self.request(target)
+                Self::request(target)
             };
             client.send(&request).await?;
             self.requests.fetch_add(1, Ordering::Relaxed);
@@ -165,7 +165,7 @@ impl Soak {
     }
 
     /// Some request, and whether it writes a comment.
-    fn request(&self, target: &Target) -> (Request, bool) {
+    fn request(target: &Target) -> (Request, bool) {
         let Target { host, owner, colleague, username, token, slug, .. } = target;
         let (own, his) = (format!("@{slug}.example\""), colleague.to_string());
         let wall = format!("/api/users/{colleague}/comments/");

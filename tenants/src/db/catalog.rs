@@ -44,7 +44,7 @@ impl CatalogTx {
     /// Commits.
     ///
     /// # Errors
-    /// As [`TenantTx::commit`].
+    /// As [`TenantTx::commit`](super::TenantTx::commit).
     pub async fn commit(self) -> Result<(), DbErr> {
         self.transaction.commit().await
     }
