@@ -246,7 +246,7 @@ impl Cluster {
         };
         tokio::select! {
             stopped = stopped => stopped,
-            () = insisted => postmaster::kill(&cluster),
+            () = insisted => postmaster::kill(&cluster).await,
         }
     }
 

@@ -72,13 +72,12 @@ pub(super) async fn stop_orphan(cluster: &Path, identity: &Identity) -> Result<(
     }
 }
 
-/// Kills the server of a cluster, if there is one; its children notice and go, too.
-pub(super) fn kill(cluster: &Path) -> Result<(), Error> {
+/// Kills the server of a cluster, if there is one, and waits until it is gone; its children notice and go, too.
+pub(super) async fn kill(cluster: &Path) -> Result<(), Error> {
     let Some(file) = PidFile::read(cluster)? else { return Ok(()) };
     if let Some(pid) = file.running(cluster) {
         tracing::warn!(pid, "the PostgreSQL server does not stop and is killed");
-        let killed = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::KILL));
-        if !matches!(killed, Some(Ok(()) | Err(rustix::io::Errno::SRCH))) {
+        if !signal_and_wait(&file, pid, Signal::KILL, IMMEDIATE_DEADLINE, cluster).await {
             return Err(Error::Orphan { pid, cluster: cluster.to_owned() });
         }
     }

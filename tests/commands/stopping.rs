@@ -133,11 +133,7 @@ async fn what_is_under_way_ends_streams_say_when_to_come_again_and_the_rest_is_c
     assert!(serde_json::from_str::<Value>(&body).unwrap()["token"].is_string());
     assert_eq!(never.rest(), "");
     assert_eq!(serve.ended(), Some(0));
-    assert!(
-        (Duration::from_secs(2)..Duration::from_secs(9)).contains(&begun.elapsed()),
-        "{:?}",
-        begun.elapsed()
-    );
+    assert!((Duration::from_secs(2)..SOON).contains(&begun.elapsed()), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,14 +149,14 @@ async fn a_second_signal_stops_it_at_once() {
     let begun = Instant::now();
     serve.signal("TERM");
     assert_eq!(serve.ended(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     let log: Vec<_> = log.filter(|line| line.contains("stopping")).collect();
     assert!(log[0].contains("stopping on Ctrl-C"), "{log:?}");
     assert!(log.iter().any(|line| line.contains("stopping at once on another SIGTERM")), "{log:?}");
 }
 
-/// Long enough for a stop, and far from half a minute.
-const SOON: Duration = Duration::from_secs(12);
+/// Long enough for a stop on a machine that is busy, and less than what any of them took that waited for somebody.
+const SOON: Duration = Duration::from_secs(25);
 
 fn signal(child: &Child, name: &str) {
     assert!(
@@ -210,7 +206,7 @@ fn signals_before_it_is_ready_stop_it_and_hanging_up_never_does() {
     let begun = Instant::now();
     signal(&child, "TERM");
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,23 +253,33 @@ async fn a_database_that_does_not_answer_any_more_does_not_hold_up_the_end() {
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
 }
 
-#[test]
-fn who_insists_does_not_wait_for_a_postgresql_that_reacts_to_nothing() {
+#[tokio::test(flavor = "multi_thread")]
+async fn who_insists_does_not_wait_for_a_postgresql_that_reacts_to_nothing() {
     let place = Workplace::new();
     let serve = place.serve();
     let pid_file =
         Command::new("find").arg(place.data_dir()).args(["-name", "postmaster.pid"]).output().unwrap();
     let pid_file = String::from_utf8(pid_file.stdout).unwrap();
     let postmaster = std::fs::read_to_string(pid_file.trim()).unwrap().lines().next().unwrap().to_owned();
+    let _killed_in_the_end = Killed(postmaster.clone());
     let kill = |signal: &str| Command::new("kill").args([signal, &postmaster]).status().unwrap().success();
     assert!(kill("-STOP"));
     let begun = Instant::now();
     serve.signal("TERM");
-    std::thread::sleep(Duration::from_millis(200));
+    tokio::time::sleep(Duration::from_millis(200)).await;
     serve.signal("TERM");
-    let ended = serve.ended();
-    let elapsed = begun.elapsed();
-    let is_there = kill("-KILL");
-    assert!(ended == Some(0) && elapsed < Duration::from_secs(15), "{ended:?} {elapsed:?}");
-    assert!(!is_there, "it was killed");
+    assert_eq!(serve.ended(), Some(0));
+    // Far from the minute that it has where nobody insists.
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    // Its supervisor, which outlives both, is the one to bury it.
+    eventually("it was killed", async || !kill("-0")).await;
+}
+
+/// A process that reacts to nothing shall not outlive its test, not even one that fails.
+struct Killed(String);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        Command::new("kill").args(["-KILL", &self.0]).stderr(Stdio::null()).status().unwrap();
+    }
 }
