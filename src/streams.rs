@@ -9,11 +9,13 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, future::ready, stream};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::http::Problem;
+use crate::http::{Problem, events};
 
 /// When a client that was refused may try again.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -148,18 +150,14 @@ pub struct Seat {
 }
 
 impl Seat {
-    /// Ends when the stream has to.
-    pub async fn ended(&mut self) {
+    /// These frames, as long as the stream may go on; what makes the next one is left where it is then, and the client is
+    /// told when to come again.
+    pub fn hold(self, frames: impl Stream<Item = Bytes> + Send) -> impl Stream<Item = Bytes> + Send {
+        let mut ended = self.ended.clone();
         // Without a sender the process is at its end, too.
-        self.ended.wait_for(|ended| *ended).await.map(|_| ()).unwrap_or_default();
-    }
-}
-
-impl Seat {
-    /// Whether the stream has to end.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        *self.ended.borrow()
+        let told = async move { ended.wait_for(|ended| *ended).await.map(|_| ()).unwrap_or_default() };
+        let leave = async move { self.ended.borrow().then(events::farewell) };
+        frames.take_until(told).chain(stream::once(leave).filter_map(ready))
     }
 }
 
@@ -177,19 +175,23 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::{Pin, pin};
+
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn said(refused: Result<Seat, Problem>) -> u16 {
         refused.unwrap_err().status().as_u16()
     }
 
-    #[tokio::test]
-    async fn there_are_so_many_and_no_more_of_one_and_of_all() {
+    #[test]
+    fn there_are_so_many_and_no_more_of_one_and_of_all() {
         let options = StreamOptions { most: 3, most_of_user: 2, ..StreamOptions::default() };
         let streams = Streams::new(options);
         let [acme, beta, ann, bob] = [1, 2, 3, 4].map(Uuid::from_u128);
         let first = streams.take(acme, ann).unwrap();
-        let mut second = streams.take(acme, ann).unwrap();
+        let second = streams.take(acme, ann).unwrap();
         assert_eq!(said(streams.take(acme, ann)), 429);
         let third = streams.take(beta, ann).unwrap();
         assert_eq!(said(streams.take(acme, bob)), 503);
@@ -198,8 +200,25 @@ mod tests {
         drop((first, fourth));
         assert_eq!(streams.count(), 1);
         assert_eq!(lock(&streams.taken).len(), 1, "who has none is forgotten");
+        drop(second);
+        assert_eq!(streams.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn at_the_end_of_the_process_each_is_told_when_to_come_again() {
+        let streams = Streams::new(StreamOptions::default());
+        let take = || streams.take(Uuid::nil(), Uuid::nil()).unwrap();
+        let [early, done] = [(), ()].map(|()| take());
+        let news = || stream::once(ready(Bytes::from_static(b"news")));
+        assert_eq!(done.hold(news()).collect::<Vec<_>>().await, ["news"], "it ended by itself");
+        let mut early = pin!(early.hold(news().chain(stream::pending())));
+        assert_eq!(early.next().await.unwrap(), "news");
+        assert!(early.next().now_or_never().is_none());
         streams.end();
-        second.ended().await;
-        streams.take(acme, ann).unwrap().ended().await;
+        let mut late = pin!(take().hold(stream::pending()));
+        for stream in [early.as_mut() as Pin<&mut (dyn Stream<Item = Bytes> + Send)>, late.as_mut()] {
+            let rest: Vec<_> = stream.collect().await;
+            assert!(matches!(&rest[..], [last] if last.starts_with(b"retry: ")), "{rest:?}");
+        }
     }
 }

@@ -22,7 +22,6 @@ use crate::{
     error::ServiceError,
     http::{EventStream, Problem, events},
     state::App,
-    streams::Seat,
 };
 
 /// How many notifications are read and sent at once, some 6 KiB of them.
@@ -68,14 +67,12 @@ impl NotificationStreamApi {
             session: caller.session,
             // A number that was never given is one of before a restore: waiting for it would be waiting for long.
             after: last.map_or(newest, |last| last.min(newest)),
-            seat,
             watching,
-            look: true,
+            is_due: true,
             heartbeat: Instant::now() + self.0.streams.options().heartbeat,
             ask_again: None,
-            is_over: false,
         };
-        Ok(EventStream::new(feed.frames()))
+        Ok(EventStream::new(seat.hold(feed.frames())))
     }
 }
 
@@ -93,16 +90,13 @@ struct Feed {
     session: Uuid,
     /// The number of the last notification that was sent.
     after: i64,
-    seat: Seat,
     watching: Watching,
     /// Whether there may be something new.
-    look: bool,
+    is_due: bool,
     /// When something is to be sent, if there is nothing to send until then.
     heartbeat: Instant,
     /// When to look again, because it could not be done.
     ask_again: Option<Instant>,
-    /// It has taken leave.
-    is_over: bool,
 }
 
 /// What a look comes to.
@@ -123,23 +117,11 @@ impl Feed {
 
     /// The next that is to be sent; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
-        if self.is_over {
-            return None;
-        }
-        let next = self.next_unless_ended().await;
-        if next.is_none() && self.seat.has_ended() {
-            self.is_over = true;
-            return Some(events::farewell());
-        }
-        next
-    }
-
-    async fn next_unless_ended(&mut self) -> Option<Bytes> {
         loop {
-            if self.look {
-                match self.look_unless_ended().await? {
+            if self.is_due {
+                match self.look().await {
                     Ok(Look::New(news)) if !news.is_empty() => return self.render(&news),
-                    Ok(Look::New(_)) => self.look = false,
+                    Ok(Look::New(_)) => self.is_due = false,
                     Ok(Look::Ended) => return None,
                     Err(error) => self.put_off(error)?,
                 }
@@ -151,29 +133,20 @@ impl Feed {
             }
             let next = self.ask_again.map_or(self.heartbeat, |again| again.min(self.heartbeat));
             tokio::select! {
-                () = self.seat.ended() => return None,
                 () = self.watching.changed() => {}
                 () = sleep_until(next) => {}
             }
-            self.look = true;
+            self.is_due = true;
             self.ask_again = None;
         }
     }
 
-    /// What a look comes to; `None` if the process is about to stop.
-    async fn look_unless_ended(&mut self) -> Option<Result<Look, ServiceError>> {
-        let Self { app, tenant, user, session, after, watching, seat, .. } = self;
-        let look = async {
-            let _turn = watching.turn().await;
-            let Some(db) = auth::admit_again(app, *tenant, *user, *session).await? else {
-                return Ok(Look::Ended);
-            };
-            Ok(Look::New(service::shown(&db, *user, *after, AT_ONCE).await?))
+    async fn look(&mut self) -> Result<Look, ServiceError> {
+        let _turn = self.watching.turn().await;
+        let Some(db) = auth::admit_again(&self.app, self.tenant, self.user, self.session).await? else {
+            return Ok(Look::Ended);
         };
-        tokio::select! {
-            () = seat.ended() => None,
-            look = look => Some(look),
-        }
+        Ok(Look::New(service::shown(&db, self.user, self.after, AT_ONCE).await?))
     }
 
     fn render(&mut self, news: &[(i64, NotificationOut)]) -> Option<Bytes> {
@@ -199,7 +172,7 @@ impl Feed {
             return None;
         }
         tracing::debug!(code = problem.code(), cause, "a stream waits");
-        self.look = false;
+        self.is_due = false;
         // What was believed of the tenant is forgotten by now; the next look asks the catalog.
         self.ask_again = Some(Instant::now() + ASK_AGAIN.mul_f64(rand::random_range(0.5..=1.0)));
         Some(())

@@ -4,6 +4,7 @@
 pub mod api;
 mod caller;
 mod error;
+mod follow;
 mod gate;
 mod login;
 mod password;
@@ -14,6 +15,7 @@ mod store;
 pub use api::OperatorsApi;
 pub use caller::{Destroys, DoesEverything, Identity, InPerson, KeyInUse, OperatorCaller, Provisions, Reads};
 pub use error::OperatorError;
+pub use follow::{Followed, follow};
 pub use gate::{goes_on, identify, is_there};
 pub use password::set_password;
 pub use scope::{Scope, Scopes};
