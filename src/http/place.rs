@@ -5,13 +5,11 @@
 
 use std::{
     any::Any,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use tenants::WaitList;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Problem;
@@ -28,7 +26,7 @@ const SHARE: usize = 4;
 pub struct Places {
     free: Arc<Semaphore>,
     most: usize,
-    waiting: AtomicUsize,
+    waiting: WaitList,
 }
 
 /// There is no place, nor room to wait for one.
@@ -49,7 +47,7 @@ impl Places {
     #[must_use]
     pub fn new(most: usize) -> Arc<Self> {
         let most = most.clamp(1, Semaphore::MAX_PERMITS);
-        Arc::new(Self { free: Arc::new(Semaphore::new(most)), most, waiting: AtomicUsize::new(0) })
+        Arc::new(Self { free: Arc::new(Semaphore::new(most)), most, waiting: WaitList::default() })
     }
 
     /// A place, at once or after a wait. Whoever came first goes on first.
@@ -65,28 +63,9 @@ impl Places {
         if let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() {
             return Ok(permit);
         }
-        let _waiting = Waiting::among(&self.waiting, self.most.div_ceil(2)).ok_or(Overloaded)?;
+        let _waiting = self.waiting.join(self.most.div_ceil(2)).ok_or(Overloaded)?;
         let permit = tokio::time::timeout(WAIT, Arc::clone(&self.free).acquire_owned()).await;
         permit.ok().and_then(Result::ok).ok_or(Overloaded)
-    }
-}
-
-/// One of those who wait, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn among(waiting: &'a AtomicUsize, most: usize) -> Option<Self> {
-        if waiting.fetch_add(1, Ordering::Relaxed) < most {
-            return Some(Self(waiting));
-        }
-        waiting.fetch_sub(1, Ordering::Relaxed);
-        None
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

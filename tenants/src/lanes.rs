@@ -18,7 +18,8 @@ use crate::{
     breaker::Openings,
     connection::Access,
     meter::Meter,
-    pool::{Lease, Permit, Pool, PoolFigures, PoolReport},
+    pool::{Lease, Permit, Pool},
+    pool_figures::{PoolFigures, PoolReport},
     resolution::Tenant,
 };
 

@@ -63,6 +63,7 @@ mod operations;
 mod orphans;
 mod plans;
 mod pool;
+mod pool_figures;
 mod pool_options;
 mod probe;
 mod provisioning;
@@ -77,6 +78,7 @@ mod throttle;
 mod timing;
 mod touched;
 mod usage;
+mod wait_list;
 mod wakes;
 
 pub use action::{Reached, TenantAction, Usage, Which};
@@ -99,7 +101,7 @@ pub use names::{InstallationId, RoleNames, SchemaName, SchemaNameError, Slug, Sl
 pub use operations::{Ended, Measure};
 pub use orphans::Orphan;
 pub use plans::Plan;
-pub use pool::{PoolFigures, PoolReport, PoolTimings};
+pub use pool_figures::{PoolFigures, PoolReport, PoolTimings};
 pub use pool_options::PoolOptions;
 pub use provisioning::{NewTenant, Provisioned, Provisioning, SlugChoice};
 pub use purge::{Absent, LastStep, Purged, Purging};
@@ -114,3 +116,4 @@ pub use throttle::{Counted, ThrottleKey, attempts, forget_attempts, record_attem
 pub use timing::{Timing, TimingFigures};
 pub use touched::TouchedFigures;
 pub use usage::{DayUsage, TenantUsage, UsageOrder};
+pub use wait_list::{WaitList, Waiting};

@@ -9,7 +9,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -19,7 +19,7 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use crate::limits::Rate;
+use crate::{limits::Rate, wait_list::WaitList};
 
 /// In how many parts the meters are kept: who looks for one, once a minute and tenant, waits for nobody.
 const SHARDS: usize = 16;
@@ -38,7 +38,7 @@ pub struct Meter {
     /// When the last request that was let through would have come, had they all come at their rate: nanoseconds since 1970.
     arrival: AtomicI64,
     units: Mutex<Option<Units>>,
-    waiting: AtomicUsize,
+    waiting: WaitList,
 }
 
 /// How many are worked on at once. Another limit makes another one of these; what is under way is counted by the one
@@ -138,7 +138,7 @@ impl Meter {
         if let Ok(permit) = Arc::clone(&places).try_acquire_owned() {
             return Ok(Some(Unit(permit)));
         }
-        let _waiting = Waiting::among(&self.waiting).ok_or(Full)?;
+        let _waiting = self.waiting.join(MOST_WAITING).ok_or(Full)?;
         match tokio::time::timeout(wait, places.acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Some(Unit(permit))),
             Ok(Err(_)) | Err(_) => Err(Full),
@@ -179,25 +179,6 @@ impl Meter {
             counter.fetch_add(count, Ordering::Relaxed);
         }
         self.written.fetch_or(counts.written, Ordering::Relaxed);
-    }
-}
-
-/// One of those who wait, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn among(waiting: &'a AtomicUsize) -> Option<Self> {
-        if waiting.fetch_add(1, Ordering::Relaxed) < MOST_WAITING {
-            return Some(Self(waiting));
-        }
-        waiting.fetch_sub(1, Ordering::Relaxed);
-        None
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -5,10 +5,7 @@
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -20,112 +17,13 @@ use crate::{
     breaker::{Breaker, Openings},
     connection::{Access, Bound, Connection, Loss, silence},
     error::{connection_error, is_loss, query_error},
+    pool_figures::{Counters, PoolFigures, PoolReport, Work},
     pool_options::PoolOptions,
-    timing::{Timing, TimingFigures},
-    touched::{Touched, TouchedFigures},
 };
 
 /// A connection that was idle for longer than this is bound anew although it is remembered: that finds out whether it
 /// is still alive, before anything depends on it.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
-
-/// What a pool did since it was made, and what it does now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct PoolFigures {
-    /// Connections opened.
-    pub opened: u64,
-    /// Checkouts that bound a new connection.
-    pub bound: u64,
-    /// Checkouts that bound a connection anew, because it was bound otherwise, or had been idle.
-    pub rebound: u64,
-    /// Checkouts of a connection that was bound already: no round trip.
-    pub reused: u64,
-    /// Connections closed because of their age, or of how often they were used.
-    pub retired: u64,
-    /// Connections closed because an exchange on them was cut short or failed.
-    pub closed_unfinished: u64,
-    /// Connections that could not be opened.
-    pub failed: u64,
-    /// Callers who were told at once that the server is not there, because it had not been there a moment ago.
-    pub refused: u64,
-    /// Whether the last connection that was to be opened could not be.
-    pub is_down: bool,
-    /// Connections open now.
-    pub open: usize,
-    /// Callers waiting for one now.
-    pub waiting: usize,
-}
-
-/// What a connection was checked out for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Work {
-    /// One statement that only reads.
-    Read,
-    /// One statement that may change something.
-    Write,
-    /// A transaction: from its beginning to its end, whatever is done meanwhile.
-    Transaction,
-}
-
-/// How long a pool's callers waited, and how long they held what they got.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PoolTimings {
-    /// Waiting for the right to a connection.
-    pub wait: TimingFigures,
-    /// Holding one for a statement that reads.
-    pub read: TimingFigures,
-    /// Holding one for a statement that may write.
-    pub write: TimingFigures,
-    /// Holding one for a transaction.
-    pub transaction: TimingFigures,
-}
-
-/// A pool, for whoever watches it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolReport {
-    /// `lane_0` and so on, `catalog`, `owner` or `bulk`.
-    pub name: String,
-    /// The most connections it opens.
-    pub size: usize,
-    /// What it did and does.
-    pub figures: PoolFigures,
-    /// How long that took.
-    pub timings: PoolTimings,
-    /// How many tenants its open connections have seen.
-    pub touched: TouchedFigures,
-}
-
-#[derive(Debug, Default)]
-struct Counters {
-    opened: AtomicU64,
-    bound: AtomicU64,
-    rebound: AtomicU64,
-    reused: AtomicU64,
-    retired: AtomicU64,
-    closed_unfinished: AtomicU64,
-    failed: AtomicU64,
-    refused: AtomicU64,
-    /// The places that there were so far.
-    places: AtomicU64,
-    open: AtomicUsize,
-    waiting: AtomicUsize,
-    wait: Timing,
-    read: Timing,
-    write: Timing,
-    transaction: Timing,
-    touched: Touched,
-}
-
-impl Counters {
-    fn note(&self, bound: Bound, used_before: bool) {
-        let counter = match bound {
-            Bound::Remembered => &self.reused,
-            Bound::Anew if used_before => &self.rebound,
-            Bound::Anew => &self.bound,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-}
 
 /// A place among the open connections of a pool, for as long as it lives.
 #[derive(Debug)]
@@ -202,21 +100,7 @@ impl Pool {
     }
 
     pub(crate) fn figures(&self) -> PoolFigures {
-        let counters = &self.shared.counters;
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        PoolFigures {
-            opened: count(&counters.opened),
-            bound: count(&counters.bound),
-            rebound: count(&counters.rebound),
-            reused: count(&counters.reused),
-            retired: count(&counters.retired),
-            closed_unfinished: count(&counters.closed_unfinished),
-            failed: count(&counters.failed),
-            refused: count(&counters.refused),
-            is_down: self.shared.breaker.is_down(),
-            open: counters.open.load(Ordering::Relaxed),
-            waiting: counters.waiting.load(Ordering::Relaxed),
-        }
+        self.shared.counters.figures(self.shared.breaker.is_down())
     }
 
     /// All that is known of it.
@@ -226,12 +110,7 @@ impl Pool {
             name: name.into(),
             size: self.shared.options.size,
             figures: self.figures(),
-            timings: PoolTimings {
-                wait: counters.wait.figures(),
-                read: counters.read.figures(),
-                write: counters.write.figures(),
-                transaction: counters.transaction.figures(),
-            },
+            timings: counters.timings(),
             touched: counters.touched.figures(),
         }
     }
@@ -272,7 +151,7 @@ impl Pool {
     /// Waits for the right to check out a connection.
     pub(crate) async fn permit(&self) -> Result<Permit, DbErr> {
         let acquire = Arc::clone(&self.shared.permits).acquire_owned();
-        let (waiting, since) = (Waiting::of(&self.shared), Instant::now());
+        let (waiting, since) = (self.shared.counters.waiting.join(usize::MAX), Instant::now());
         let permit = tokio::time::timeout(self.shared.options.wait, acquire).await;
         drop(waiting);
         self.shared.counters.wait.note(since.elapsed());
@@ -314,22 +193,6 @@ impl Pool {
                 Err(error)
             }
         }
-    }
-}
-
-/// Counts a caller as waiting, for as long as it lives.
-struct Waiting<'a>(&'a Shared);
-
-impl<'a> Waiting<'a> {
-    fn of(shared: &'a Shared) -> Self {
-        shared.counters.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(shared)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.counters.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -464,13 +327,7 @@ pub(crate) struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let counters = &self.loan.shared.counters;
-        let timing = match self.work {
-            Work::Read => &counters.read,
-            Work::Write => &counters.write,
-            Work::Transaction => &counters.transaction,
-        };
-        timing.note(self.since.elapsed());
+        self.loan.shared.counters.held(self.work, self.since.elapsed());
     }
 }
 

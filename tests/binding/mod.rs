@@ -103,19 +103,7 @@ async fn until(mut is_so: impl AsyncFnMut() -> bool) {
 
 /// The figures of all lanes together.
 fn figures(app: &TestApp) -> PoolFigures {
-    app.app.tenancy.lane_figures().into_iter().fold(PoolFigures::default(), |sum, lane| PoolFigures {
-        opened: sum.opened + lane.opened,
-        bound: sum.bound + lane.bound,
-        rebound: sum.rebound + lane.rebound,
-        reused: sum.reused + lane.reused,
-        retired: sum.retired + lane.retired,
-        closed_unfinished: sum.closed_unfinished + lane.closed_unfinished,
-        failed: sum.failed + lane.failed,
-        refused: sum.refused + lane.refused,
-        is_down: sum.is_down || lane.is_down,
-        open: sum.open + lane.open,
-        waiting: sum.waiting + lane.waiting,
-    })
+    app.app.tenancy.lane_figures().into_iter().sum()
 }
 
 /// Ends every connection of a lane to this database, whatever it is at. Returns how many there were.

@@ -63,15 +63,7 @@ async fn behind_proxy(mut database: Database, options: Options, direct_too: bool
 
 /// The figures of all lanes together.
 fn figures(app: &TestApp) -> PoolFigures {
-    app.app.tenancy.lane_figures().into_iter().fold(PoolFigures::default(), |sum, lane| PoolFigures {
-        opened: sum.opened + lane.opened,
-        closed_unfinished: sum.closed_unfinished + lane.closed_unfinished,
-        failed: sum.failed + lane.failed,
-        refused: sum.refused + lane.refused,
-        open: sum.open + lane.open,
-        waiting: sum.waiting + lane.waiting,
-        ..sum
-    })
+    app.app.tenancy.lane_figures().into_iter().sum()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the database is asked what no request asks")]

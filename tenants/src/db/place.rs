@@ -12,7 +12,8 @@ use crate::{
     error::{Fault, fault, is_loss, is_silence, query_error},
     exhaustion,
     lanes::{Lanes, Share},
-    pool::{Lease, Permit, Pool, Work},
+    pool::{Lease, Permit, Pool},
+    pool_figures::Work,
     resolution::Tenant,
     resolver::Resolver,
 };
