@@ -14,8 +14,9 @@
 //! 4. [`error`] turns what went wrong below into an answer.
 //!
 //! What can wait is left in the outbox, in the transaction of its cause: [`jobs`] does it after the answer, and [`mail`] is
-//! most of it. What takes longer than a request is done by [`operations`]. What operators and admins did is kept in
-//! [`audit`]. [`pages`] are what links in mails lead to. [`cleanup`] deletes what nobody needs any more.
+//! most of it. What takes longer than a request is done by [`operations`]; the loops of both are [`workers`]. What operators
+//! and admins did is kept in [`audit`]. [`pages`] are what links in mails lead to. [`cleanup`] deletes what nobody needs any
+//! more.
 //!
 //! Around that: [`app`] is the whole API on one page, [`server`] what runs it, [`state`] what all endpoints have at hand,
 //! [`cli`] the commands, [`config`] their settings, [`backend`] the database they open with the key in [`master_key`],
@@ -70,3 +71,4 @@ pub mod tenant;
 pub mod throttle;
 pub mod usage;
 pub mod users;
+pub mod workers;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, future::join_all};
 use ipnet::Ipv4Net;
 
 use super::{
@@ -18,14 +18,13 @@ use crate::{
     cleanup,
     config::{self, Config},
     http::{Face, Hsts, Origins, Policy, TrustedProxies},
-    jobs::Workers,
-    mail,
-    operations::Runners,
+    jobs, mail, operations,
     server::{Server, ServerError, Signals, Tls},
     state::App,
     stop,
     streams::{file_limit, raise_file_limit},
     usage,
+    workers::Workers,
 };
 
 /// How long is waited, beyond the time that requests and jobs have to end in, until jobs are handed back and what was
@@ -132,8 +131,8 @@ async fn serve_on(
     app.tenancy.keep_busiest(usize::try_from(config.metrics_tenants).unwrap_or(0));
     let started = Started::of(config, backend, &app, (admin.as_ref(), metrics.as_ref()));
     context.output.answer(&started, ToString::to_string)?;
-    let (workers, runners) = (Workers::start(&app), Runners::start(&app));
-    let stops = [workers.stopping(), runners.stopping()];
+    let workers = [jobs::start(&app), operations::start(&app)];
+    let stops = workers.each_ref().map(Workers::stopping);
     let stop_by = |deadline| stops.iter().for_each(|stop| stop.by(deadline));
     let mut ended = None;
     let stop = async {
@@ -162,7 +161,7 @@ async fn serve_on(
         () = signals.heard(2) => Ok(()),
     };
     drop(stop);
-    let mut deadline = workers.stopping().subscribe();
+    let mut deadline = stops[0].subscribe();
     let hurried = async {
         tokio::select! {
             () = signals.heard(2) => stop_by(Instant::now()),
@@ -171,7 +170,7 @@ async fn serve_on(
         tokio::time::sleep(HURRY).await;
     };
     tokio::select! {
-        () = wind_up(&app, workers, runners) => {}
+        () = wind_up(&app, workers) => {}
         () = hurried => tracing::warn!("stopped before everything was handed back"),
     }
     app.tenancy.close();
@@ -198,8 +197,8 @@ async fn until_told(
 }
 
 /// What is left to do when nobody is answered any more.
-async fn wind_up(app: &App, workers: Workers, runners: Runners) {
-    tokio::join!(workers.finish(), runners.finish());
+async fn wind_up(app: &App, workers: [Workers; 2]) {
+    join_all(workers.map(Workers::finish)).await;
     app.mailer.close().await;
     // The last of what was counted.
     if let Err(error) = usage::flush(app).await {

@@ -27,7 +27,7 @@ use uuid::Uuid;
 pub use self::{
     api::{JobsApi, retry_failed},
     room::{mail_room, put_off},
-    worker::Workers,
+    worker::start,
 };
 use crate::{
     error::ServiceError,
@@ -160,7 +160,7 @@ fn open(app: &App, job: &LeasedJob) -> Result<Task, String> {
 }
 
 /// Does what is due, a few jobs at most and one after another, and says how many that were. For those who want it done
-/// now; else it is for [`Workers`].
+/// now; else it is for [workers](start).
 ///
 /// # Errors
 /// Those of the database.

@@ -20,7 +20,7 @@ pub use self::{
     api::{OperationOut, OperationsApi},
     error::{Failure, OperationError},
     progress::Progress,
-    runner::{Runners, perform, resume, run_queued},
+    runner::{perform, resume, run_queued, start},
     store::{Filter, count, find, forget, list},
     stream::OperationStreamApi,
 };

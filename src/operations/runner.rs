@@ -1,18 +1,13 @@
 //! Who does the operations: a loop that `serve` runs, in any number of processes side by side, or a command for itself.
 
 use std::{
-    collections::HashMap,
     panic::AssertUnwindSafe,
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt as _;
 use tenants::Ended;
-use tokio::{
-    sync::watch,
-    task::{Id, JoinError, JoinHandle, JoinSet},
-    time::sleep,
-};
+use tokio::time::sleep;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -21,15 +16,13 @@ use crate::{
     error::ServiceError,
     metrics::OperationOutcome,
     state::App,
-    stop::{self, Stop},
+    workers::{Queue, Workers},
 };
 
 /// For how long an attempt has the operation to itself without saying so again: as long one waits whose process was killed.
 pub(super) const LEASE: Duration = Duration::from_mins(1);
 /// How often it says so: five of these may fail in a row.
 pub(super) const RENEWAL: Duration = Duration::from_secs(10);
-/// How long an operation waits at most if nobody tells of it.
-const POLL: Duration = Duration::from_secs(1);
 /// How many a process does at once. They use the database, of which requests are to have most.
 const SLOTS: usize = 2;
 /// How often an operation is begun. With the pauses between them that is most of an hour.
@@ -41,148 +34,39 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(10);
 /// How often, a second apart, to report what became of an attempt.
 const REPORTS: u32 = 5;
 
-/// The loop of a process.
-#[derive(Debug)]
-pub struct Runners {
-    stop: Stop,
-    work: JoinHandle<()>,
+/// Starts to do the operations that wait.
+#[must_use]
+pub fn start(app: &App) -> Workers {
+    Workers::start(app, [Operations(app.clone())])
 }
 
-impl Runners {
-    /// Starts it.
-    #[must_use]
-    pub fn start(app: &App) -> Self {
-        let stop = Stop::new();
-        let runner =
-            Runner { app: app.clone(), running: JoinSet::new(), held: HashMap::new(), is_failing: false };
-        let work = tokio::spawn(runner.run(stop.subscribe()));
-        Self { stop, work }
+struct Operations(App);
+
+impl Queue for Operations {
+    type Item = Progress;
+    const ITEMS: &'static str = "operations";
+
+    fn slots(&self) -> usize {
+        SLOTS
     }
 
-    /// Has it begin nothing any more. What is under way may go on until `deadline` and is handed back then.
-    pub fn stop(&self, deadline: Instant) {
-        self.stop.by(deadline);
+    async fn take(&self, most: u32) -> Result<Vec<Progress>, ServiceError> {
+        Ok(take(&self.0, most).await?.into_iter().map(Progress::of).collect())
     }
 
-    /// Does the same, for who has it no more at hand by then; and may do it again with an earlier time.
-    pub(crate) fn stopping(&self) -> Stop {
-        self.stop.clone()
+    fn perform(&self, progress: Progress) -> impl Future<Output = ()> + Send + 'static {
+        let app = self.0.clone();
+        async move { perform(&app, &progress).await }
     }
 
-    /// Waits until it has stopped.
-    pub async fn finish(self) {
-        self.stop.at_last();
-        if let Err(error) = self.work.await {
-            tracing::error!(%error, "the loop of operations broke");
-        }
-    }
-}
-
-struct Runner {
-    app: App,
-    running: JoinSet<()>,
-    held: HashMap<Id, Progress>,
-    is_failing: bool,
-}
-
-impl Runner {
-    async fn run(mut self, mut stop: watch::Receiver<Option<Instant>>) {
-        let mut work = self.app.work();
-        while stop.borrow_and_update().is_none() {
-            // Woken for what comes from here on: what is there already is taken now.
-            work.mark_unchanged();
-            tokio::select! {
-                () = self.take() => {}
-                () = stop::overdue(&stop) => break,
-            }
-            tokio::select! {
-                changed = stop.changed() => if changed.is_err() {
-                    // Nobody is left to stop it, or to wait for it.
-                    break;
-                },
-                Some(ended) = self.running.join_next_with_id() => self.let_go(ended),
-                _ = work.changed(), if self.has_room() => {}
-                () = sleep(POLL), if self.has_room() => {}
-            }
-        }
-        loop {
-            tokio::select! {
-                ended = self.running.join_next_with_id() => match ended {
-                    Some(ended) => self.let_go(ended),
-                    None => return,
-                },
-                () = stop::passed(&mut stop) => break,
-            }
-        }
-        self.hand_back().await;
-    }
-
-    fn has_room(&self) -> bool {
-        self.running.len() < SLOTS
-    }
-
-    async fn take(&mut self) {
-        let room = u32::try_from(SLOTS - self.running.len()).unwrap_or(0);
-        if room == 0 {
-            return;
-        }
-        let taken = match take(&self.app, room).await {
-            Ok(taken) => taken,
-            Err(error) => {
-                // Once, not each second.
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "operations cannot be taken");
-                }
-                return;
-            }
-        };
-        self.is_failing = false;
-        for operation in taken {
-            let (app, progress) = (self.app.clone(), Progress::of(operation));
-            let held = progress.clone();
-            let task = self.running.spawn(async move { perform(&app, &progress).await });
-            self.held.insert(task.id(), held);
-        }
-    }
-
-    fn let_go(&mut self, ended: Result<(Id, ()), JoinError>) {
-        self.held.remove(&id(&ended));
-        if let Err(error) = ended {
-            // What an operation does is caught; this is the report of it. The lease will run out.
-            tracing::error!(%error, "an operation broke");
-        }
-    }
-
-    /// Ends what is under way, for another process to begin anew.
-    async fn hand_back(mut self) {
-        self.running.abort_all();
-        while let Some(ended) = self.running.join_next_with_id().await {
-            if ended.is_ok() {
-                self.held.remove(&id(&ended));
-            }
-        }
+    async fn hand_back(&self, progress: &Progress) {
         let error = "the server was stopped before it was done".to_owned();
-        let ended = Ended::HandedBack { error };
-        for progress in self.held.values() {
-            let (measure, now) = (progress.measure(), self.app.clock.now());
-            // Once: whoever has taken it by the time of another try would have its number.
-            let noted = self.app.tenancy.end_operation(progress.attempt(), measure, &ended, now).await;
+        let (ended, measure, now) = (Ended::HandedBack { error }, progress.measure(), self.0.clock.now());
+        if let Err(error) = self.0.tenancy.end_operation(progress.attempt(), measure, &ended, now).await {
             let _entered = span_of(progress.operation()).entered();
-            match noted {
-                Ok(_) => tracing::warn!("an operation did not end in time and is handed back"),
-                Err(error) => {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(error, "an operation cannot be handed back: its lease has to run out");
-                }
-            }
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "an operation cannot be handed back: its lease has to run out");
         }
-    }
-}
-
-fn id(ended: &Result<(Id, ()), JoinError>) -> Id {
-    match ended {
-        Ok((id, ())) => *id,
-        Err(error) => error.id(),
     }
 }
 

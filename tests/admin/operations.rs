@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _};
-use tenantry::operations::{self, Runners};
+use tenantry::operations;
 
 use super::support::Operator;
 use crate::support::{Organization, TestApp, eventually};
@@ -103,7 +103,7 @@ async fn one_is_followed_until_it_has_ended() {
     let first = events.next().await.unwrap();
     assert_eq!((first.name.as_str(), first.id), ("operation", 1));
     assert_eq!(first.data, left);
-    let runners = Runners::start(&app.app);
+    let runners = operations::start(&app.app);
     let mut last = first.data;
     while last["status"] != "succeeded" {
         assert_eq!(last["finished_at"], Value::Null);
@@ -146,7 +146,7 @@ async fn what_a_process_left_half_done_another_takes_up_when_the_lease_ran_out()
     let mut superuser = app.superuser().await;
     let lock = format!(r#"BEGIN; LOCK TABLE "{}".users IN ACCESS SHARE MODE"#, acme.schema());
     superuser.execute(AssertSqlSafe(lock)).await.unwrap();
-    let first = Runners::start(&app.app);
+    let first = operations::start(&app.app);
     eventually("it is under way", async || ops.get(&app, &path(&left)).await["status"] == "running").await;
     assert_eq!(operations::run_queued(&beside.app).await.unwrap(), 0, "it has the lease");
     app.clock.advance(Duration::from_secs(61));
@@ -203,7 +203,7 @@ async fn a_process_that_stops_hands_back_what_it_is_at() {
     let mut superuser = app.superuser().await;
     let lock = format!(r#"BEGIN; LOCK TABLE "{}".users IN ACCESS SHARE MODE"#, acme.schema());
     superuser.execute(AssertSqlSafe(lock)).await.unwrap();
-    let runners = Runners::start(&app.app);
+    let runners = operations::start(&app.app);
     eventually("it is under way", async || ops.get(&app, &path(&left)).await["status"] == "running").await;
     runners.stop(Instant::now());
     runners.finish().await;

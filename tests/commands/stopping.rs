@@ -262,7 +262,9 @@ async fn who_insists_does_not_wait_for_a_postgresql_that_reacts_to_nothing() {
     let pid_file = String::from_utf8(pid_file.stdout).unwrap();
     let postmaster = std::fs::read_to_string(pid_file.trim()).unwrap().lines().next().unwrap().to_owned();
     let _killed_in_the_end = Killed(postmaster.clone());
-    let kill = |signal: &str| Command::new("kill").args([signal, &postmaster]).status().unwrap().success();
+    let kill = |signal: &str| {
+        Command::new("kill").args([signal, &postmaster]).stderr(Stdio::null()).status().unwrap().success()
+    };
     assert!(kill("-STOP"));
     let begun = Instant::now();
     serve.signal("TERM");

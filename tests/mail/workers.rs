@@ -5,10 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tenantry::{
-    jobs::{self, Workers},
-    mail::Mailer,
-};
+use tenantry::{jobs, mail::Mailer};
 use tenants::JobStatus;
 
 use super::support::{app_with, jobs_with, letter, mailer, post};
@@ -32,7 +29,7 @@ async fn several_workers_send_every_mail_once() {
         let mailer = Some(mailer(&server.url("", ""), &server));
         others.push(app.beside_with(Options { mailer, ..Options::default() }).await);
     }
-    let workers: Vec<_> = others.iter().chain([&app]).map(|app| Workers::start(&app.app)).collect();
+    let workers: Vec<_> = others.iter().chain([&app]).map(|app| jobs::start(&app.app)).collect();
     eventually("all are sent", async || jobs_with(&app, JobStatus::Done).await.len() >= MAILS).await;
     for workers in workers {
         workers.stop(soon());
@@ -53,7 +50,7 @@ async fn a_mail_that_hangs_keeps_no_other_waiting_and_is_handed_back_at_the_stop
     let server = SmtpServer::with(setup).await;
     let app = app_with(&server).await;
     let acme = app.sign_up_quietly("acme").await;
-    let workers = Workers::start(&app.app);
+    let workers = jobs::start(&app.app);
     for to in ["slow@acme.example", "ada@acme.example", "bob@acme.example"] {
         post(&app, &acme, letter(to)).await;
     }
@@ -89,7 +86,7 @@ async fn a_stop_waits_for_the_mail_that_is_under_way_and_begins_no_other() {
     let server = SmtpServer::with(setup).await;
     let app = app_with(&server).await;
     let acme = app.sign_up_quietly("acme").await;
-    let workers = Workers::start(&app.app);
+    let workers = jobs::start(&app.app);
     post(&app, &acme, letter("ada@acme.example")).await;
     eventually("it is under way", async || jobs_with(&app, JobStatus::Running).await.len() == 1).await;
 
