@@ -75,8 +75,8 @@ pub(super) const DATABASE_URL: Setting = Setting::secret(
 pub(super) const DATABASE_POOLING: Setting = Setting::new(
     "database_pooling",
     Value("session"),
-    "What the database URL leads to: session (PostgreSQL itself, or a pooler that gives each client a connection of its \
-     own) or transaction (a pooler that gives each transaction another one, as PgBouncer with pool_mode = transaction).",
+    "What the database URL leads to: session (PostgreSQL itself: connections keep what is set on them) or transaction (a \
+     pooler, as PgBouncer, with pool_mode = transaction or session: each transaction is bound by itself).",
 );
 pub(super) const DIRECT_DATABASE_URL: Setting = Setting::secret(
     "direct_database_url",

@@ -13,10 +13,10 @@ use crate::SchemaName;
 /// What a connection keeps from one transaction to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Pooling {
-    /// Everything: it leads to PostgreSQL itself, or to a pooler that gives each client a connection of its own.
+    /// Everything: it leads to PostgreSQL itself.
     #[default]
     Session,
-    /// Nothing: it leads through a pooler that gives each transaction another connection.
+    /// Nothing: it leads through a pooler, which may give each transaction another connection.
     Transaction,
 }
 

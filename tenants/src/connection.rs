@@ -8,8 +8,9 @@
 //! The second: **nothing runs on a connection whose binding is not known.** [`Connection::bind`] and
 //! [`Connection::begin`] are the only functions that bind. For a connection that stays ours the former remembers what it
 //! has bound, and forgets it before it sends a change and after every error that may mean that the role or the schema is
-//! not what it was. Behind a pooler that gives each transaction another connection the latter binds each transaction in
-//! the message that begins it, and outside of one nothing is sent.
+//! not what it was; and that it stays ours is made sure of when it is opened ([`Mark`]). Behind a pooler that gives each
+//! transaction another connection the latter binds each transaction in the message that begins it, and outside of one
+//! nothing is sent.
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
@@ -25,6 +26,7 @@ use tokio::{sync::mpsc, time::timeout};
 use crate::{
     binding::{Binding, Guards, Pooling},
     error::{is_answer, is_loss, is_silence, is_stale_plan, is_violation},
+    probe::{ASK_FOR_MARK, Mark},
 };
 
 /// How long it takes at most until an answer is here that the server has no work with. A little longer than a pooler lets
@@ -111,8 +113,15 @@ impl Connection {
     /// One of a pool.
     pub(crate) async fn to(access: &Access) -> Result<Self, sqlx::Error> {
         let Access { login, pooling, guards, answer } = access;
+        let (inner, mark) = match pooling {
+            Pooling::Session => {
+                let (inner, mark) = Mark::connect(login).await?;
+                (inner, Some(mark))
+            }
+            Pooling::Transaction => (login.0.connect().await?, None),
+        };
         let mut connection = Self {
-            inner: login.0.connect().await?,
+            inner,
             pooling: *pooling,
             guards: Arc::clone(guards),
             answer: *answer,
@@ -122,8 +131,10 @@ impl Connection {
             deadline: None,
             loss: None,
         };
-        if *pooling == Pooling::Session && !guards.session().is_empty() {
-            connection.send(guards.session().to_owned(), Some(*answer)).await?;
+        if let Some(mark) = mark {
+            let sql = AssertSqlSafe(format!("{}{ASK_FOR_MARK}", guards.session()));
+            let ask = async |inner: &mut PgConnection| inner.fetch_all(sql).await;
+            mark.check(&connection.exchange(Some(*answer), ask).await?)?;
         }
         Ok(connection)
     }

@@ -66,15 +66,15 @@ pub enum Error {
     Run(#[from] crate::runs::RunRefused),
     /// Connections for requests are somebody else's after each transaction.
     #[error(
-        "TENANTRY_DATABASE_URL leads through a pooler that gives each transaction another connection: set \
+        "TENANTRY_DATABASE_URL leads through a pooler, which may give each transaction another connection: set \
          TENANTRY_DATABASE_POOLING=transaction and a TENANTRY_DIRECT_DATABASE_URL that leads past it, or lead it to \
          PostgreSQL itself"
     )]
     Pooled,
     /// Connections that have to stay ours do not.
     #[error(
-        "TENANTRY_DIRECT_DATABASE_URL leads through a pooler that gives each transaction another connection: lead it to \
-         PostgreSQL itself, because migrations, LISTEN and locks need connections that stay theirs"
+        "TENANTRY_DIRECT_DATABASE_URL leads through a pooler, which may give each transaction another connection: lead it \
+         to PostgreSQL itself, because migrations, LISTEN and locks need connections that stay theirs"
     )]
     PooledDirect,
     /// The server is too old.

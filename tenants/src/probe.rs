@@ -1,12 +1,73 @@
 //! Whether somebody stands between this program and the database who gives every transaction another connection. What a
 //! connection is bound to would then be another's, and the next statement would read the wrong tenant.
+//!
+//! It is found out twice over. Each connection that is to keep what is set on it is [marked](Mark) as it begins, and refused
+//! where PostgreSQL has not heard of the mark: whenever, and for whichever login, a pooler comes to stand there. And before
+//! anything else two connections are [looked at](is_pooled) for a while, for a pooler that passes the mark on.
 
 use std::{io, time::Duration};
 
-use sqlx::{Connection as _, Executor as _, PgConnection, Row as _};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
+    postgres::PgRow,
+};
 use tokio::time::timeout;
 
 use crate::{Error, Settings, binding::Pooling, connection::Login, install};
+
+/// The setting that has the mark.
+const MARK: &str = "tenantry.connection";
+/// What asks for it.
+pub(crate) const ASK_FOR_MARK: &str = "SELECT current_setting('tenantry.connection', true) AS mark";
+/// What PgBouncer says of a start-up message that has settings in it, of which it knows none.
+const PROTOCOL_VIOLATION: &str = "08P01";
+
+/// There is somebody in between.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "the connection leads through a pooler, and what is set on it would be somebody else's: set \
+     TENANTRY_DATABASE_POOLING=transaction, or lead it to PostgreSQL itself"
+)]
+pub(crate) struct InBetween;
+
+impl InBetween {
+    fn error() -> sqlx::Error {
+        // What cannot be had: it is looked for again, and may lead past the pooler by then.
+        sqlx::Error::Io(io::Error::other(Self))
+    }
+
+    fn is_told_by(error: &sqlx::Error) -> bool {
+        matches!(error, sqlx::Error::Io(error) if error.get_ref().is_some_and(|cause| cause.is::<Self>()))
+    }
+}
+
+/// By what PostgreSQL knows that a connection is the one that was opened: a setting in the message that begins it. A
+/// pooler refuses it or drops it, for the connection that it gives was begun by somebody else.
+#[derive(Debug)]
+pub(crate) struct Mark(String);
+
+impl Mark {
+    /// A connection of this login, and its mark, which is still to be asked for.
+    pub(crate) async fn connect(login: &Login) -> Result<(PgConnection, Self), sqlx::Error> {
+        let mark = Self(format!("{:032x}", rand::random::<u128>()));
+        match login.0.clone().options([(MARK, &mark.0)]).connect().await {
+            Ok(connection) => Ok((connection, mark)),
+            Err(error) => Err(match error.as_database_error() {
+                Some(answer) if answer.code().as_deref() == Some(PROTOCOL_VIOLATION) => {
+                    tracing::debug!(%error, "a connection begins with a setting that is refused");
+                    InBetween::error()
+                }
+                _ => error,
+            }),
+        }
+    }
+
+    /// Checks the answer to [`ASK_FOR_MARK`], which was asked last.
+    pub(crate) fn check(&self, answer: &[PgRow]) -> Result<(), sqlx::Error> {
+        let mark: Option<String> = answer.last().ok_or(sqlx::Error::RowNotFound)?.try_get("mark")?;
+        if mark.as_ref() == Some(&self.0) { Ok(()) } else { Err(InBetween::error()) }
+    }
+}
 
 /// So often it is asked. A pooler that nobody else uses gives itself away the first time; one that is busy may give two
 /// clients their own connections for a while.
@@ -31,24 +92,35 @@ impl Seen {
     }
 }
 
-/// Whether connections of this login are others' after each transaction.
+/// Whether connections of this login are others' after each transaction, or might come to be.
 ///
 /// All of it goes as texts and not as prepared statements: behind such a pooler there would be none of that name, or one
 /// of somebody else's.
 pub(crate) async fn is_pooled(login: &Login) -> Result<bool, sqlx::Error> {
-    timeout(DEADLINE, ask(login)).await.unwrap_or_else(|_late| {
+    let asked = timeout(DEADLINE, ask(login)).await.unwrap_or_else(|_late| {
         Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
-    })
+    });
+    match asked {
+        Err(error) if InBetween::is_told_by(&error) => Ok(true),
+        asked => asked,
+    }
 }
 
 async fn ask(login: &Login) -> Result<bool, sqlx::Error> {
-    let mut first = PgConnection::connect_with(&login.0).await?;
-    let mut second = PgConnection::connect_with(&login.0).await?;
+    let mut first = marked(login).await?;
+    let mut second = marked(login).await?;
     first.execute("SET tenantry.probe TO 'first'").await?;
     second.execute("SET tenantry.probe TO 'second'").await?;
     let (mut pooled, mut backends) = (false, None);
-    for _ in 0..ROUNDS {
-        let (one, other) = (look(&mut first).await?, look(&mut second).await?);
+    for round in 0..ROUNDS {
+        // Who gives connections in turn would give each of them its own again and again, were they to ask in turn.
+        let turns = if round % 2 == 0 { [&mut first, &mut second] } else { [&mut second, &mut first] };
+        let [one, other] = turns;
+        let mut looks = [look(one).await?, look(other).await?];
+        if round % 2 == 1 {
+            looks.reverse();
+        }
+        let [one, other] = looks;
         let seen = Seen { first: one.0, second: other.0, backends: [one.1, other.1] };
         pooled |= seen.is_pooled() || *backends.get_or_insert(seen.backends) != seen.backends;
         if pooled {
@@ -62,6 +134,13 @@ async fn ask(login: &Login) -> Result<bool, sqlx::Error> {
     first.close().await?;
     second.close().await?;
     Ok(pooled)
+}
+
+async fn marked(login: &Login) -> Result<PgConnection, sqlx::Error> {
+    let (mut connection, mark) = Mark::connect(login).await?;
+    let answer = connection.fetch_all(AssertSqlSafe(ASK_FOR_MARK.to_owned())).await?;
+    mark.check(&answer)?;
+    Ok(connection)
 }
 
 async fn look(connection: &mut PgConnection) -> Result<(Option<String>, i32), sqlx::Error> {

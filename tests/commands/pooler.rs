@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::support::Workplace;
-use crate::support::Database;
+use crate::support::{Database, PgBouncer};
 
 /// Somebody's own database, as settings name it.
 fn workplace(url: &SecretString, direct: Option<&SecretString>, pooling: Option<&str>) -> Workplace {
@@ -59,4 +59,23 @@ async fn commands_refuse_a_pooler_they_were_not_told_of_and_work_through_one_the
     let doctor = untold.run("doctor --json");
     let text = format!("{}{}", doctor.stdout, doctor.stderr);
     assert!(text.contains("TENANTRY_DATABASE_URL leads through a pooler"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_through_a_pooler_are_never_taken_for_ones_own() {
+    let database = Database::create().await;
+    // It gives each client a connection of its own; it passes over what it does not know; and each has its turn.
+    for settings in [
+        "pool_mode = session",
+        "pool_mode = session\nignore_startup_parameters = options",
+        "ignore_startup_parameters = options\nserver_round_robin = 1\nmin_pool_size = 2",
+    ] {
+        let Some(pooler) = PgBouncer::start_with(&database.superuser, settings).await else { return };
+        pooler.serve(&database.superuser).await;
+        let (pooled, direct) = (pooler.through(&database.settings.owner), &database.settings.direct);
+        let said = workplace(&pooled, Some(direct), None).run("tenant list").failure(1);
+        assert!(said.contains("TENANTRY_DATABASE_URL leads through a pooler"), "{settings}: {said}");
+        let said = workplace(&pooled, Some(&pooled), Some("transaction")).run("tenant list").failure(1);
+        assert!(said.contains("TENANTRY_DIRECT_DATABASE_URL leads through a pooler"), "{settings}: {said}");
+    }
 }

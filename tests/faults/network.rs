@@ -203,3 +203,41 @@ async fn whoever_listens_notices_a_silent_partition() {
         start.elapsed().as_millis()
     ));
 }
+
+/// A pooler that nobody told of and that takes any start-up message: its connections keep nothing that is set on them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_that_comes_to_stand_in_between_gives_nobody_the_rows_of_another() {
+    for mode in ["transaction", "session"] {
+        let database = Database::create().await;
+        let (superuser, direct) = (database.superuser.clone(), database.settings.direct.clone());
+        let settings =
+            format!("ignore_startup_parameters = options\npool_mode = {mode}\nserver_round_robin = 1");
+        let Some(pooler) = PgBouncer::start_with(&superuser, &settings).await else { return };
+        pooler.serve(&superuser).await;
+        let options = Options { rate_limits: false, ..Options::default() };
+        let (app, proxy) = behind_proxy(database, options, false).await;
+        let both = [app.sign_up("anna").await, app.sign_up("bert").await];
+        let ask = async |one: &Organization| one.owner.request("GET", "/api/users/").send().await;
+        proxy.lead_to(pooler.socket());
+        proxy.cut();
+        let mut refused = 0;
+        for _ in 0..12 {
+            let [one, other] = &both;
+            for (organization, answer) in both.iter().zip(<[_; 2]>::from(tokio::join!(ask(one), ask(other))))
+            {
+                // A connection that was ended costs one that reads nothing.
+                if answer.status == 200 {
+                    let name = &answer.json()["results"][0]["username"];
+                    assert_eq!(name, organization.owner.username.as_str());
+                } else {
+                    load::assert_unavailable(&answer);
+                    refused += 1;
+                }
+            }
+        }
+        assert_eq!(refused, 24, "{mode}: nothing is read through it");
+        proxy.lead_to(socket(&direct));
+        proxy.cut();
+        recovery(&both[0]).await;
+    }
+}

@@ -42,8 +42,13 @@ impl PgBouncer {
     /// One before the cluster that this URL of its superuser leads to. `None`, with a word about it, where it is not
     /// installed.
     pub(crate) async fn start(superuser: &SecretString) -> Option<Self> {
+        Self::start_with(superuser, "").await
+    }
+
+    /// The same with other settings, and sections, at the end of its file.
+    pub(crate) async fn start_with(superuser: &SecretString, settings: &str) -> Option<Self> {
         match pgbouncer() {
-            Ok(program) => Some(Self::run(&program, superuser).await),
+            Ok(program) => Some(Self::run(&program, superuser, settings).await),
             Err(missing) => {
                 say(&missing);
                 None
@@ -51,7 +56,7 @@ impl PgBouncer {
         }
     }
 
-    async fn run(program: &Path, superuser: &SecretString) -> Self {
+    async fn run(program: &Path, superuser: &SecretString, others: &str) -> Self {
         let mut connection = superuser_of(superuser).await;
         let role = format!(
             "DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{LOOKER}') THEN \
@@ -83,7 +88,7 @@ impl PgBouncer {
              server_idle_timeout = 5\nserver_login_retry = 1\n\
              auth_type = scram-sha-256\nauth_file = {path}/userlist.txt\nauth_user = {LOOKER}\n\
              auth_query = SELECT login, verifier FROM pgbouncer.verifier($1)\n\
-             logfile = {path}/log\npidfile = {path}/pid\n"
+             logfile = {path}/log\npidfile = {path}/pid\n{others}\n"
         );
         fs::write(directory.join("pgbouncer.ini"), settings).unwrap();
         let mut pooler = Self { directory, program: program.to_owned(), user, end: None };
@@ -116,7 +121,7 @@ impl PgBouncer {
     }
 
     /// Where it listens.
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.directory.join(format!(".s.PGSQL.{PORT}"))
     }
 

@@ -7,7 +7,7 @@ use crate::{Settings, binding::Pooling, install, probe};
 
 const CHECK: &str = "pooler";
 const ADVICE: &str = "set TENANTRY_DATABASE_POOLING=transaction, with a TENANTRY_DIRECT_DATABASE_URL that leads past the \
-     pooler; or lead it to PostgreSQL itself, or to a pooler in session mode: bound connections must stay whose they are";
+     pooler; or lead it to PostgreSQL itself: bound connections must stay whose they are";
 const DIRECT_ADVICE: &str =
     "lead it to PostgreSQL itself: migrations, LISTEN and advisory locks need connections that stay theirs";
 
@@ -46,7 +46,7 @@ async fn look(name: &str, url: &SecretString, advice: &str) -> Option<Finding> {
         Ok(true) => Some(Finding::problem(
             CHECK,
             "pooled",
-            format!("{name} leads through a pooler that gives each transaction another connection"),
+            format!("{name} leads through a pooler, which may give each transaction another connection"),
             advice,
         )),
         Err(error) => Some(unchecked(CHECK, error)),
