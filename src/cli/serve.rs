@@ -16,7 +16,7 @@ use super::{
 use crate::{
     backend::{Backend, BackendError, Use},
     cleanup,
-    config::{self, Config},
+    config::{self, Config, TenantSignUp},
     http::{Face, Hsts, Origins, Policy, TrustedProxies},
     jobs, mail, operations,
     server::{Server, ServerError, Signals, Tls},
@@ -242,8 +242,9 @@ struct Started {
     /// Where the mails are shown, or what else becomes of them.
     mails: String,
     database: String,
+    /// Whether whoever sees this may want to sign an organization up.
     #[serde(skip)]
-    development: bool,
+    invites: bool,
 }
 
 impl Started {
@@ -281,7 +282,7 @@ impl Started {
                 .map(|it| format!("{}://{}{}", it.scheme(), it.address(), crate::metrics::PATH)),
             url,
             database,
-            development: config.is_development(),
+            invites: config.is_development() && config.tenant_sign_up == TenantSignUp::Open,
         }
     }
 }
@@ -298,7 +299,7 @@ impl std::fmt::Display for Started {
         }
         writeln!(f, "  Mails     {mails}")?;
         write!(f, "  Database  {database}")?;
-        if self.development {
+        if self.invites {
             write!(
                 f,
                 "\n\nSign an organization up, here or on the page above:\n\n  \

@@ -397,9 +397,14 @@ fn log_filter(text: &str) -> Result<String, Wrong> {
         LEVELS.iter().all(|level| *level != word)
             && LEVELS.iter().any(|level| strsim::osa_distance(level, &word) <= 2)
     });
+    let has_level = text.split([',', '=']).any(|word| {
+        let word = word.trim();
+        LEVELS.iter().any(|level| level.eq_ignore_ascii_case(word))
+    });
     match misspelt {
         Some(word) if word == text => Err(Wrong::new("is no level", right)),
         Some(word) => Err(Wrong::new(format!("has \"{word}\", which is no level"), right)),
+        None if !has_level => Err(Wrong::new("has no level in it", right)),
         None => Ok(text.to_owned()),
     }
 }

@@ -181,10 +181,14 @@ pub(super) fn cors_origins(text: &str) -> Result<Vec<CorsOrigin>, Wrong> {
 }
 
 pub(super) fn number(text: &str, least: u32, most: u32) -> Result<u32, Wrong> {
-    text.parse()
-        .ok()
-        .filter(|number| (least..=most).contains(number))
-        .ok_or_else(|| Wrong::new("is out of range", format!("give a whole number from {least} to {most}")))
+    let right = || format!("give a whole number from {least} to {most}");
+    match text.parse() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        Err(_) if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(Wrong::new("is no whole number", right()))
+        }
+        _ => Err(Wrong::new("is out of range", right())),
+    }
 }
 
 /// A duration, or none: `0s`.

@@ -27,22 +27,26 @@ mod tests {
     use super::*;
     use crate::{app, http::Routes};
 
-    /// A new operation shows here: whoever adds it decides.
+    /// A new operation shows here, and whoever adds it looks whether it is open to whom it should be: one that forgets to ask
+    /// for its caller is open to `anybody`.
     #[test]
-    fn what_is_open_is_known() {
+    fn who_may_call_what_is_known() {
         let routes = Routes::of(&app::document()).unwrap();
         let mut lines = Vec::new();
         for route in routes.all() {
             for (method, access) in route.operations() {
-                if access.tenant && access.credentials {
-                    let open =
-                        match [true, false].map(|read_only| allows(method, route.template(), read_only)) {
-                            [true, true] => "open",
-                            [false, true] => "open with write",
-                            _ => "closed",
-                        };
-                    lines.push(format!("{open:<16}{:<7}{}", method.as_str(), route.template()));
+                // What operators may do is a matter of scopes.
+                if !access.tenant && access.credentials {
+                    continue;
                 }
+                let open = [true, false].map(|read_only| allows(method, route.template(), read_only));
+                let who = match open {
+                    _ if !access.credentials => "anybody",
+                    [true, true] => "members, operators who read",
+                    [false, true] => "members, operators who write",
+                    _ => "members",
+                };
+                lines.push(format!("{who:<30}{:<7}{}", method.as_str(), route.template()));
             }
         }
         lines.sort();

@@ -39,6 +39,19 @@ const COPY_DEADLINE: Duration = Duration::from_mins(10);
 #[derive(Clone)]
 pub(crate) struct Login(pub(crate) PgConnectOptions);
 
+impl Login {
+    /// A connection. What keeps it from being reached says whence: of several databases one may be away.
+    pub(crate) async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        self.0.connect().await.map_err(|error| match error {
+            sqlx::Error::Io(error) => {
+                let text = format!("{}:{}: {error}", self.0.get_host(), self.0.get_port());
+                sqlx::Error::Io(io::Error::new(error.kind(), text))
+            }
+            error => error,
+        })
+    }
+}
+
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Login({})", self.0.get_username())
@@ -118,7 +131,7 @@ impl Connection {
                 let (inner, mark) = Mark::connect(login).await?;
                 (inner, Some(mark))
             }
-            Pooling::Transaction => (login.0.connect().await?, None),
+            Pooling::Transaction => (login.connect().await?, None),
         };
         let mut connection = Self {
             inner,

@@ -7,10 +7,7 @@
 
 use std::{io, time::Duration};
 
-use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, Row as _,
-    postgres::PgRow,
-};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, postgres::PgRow};
 use tokio::time::timeout;
 
 use crate::{Error, Settings, binding::Pooling, connection::Login, install};
@@ -37,7 +34,8 @@ impl InBetween {
     }
 
     fn is_told_by(error: &sqlx::Error) -> bool {
-        matches!(error, sqlx::Error::Io(error) if error.get_ref().is_some_and(|cause| cause.is::<Self>()))
+        let sqlx::Error::Io(error) = error else { return false };
+        error.get_ref().and_then(|cause| cause.downcast_ref::<Self>()).is_some()
     }
 }
 
@@ -50,7 +48,7 @@ impl Mark {
     /// A connection of this login, and its mark, which is still to be asked for.
     pub(crate) async fn connect(login: &Login) -> Result<(PgConnection, Self), sqlx::Error> {
         let mark = Self(format!("{:032x}", rand::random::<u128>()));
-        match login.0.clone().options([(MARK, &mark.0)]).connect().await {
+        match Login(login.0.clone().options([(MARK, &mark.0)])).connect().await {
             Ok(connection) => Ok((connection, mark)),
             Err(error) => Err(match error.as_database_error() {
                 Some(answer) if answer.code().as_deref() == Some(PROTOCOL_VIOLATION) => {

@@ -116,6 +116,12 @@ const GUARDS: [&[Guard]; 6] = [
     }],
 ];
 
+/// What was checked, by the report for people that this text begins with.
+fn checks(report: &str) -> Vec<&str> {
+    let lines = report.lines().take_while(|line| !line.is_empty());
+    lines.filter_map(|line| Some(line.strip_prefix("ok       ")?.get(..13)?.trim_end())).collect()
+}
+
 #[tokio::test]
 async fn a_guard_that_is_taken_out_is_noticed() {
     let place = Workplace::new();
@@ -130,6 +136,11 @@ async fn a_guard_that_is_taken_out_is_noticed() {
         "{report}"
     );
     assert!(report.ends_with("\nAll is well.\n"), "{report}");
+    let (_, told) = include_str!("../../README.md").split_once("$ cargo run -q -- doctor\n").unwrap();
+    assert_eq!(checks(told), checks(&report), "the README shows what comes");
+    let (_, told) = include_str!("../../deploy/RUNBOOK.md").split_once("$ tenantry doctor\n").unwrap();
+    let of_own_database: Vec<_> = checks(&report).into_iter().filter(|check| *check != "database").collect();
+    assert_eq!(checks(told), of_own_database, "and so does the runbook");
 
     let cluster = Cluster::start_or_attach(&Options::new(place.data_dir())).await.unwrap();
     let mut superuser = superuser_of(&cluster.superuser_url("tenantry")).await;

@@ -72,10 +72,10 @@ async fn connections_through_a_pooler_are_never_taken_for_ones_own() {
     ] {
         let Some(pooler) = PgBouncer::start_with(&database.superuser, settings).await else { return };
         pooler.serve(&database.superuser).await;
-        let (pooled, direct) = (pooler.through(&database.settings.owner), &database.settings.direct);
-        let said = workplace(&pooled, Some(direct), None).run("tenant list").failure(1);
+        let (through, direct) = (pooler.through(&database.settings.owner), &database.settings.direct);
+        let said = workplace(&through, Some(direct), None).run("tenant list").failure(1);
         assert!(said.contains("TENANTRY_DATABASE_URL leads through a pooler"), "{settings}: {said}");
-        let said = workplace(&pooled, Some(&pooled), Some("transaction")).run("tenant list").failure(1);
+        let said = workplace(&through, Some(&through), Some("transaction")).run("tenant list").failure(1);
         assert!(said.contains("TENANTRY_DIRECT_DATABASE_URL leads through a pooler"), "{settings}: {said}");
     }
 }
