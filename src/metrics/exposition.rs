@@ -134,6 +134,11 @@ fn pools(families: &mut Families<'_>, pools: &[PoolReport]) -> fmt::Result {
         "Connections opened",
         each(|pool| pool.figures.opened.figure()),
     )?;
+    families.counter(
+        "tenantry_pool_connections_failed",
+        "Connections that could not be opened",
+        each(|pool| pool.figures.failed.figure()),
+    )?;
     let closed = pools.iter().flat_map(|pool| {
         let figures = &pool.figures;
         [("retired", figures.retired), ("unfinished", figures.closed_unfinished)]

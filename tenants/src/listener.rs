@@ -22,13 +22,13 @@ use std::{
 
 use sea_orm::DbErr;
 use sqlx::{
-    AssertSqlSafe, Row as _,
+    AssertSqlSafe, Connection as _, Row as _,
     postgres::{PgListener, PgPoolOptions},
 };
 use tokio::{task::AbortHandle, time::timeout};
 use uuid::Uuid;
 
-use crate::{connection::Login, db::CatalogTx, live::Live, resolver::Resolver, wakes::Announcement};
+use crate::{connection::Login, db::CatalogTx, live::Live, probe, resolver::Resolver, wakes::Announcement};
 
 /// Where changes are announced. Channels belong to a database, and a database holds one installation.
 pub(crate) const CHANNEL: &str = "tenantry";
@@ -202,6 +202,8 @@ impl Listener {
     /// one holds that connection alone, and is gone with it, so that nothing reconnects behind our back.
     async fn connect(&self) -> Result<PgListener, Lost> {
         let connect = async {
+            // The pool tries again and again by itself, until it is too late to say why; and takes what a pooler gives it.
+            probe::open(&self.login).await?.close().await?;
             let pool = PgPoolOptions::new()
                 .max_connections(1)
                 .idle_timeout(None)

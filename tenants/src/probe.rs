@@ -105,8 +105,8 @@ pub(crate) async fn is_pooled(login: &Login) -> Result<bool, sqlx::Error> {
 }
 
 async fn ask(login: &Login) -> Result<bool, sqlx::Error> {
-    let mut first = marked(login).await?;
-    let mut second = marked(login).await?;
+    let mut first = open(login).await?;
+    let mut second = open(login).await?;
     first.execute("SET tenantry.probe TO 'first'").await?;
     second.execute("SET tenantry.probe TO 'second'").await?;
     let (mut pooled, mut backends) = (false, None);
@@ -134,7 +134,8 @@ async fn ask(login: &Login) -> Result<bool, sqlx::Error> {
     Ok(pooled)
 }
 
-async fn marked(login: &Login) -> Result<PgConnection, sqlx::Error> {
+/// A connection that leads to PostgreSQL itself.
+pub(crate) async fn open(login: &Login) -> Result<PgConnection, sqlx::Error> {
     let (mut connection, mark) = Mark::connect(login).await?;
     let answer = connection.fetch_all(AssertSqlSafe(ASK_FOR_MARK.to_owned())).await?;
     mark.check(&answer)?;
