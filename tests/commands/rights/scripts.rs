@@ -1,7 +1,6 @@
 //! What the scripts take for their own, and what they refuse.
 
 use secrecy::SecretString;
-use sqlx::{AssertSqlSafe, Executor as _};
 
 use super::{
     OWNERS, Site, all_is_well,
@@ -33,7 +32,8 @@ async fn what_somebody_else_made_under_their_names_is_taken_by_no_script() {
     let Site { cluster, mut superuser, place, .. } = set_up().await;
     place.run("migrate").ok();
     let url = cluster.superuser_url("tenantry");
-    run(&mut superuser, "CREATE ROLE legacy LOGIN CREATEROLE; CREATE DATABASE legacys OWNER legacy").await;
+    run(&mut superuser, "CREATE ROLE legacy LOGIN CREATEROLE").await;
+    run(&mut superuser, "CREATE DATABASE legacys OWNER legacy").await;
 
     // A view in the place of the table: who looks into it runs the owner's code.
     let legacys = cluster.superuser_url("legacys");
@@ -104,8 +104,7 @@ async fn what_somebody_else_made_under_their_names_is_taken_by_no_script() {
             "type t",
         ),
     ] {
-        // `PUBLIC` has lost it to nobody here: the superuser may.
-        superuser.execute(AssertSqlSafe(deed.clone())).await.unwrap();
+        run(&mut superuser, deed).await;
         for script in ["roles.sql", "pgbouncer.sql"] {
             refused(&url, &[], script, "the pooler's", why).await;
         }
@@ -117,11 +116,9 @@ async fn what_somebody_else_made_under_their_names_is_taken_by_no_script() {
         let output = psql_with(&url, &url, &["--set=administrator=admin"], script, "the pooler's").await;
         assert_quiet(&output, script);
     }
-    run(
-        &mut superuser,
-        "REVOKE tenantry_roles FROM admin; DROP DATABASE legacys WITH (FORCE); DROP ROLE legacy",
-    )
-    .await;
+    run(&mut superuser, "REVOKE tenantry_roles FROM admin").await;
+    run(&mut superuser, "DROP DATABASE legacys WITH (FORCE)").await;
+    run(&mut superuser, "DROP ROLE legacy").await;
     psql(&url, &url, "roles.sql", "").await;
     all_is_well(&place);
 }
@@ -159,7 +156,7 @@ async fn who_owned_the_database_before_has_no_right_on_the_functions() {
 
 #[tokio::test]
 async fn a_pooler_is_told_nothing_of_names_that_are_not_served() {
-    let Site { cluster, mut superuser, .. } = set_up().await;
+    let Site { cluster, mut superuser, place: _place, .. } = set_up().await;
     let url = cluster.superuser_url("tenantry");
     psql(&url, &url, "pgbouncer.sql", "the pooler's").await;
     let rows = "SELECT count(*)::text FROM pgbouncer.verifier('nobody')";
@@ -192,7 +189,7 @@ async fn a_pooler_is_told_nothing_of_names_that_are_not_served() {
 
 #[tokio::test]
 async fn setup_goes_on_where_it_stopped_and_takes_nothing_of_others() {
-    let Site { cluster, mut superuser, .. } = set_up().await;
+    let Site { cluster, mut superuser, place: _place, .. } = set_up().await;
     let url = cluster.superuser_url("postgres");
     let admin = cluster.url("admin", &"admins".into(), "postgres");
     let names = ["--set=owner=second", "--set=database=seconds"];
