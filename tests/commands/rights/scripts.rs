@@ -77,6 +77,11 @@ async fn what_somebody_else_made_under_their_names_is_taken_by_no_script() {
             "relation i",
         ),
         (
+            made("DROP CONSTRAINT made_pkey; CREATE INDEX made_pkey ON tenantry_roles.made (public.boo(role))"),
+            format!("DROP INDEX tenantry_roles.made_pkey; {}", made("ADD PRIMARY KEY (role)")),
+            "index tenantry_roles.made_pkey",
+        ),
+        (
             "CREATE TRIGGER t BEFORE INSERT ON tenantry_roles.made FOR EACH ROW EXECUTE FUNCTION public.boo()".into(),
             "DROP TRIGGER t ON tenantry_roles.made".into(),
             "trigger t",
