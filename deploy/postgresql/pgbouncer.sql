@@ -53,7 +53,7 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'tenantry_rol
     -- everybody is.
     \set is_ours 'rolname ~ ''^tenantry_[0-9a-v]{8}_(catalog|lane_[0-9]+)$'' AND has_database_privilege(a.oid, current_database(), ''CONNECT'')'
 \endif
--- No row for a name that is not served, so that PgBouncer asks for its password all the same and tells nobody which there are.
+-- No row for a name that is not served: of a row of nulls PgBouncer says that its configuration is wrong.
 DROP FUNCTION IF EXISTS pgbouncer.verifier(text);
 CREATE FUNCTION pgbouncer.verifier(wanted text) RETURNS TABLE (login text, verifier text)
 LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
