@@ -17,6 +17,11 @@ WHERE pronamespace = 'pg_catalog'::regnamespace
     AND (proname IN ('set_config', 'pg_notify') OR proname ~ '^(query|cursor|table|schema|database)_to_xml')
 \gexec
 
+-- pg_dump and pg_restore begin with it; the owner's connections lead nowhere else by it.
+SELECT pg_catalog.format('GRANT EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) TO %I', pg_catalog.pg_get_userbyid(datdba))
+FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()
+\gexec
+
 -- A DO block could SET ROLE. The owner writes the catalog's functions in it.
 REVOKE USAGE ON LANGUAGE plpgsql FROM PUBLIC;
 SELECT pg_catalog.format('GRANT USAGE ON LANGUAGE plpgsql TO %I', pg_catalog.pg_get_userbyid(datdba))

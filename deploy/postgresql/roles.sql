@@ -4,7 +4,9 @@
 --
 --     psql "$ADMIN_URL/tenantry" --file deploy/postgresql/roles.sql
 --
--- They belong to a role of their own that nobody can log in as. So the owner can call them and cannot change them.
+-- They belong to a role of their own that nobody can log in as. So the owner can call them and cannot change them. All
+-- installations of a cluster share it; run this as the one administrator who made it, or as a superuser, who on PostgreSQL 16
+-- or newer names him: --set administrator=NAME. It reads check_roles.sql, which lies beside it.
 
 \set ON_ERROR_STOP on
 -- First of all: the owner of the database may put functions and operators of the same names into `public`. For the same
@@ -32,26 +34,8 @@ WHERE rolname = current_user AND datname = pg_catalog.current_database() \gset
 \endif
 
 CREATE SCHEMA IF NOT EXISTS tenantry_roles AUTHORIZATION tenantry_roles;
--- The owner can make a schema of this name, and what is in it would be handed over below.
-DO $$
-DECLARE
-    maker oid := (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = 'tenantry_roles' AND NOT rolcanlogin AND NOT rolsuper);
-    place oid := (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'tenantry_roles' AND nspowner = maker);
-BEGIN
-    IF place IS NULL
-        OR EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = place AND proowner <> maker)
-        OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = place AND relowner <> maker)
-        OR EXISTS (SELECT FROM pg_catalog.pg_type WHERE typnamespace = place AND typowner <> maker)
-    THEN
-        RAISE insufficient_privilege USING MESSAGE =
-            'the role or the schema tenantry_roles, or what is in the schema, is not what this script made';
-    END IF;
-    IF EXISTS (SELECT FROM pg_catalog.pg_database d JOIN pg_catalog.pg_roles o ON o.oid = datdba
-        WHERE datname = pg_catalog.current_database() AND NOT o.rolsuper AND pg_catalog.pg_has_role(o.oid, maker, 'MEMBER'))
-    THEN
-        RAISE insufficient_privilege USING MESSAGE = 'the owner of the database is a member of tenantry_roles';
-    END IF;
-END $$;
+-- Before anything is handed over, or written where somebody else's code could run.
+\ir check_roles.sql
 REVOKE ALL ON SCHEMA tenantry_roles FROM PUBLIC;
 -- Both for as long as this runs: language plpgsql may be taken from PUBLIC, so the functions are made by who runs this.
 SELECT pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA tenantry_roles TO %I', current_user) \gexec
@@ -228,10 +212,27 @@ BEGIN
     END IF;
 END $$;
 
--- Nobody calls them but the owner of the database, and he none of those that the others call.
-SELECT pg_catalog.format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', p.oid::regprocedure)
-FROM pg_catalog.pg_proc p WHERE pronamespace = 'tenantry_roles'::regnamespace
-UNION ALL
+-- Nobody calls them but the owner of the database, and he none of those that the others call. Who was the owner before, or
+-- was given something by hand, has nothing here any more.
+WITH place AS (SELECT n.* FROM pg_catalog.pg_namespace n WHERE nspname = 'tenantry_roles'),
+given (what, grantee) AS (
+    SELECT 'FUNCTION ' || p.oid::regprocedure, x.grantee FROM pg_catalog.pg_proc p JOIN place ON pronamespace = place.oid
+    CROSS JOIN pg_catalog.aclexplode(coalesce(proacl, pg_catalog.acldefault('f', proowner))) x WHERE x.grantee <> proowner
+    UNION
+    SELECT 'TABLE ' || c.oid::regclass, x.grantee FROM pg_catalog.pg_class c JOIN place ON relnamespace = place.oid
+    CROSS JOIN pg_catalog.aclexplode(relacl) x WHERE relkind = 'r' AND x.grantee <> relowner
+    UNION
+    SELECT 'TABLE ' || c.oid::regclass, x.grantee FROM pg_catalog.pg_class c JOIN place ON relnamespace = place.oid
+    JOIN pg_catalog.pg_attribute a ON attrelid = c.oid
+    CROSS JOIN pg_catalog.aclexplode(attacl) x WHERE relkind = 'r' AND x.grantee <> relowner
+    UNION
+    -- Who runs this needs it to the end.
+    SELECT 'SCHEMA tenantry_roles', x.grantee FROM place CROSS JOIN pg_catalog.aclexplode(nspacl) x
+    WHERE x.grantee NOT IN (nspowner, current_user::regrole))
+SELECT pg_catalog.format('REVOKE ALL ON %s FROM %s CASCADE', what,
+    CASE grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(grantee)) END)
+FROM given
+\gexec
 SELECT pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I', p.oid::regprocedure, :'owner')
 FROM pg_catalog.pg_proc p WHERE pronamespace = 'tenantry_roles'::regnamespace AND prosecdef
 \gexec

@@ -71,11 +71,22 @@ pub(super) async fn purge(context: &Context, arguments: TenantPurge) -> Result<E
     let done = done.await;
     let done = app.finish(done).await?;
     operation::told(context, done, |done| {
-        let signed = done.result.clone().and_then(Signed::read);
-        let dropped = signed.map(|signed| signed.certificate.purged).unwrap_or_default();
+        let certificate = done.result.clone().and_then(Signed::read).map(|signed| signed.certificate);
+        let dropped = certificate.as_ref().map(|it| it.purged).unwrap_or_default();
+        let left = certificate.filter(|it| !it.role_held_in.is_empty()).map_or_else(
+            || "Nothing of it is left".to_owned(),
+            |it| {
+                format!(
+                    "Only its role is left, {}, which nobody can act as: it has rights in the databases {}, and \
+                     `tenantry doctor --fix` drops it when those are taken",
+                    it.schema,
+                    it.role_held_in.join(", ")
+                )
+            },
+        );
         format!(
             "Purged {slug}: {} tables with {} rows, and {} rows of the catalog.\n\
-             Nothing of it is left; `tenantry tenant certificate {slug}` says so. Its slug stays taken for 90 days.",
+             {left}; `tenantry tenant certificate {slug}` says so. Its slug stays taken for 90 days.",
             dropped.tables, dropped.rows, dropped.catalog_rows
         )
     })

@@ -30,6 +30,43 @@ const PARAMETERS: [&str; 17] = [
     "application_name",
 ];
 
+/// What libpq reads besides (PostgreSQL 18's manual, 34.1.2), and this service does not.
+const LIBPQ: [&str; 33] = [
+    "channel_binding",
+    "client_encoding",
+    "connect_timeout",
+    "fallback_application_name",
+    "gssdelegation",
+    "gssencmode",
+    "gsslib",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "krbsrvname",
+    "load_balance_hosts",
+    "max_protocol_version",
+    "min_protocol_version",
+    "oauth_client_id",
+    "oauth_issuer",
+    "options",
+    "passfile",
+    "replication",
+    "require_auth",
+    "requirepeer",
+    "scram_client_key",
+    "service",
+    "servicefile",
+    "ssl_max_protocol_version",
+    "ssl_min_protocol_version",
+    "sslcompression",
+    "sslcrl",
+    "sslnegotiation",
+    "sslsni",
+    "target_session_attrs",
+    "tcp_user_timeout",
+];
+
 /// The URL of a PostgreSQL database. It is shown without password and parameters.
 #[derive(Clone)]
 pub struct DatabaseUrl {
@@ -56,8 +93,7 @@ impl DatabaseUrl {
         if let Some(unknown) =
             names.find(|name| !PARAMETERS.contains(&name.as_ref()) && !name.starts_with("options["))
         {
-            let is = format!("has an unknown parameter: {}", unknown.escape_debug());
-            return Err(Wrong::new(is, "take it out, or write it as libpq does"));
+            return Err(unread(&unknown));
         }
         url.set_query(None);
         url.set_fragment(None);
@@ -72,6 +108,27 @@ impl DatabaseUrl {
     pub fn expose(&self) -> &str {
         self.url.expose_secret()
     }
+}
+
+/// That nobody reads a parameter. What is no name is not shown: after a `?` in a password, its rest stands there.
+fn unread(name: &str) -> Wrong {
+    if LIBPQ.contains(&name) {
+        return Wrong::new(
+            format!("has a parameter of libpq that this service does not take: {name}"),
+            "take it out; deploy/database.md lists those it takes",
+        );
+    }
+    let is_name =
+        (1..=40).contains(&name.len()) && name.bytes().all(|it| it.is_ascii_lowercase() || it == b'_');
+    let is = if is_name {
+        format!("has an unknown parameter: {name}")
+    } else {
+        "has an unknown parameter".to_owned()
+    };
+    Wrong::new(
+        is,
+        "take it out, or write it as deploy/database.md does; in a password, ? and / are %3F and %2F",
+    )
 }
 
 impl fmt::Display for DatabaseUrl {

@@ -79,11 +79,22 @@ fn every_wrong_value_is_told_at_once_and_no_secret_with_it() {
 
 #[test]
 fn a_parameter_of_a_database_url_that_nobody_reads_is_refused_without_its_value() {
-    let url = |parameters| format!("postgres://app@db/main?{parameters}");
-    let config = |parameters| parse("", &[("TENANTRY_DATABASE_URL", &url(parameters))]);
+    let url = |parameters: &str| format!("postgres://app@db/main?{parameters}");
+    let config = |parameters: &str| parse("", &[("TENANTRY_DATABASE_URL", &url(parameters))]);
     assert!(config("sslmode=require&options[geqo]=off&host=/run/postgresql").is_ok());
     let error = config("sslmode=require&pasword=s3cret").unwrap_err().to_string();
     assert!(error.contains("has an unknown parameter: pasword") && !error.contains("s3cret"), "{error}");
+    for name in ["connect_timeout", "target_session_attrs", "options"] {
+        let error = config(&format!("{name}=s3cret")).unwrap_err().to_string();
+        let said = format!("has a parameter of libpq that this service does not take: {name}");
+        assert!(error.contains(&said) && !error.contains("s3cret"), "{error}");
+    }
+    // A password that was not escaped.
+    let url = "postgres://app:12/ab?SommerSecret@db/main";
+    let error = parse("", &[("TENANTRY_DATABASE_URL", url)]).unwrap_err().to_string();
+    assert!(error.contains("has an unknown parameter;") && !error.contains("Sommer"), "{error}");
+    let error = config("a-b%0a=s3cret").unwrap_err().to_string();
+    assert!(error.contains("has an unknown parameter;") && !error.contains("a-b"), "{error}");
 }
 
 #[test]

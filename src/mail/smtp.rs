@@ -234,14 +234,24 @@ async fn within<T>(
 const SAID: &str = ": the mail server said ";
 
 /// What the log may have of the error of a mail: without the words of the server, which most often repeat the recipient's
-/// address. The codes are told: those of RFC 5321 and, where the server gives them, RFC 3463.
+/// address. The codes are told: those of RFC 5321 and, where the server gives them, RFC 3463. Other numbers may be anything, a
+/// mailbox or somebody's IP.
 pub(crate) fn without_words(error: &str) -> &str {
     let Some((_, reply)) = error.split_once(SAID) else { return error };
-    let is_code =
-        |word: &&str| word.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && !word.is_empty();
-    let told: usize =
-        reply.split_inclusive(' ').take(2).take_while(|word| is_code(&word.trim_end())).map(str::len).sum();
-    error[..error.len() - reply.len() + told].trim_end()
+    let mut words = reply.split_inclusive(' ');
+    let code = words.next().filter(|word| is_number(word.trim_end(), 3..=3)).map_or(0, str::len);
+    let enhanced = words.next().filter(|word| code > 0 && is_enhanced(word.trim_end())).map_or(0, str::len);
+    error[..error.len() - reply.len() + code + enhanced].trim_end()
+}
+
+fn is_number(word: &str, digits: std::ops::RangeInclusive<usize>) -> bool {
+    digits.contains(&word.len()) && word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Whether this is a code of RFC 3463: a class, a subject, a detail.
+fn is_enhanced(word: &str) -> bool {
+    let parts: Vec<&str> = word.split('.').collect();
+    matches!(parts[..], ["2" | "4" | "5", subject, detail] if is_number(subject, 1..=3) && is_number(detail, 1..=3))
 }
 
 impl Refusal {
@@ -291,6 +301,16 @@ mod tests {
                 "the recipient: the mail server said 450 ada@acme.example is busy",
                 "the recipient: the mail server said 450",
             ),
+            (
+                "the recipient: the mail server said 550 4917012345678 <4917012345678@sms.example>",
+                "the recipient: the mail server said 550",
+            ),
+            (
+                "the session: the mail server said 550 203.0.113.9 is blocked",
+                "the session: the mail server said 550",
+            ),
+            ("the session: the mail server said 550 5.1.1234 no", "the session: the mail server said 550"),
+            ("the session: the mail server said 550 3.1.1 no", "the session: the mail server said 550"),
             ("the recipient: the mail server said 550 ", "the recipient: the mail server said 550"),
             (
                 "the sender: the mail server did not answer in time",

@@ -34,6 +34,10 @@ pub struct Certificate {
     pub purged: Purged,
     /// What was looked for afterwards, and was not there.
     pub absent: Absent,
+    /// The databases in which somebody gave the role rights, so that PostgreSQL keeps it. Where there are none, it is not in
+    /// the text.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub role_held_in: Vec<String>,
     /// Who had it purged.
     pub by: String,
     /// When it was closed.

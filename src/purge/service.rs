@@ -143,6 +143,7 @@ async fn finish(app: &App, progress: &Progress, purging: &Purging) -> Result<Val
         schema: purging.schema.to_string(),
         purged: last.purged,
         absent: last.absent,
+        role_held_in: last.role_held_in.clone(),
         by: operation.actor.clone(),
         closed_at: purging.closed_at,
         purged_at: now,
@@ -150,7 +151,11 @@ async fn finish(app: &App, progress: &Progress, purging: &Purging) -> Result<Val
     let signed = certificate.sign(app).map_err(|error| tenants::Error::Damaged(error.to_string()))?;
     let (by, detail, named) = (progress.actor(), json!(signed), (purging.id, purging.slug.as_str()));
     audit::record_about(app, last.transaction(), named, &by, Action::TenantPurged, detail.clone()).await?;
+    let held_in = last.role_held_in.join(", ");
     last.commit().await?;
+    if !held_in.is_empty() {
+        tracing::warn!(role = %purging.schema, %held_in, "the role of a purged tenant stays: it has rights in other databases");
+    }
     progress.advance(1);
     Ok(detail)
 }

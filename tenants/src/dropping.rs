@@ -102,6 +102,17 @@ pub(crate) async fn next_of<'a>(
     Ok(left.split_at(within(left, budget)))
 }
 
+/// The databases in which a role has rights, or on which: PostgreSQL drops none that has some. Anybody can give a role of
+/// another installation rights on what is his.
+pub(crate) async fn databases_holding(transaction: &CatalogTx, role: &str) -> Result<Vec<String>, DbErr> {
+    let select = "SELECT DISTINCT d.datname::text AS name FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid \
+         JOIN pg_database d ON d.oid = CASE WHEN s.dbid <> 0 THEN s.dbid \
+             WHEN s.classid = 'pg_database'::regclass THEN s.objid END \
+         WHERE s.refclassid = 'pg_authid'::regclass AND r.rolname = $1 ORDER BY 1";
+    let rows = transaction.query_all_raw(statement(select, [role.into()])).await?;
+    rows.iter().map(|row| row.try_get("", "name")).collect()
+}
+
 /// The name of something in a schema, as it stands in a statement.
 pub(crate) fn quoted(schema: &SchemaName, name: &str) -> String {
     format!(r#""{schema}"."{}""#, name.replace('"', r#""""#))

@@ -49,6 +49,11 @@ pub enum Error {
     /// It belongs to a tenant, or there is nothing of this name.
     #[error("{0} is no orphan: a tenant has it, or it is not there")]
     NoOrphan(String),
+    /// Somebody gave the role of a tenant rights in other databases.
+    #[error(
+        "the role {0} stays as long as it has rights in these databases: {1}; a superuser runs DROP OWNED BY {0} there"
+    )]
+    RoleHeld(String, String),
     /// A plan has this name already.
     #[error("there is a plan of that name")]
     PlanTaken,

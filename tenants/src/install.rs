@@ -153,7 +153,7 @@ pub(crate) async fn migrate_catalog(
     let mut connection = PgConnection::connect_with(&options).await?;
     check_server(&connection)?;
     // Held until this connection closes, killed or not.
-    connection.execute("SELECT pg_advisory_lock(hashtextextended('tenantry.catalog', 0))").await?;
+    lock_catalog(&mut connection).await?;
     run(&mut connection, format!("CREATE SCHEMA IF NOT EXISTS {CATALOG_SCHEMA}")).await?;
 
     let before = applied(&mut connection).await?;
@@ -169,6 +169,33 @@ pub(crate) async fn migrate_catalog(
     let not_hardened = harden(&mut connection).await?;
     connection.close().await?;
     Ok(MigrationReport { catalog, not_hardened })
+}
+
+/// Takes the lock under which the catalog is changed, and keeps it as long as the connection. Whoever waits says for whom: every
+/// login can take it, one that nobody looks after too.
+pub(crate) async fn lock_catalog(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    const LOCK: &str = "SELECT pg_advisory_lock(hashtextextended('tenantry.catalog', 0))";
+    // Another process is done with it sooner, most often.
+    connection.execute("SET lock_timeout TO '3s'").await?;
+    let locked = connection.execute(LOCK).await;
+    connection.execute("RESET lock_timeout").await?;
+    match locked {
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => {}
+        locked => return locked.map(|_| ()),
+    }
+    let held_by: Option<String> = sqlx::query_scalar(
+        "SELECT string_agg(format('%s (pid %s)', usename, pid), ', ') FROM pg_locks JOIN pg_stat_activity USING (pid) \
+         WHERE locktype = 'advisory' AND granted AND objsubid = 1 \
+         AND (classid::bigint << 32) | objid::bigint = hashtextextended('tenantry.catalog', 0) \
+         AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let held_by = held_by.unwrap_or_else(|| "nobody any more".to_owned());
+    tracing::warn!(%held_by, "waiting for the catalog, which another session has locked");
+    connection.execute("SET lock_timeout TO 0").await?;
+    connection.execute(LOCK).await?;
+    connection.execute("RESET lock_timeout").await.map(|_| ())
 }
 
 /// The catalog migrations that this program knows, in their order.

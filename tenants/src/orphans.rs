@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DbErr};
 use crate::{
     Error, Fault, Purged, SchemaName, Tenancy,
     db::CatalogTx,
-    dropping::{left_in, next_of, quoted, statement},
+    dropping::{databases_holding, left_in, next_of, quoted, statement},
     fault,
 };
 
@@ -99,7 +99,7 @@ impl Tenancy {
     /// asked for again.
     ///
     /// # Errors
-    /// [`Error::NoOrphan`], or those of the database.
+    /// [`Error::NoOrphan`], [`Error::RoleHeld`] when all but the role is gone, or those of the database.
     pub async fn drop_orphan(&self, name: &SchemaName) -> Result<Purged, Error> {
         let mut purged = Purged::default();
         let all = left_in(self, name).await?;
@@ -114,11 +114,17 @@ impl Tenancy {
             left = rest;
         }
         let transaction = self.begin_on_orphan(name).await?;
-        let drop_role = self.role_maker().drop(name.as_str());
-        let drops = format!(r#"DROP SCHEMA IF EXISTS "{name}" CASCADE; {drop_role}"#);
-        transaction.batch(&drops).await?;
+        transaction.batch(&format!(r#"DROP SCHEMA IF EXISTS "{name}" CASCADE"#)).await?;
+        let held_in = databases_holding(&transaction, name.as_str()).await?;
+        if held_in.is_empty() {
+            transaction.batch(&self.role_maker().drop(name.as_str())).await?;
+        }
         transaction.commit().await?;
-        Ok(purged)
+        if held_in.is_empty() {
+            Ok(purged)
+        } else {
+            Err(Error::RoleHeld(name.to_string(), held_in.join(", ")))
+        }
     }
 
     async fn begin_on_orphan(&self, name: &SchemaName) -> Result<CatalogTx, Error> {

@@ -12,7 +12,7 @@ use crate::{
     Error, SchemaName, Tenancy,
     action::KEPT,
     db::CatalogTx,
-    dropping::{Dropped, counted, left_in, next_of, statement},
+    dropping::{Dropped, counted, databases_holding, left_in, next_of, statement},
     listener::Change,
     resolution::Status,
 };
@@ -30,7 +30,8 @@ pub struct Purged {
     pub catalog_rows: u64,
 }
 
-/// What was looked for when all was gone, and is not there. Each is true; what is not keeps the purge from ending.
+/// What was looked for when all was gone, and is not there. Each is true, but the role's where another database keeps it; what
+/// else is not keeps the purge from ending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(clippy::struct_excessive_bools, reason = "a list of what was looked for")]
 pub struct Absent {
@@ -72,6 +73,8 @@ pub struct LastStep {
     pub purged: Purged,
     /// What was looked for, and is not there any more.
     pub absent: Absent,
+    /// The databases in which somebody gave the role rights, so that PostgreSQL keeps it.
+    pub role_held_in: Vec<String>,
 }
 
 impl Tenancy {
@@ -195,7 +198,8 @@ impl Purging {
     }
 
     /// Drops the schema, empty by now, the role and the tenant's row, gives its slug up, and looks whether anything is left;
-    /// up to the commit.
+    /// up to the commit. A role that PostgreSQL keeps is taken from its lane, so that nobody can act as it, and stays in the
+    /// group, by which it is known as ours and nobody's.
     ///
     /// # Errors
     /// Something is left, or those of the database.
@@ -208,25 +212,38 @@ impl Purging {
             purged.catalog_rows +=
                 transaction.execute_raw(statement(delete, [id.into()])).await?.rows_affected();
         }
-        transaction
-            .batch(&format!(
-                r#"DROP SCHEMA IF EXISTS "{schema}" CASCADE; {}"#,
-                self.tenancy.role_maker().drop(schema.as_str())
-            ))
-            .await?;
+        transaction.batch(&format!(r#"DROP SCHEMA IF EXISTS "{schema}" CASCADE"#)).await?;
+        let role_held_in = databases_holding(&transaction, schema.as_str()).await?;
+        let maker = self.tenancy.role_maker();
+        if role_held_in.is_empty() {
+            transaction.batch(&maker.drop(schema.as_str())).await?;
+        } else {
+            for lane in self.lanes(&transaction).await? {
+                transaction.batch(&maker.revoke(schema.as_str(), &lane)).await?;
+            }
+        }
         let release = "INSERT INTO released_slugs (tenant_id, slug, released_at, free_from) \
              SELECT id, slug, $2, $3 FROM tenants WHERE id = $1 \
              ON CONFLICT ON CONSTRAINT released_slugs_pkey DO UPDATE SET tenant_id = EXCLUDED.tenant_id, \
                  released_at = EXCLUDED.released_at, free_from = EXCLUDED.free_from";
         transaction.execute_raw(statement(release, [id.into(), now.into(), (now + KEPT).into()])).await?;
         transaction.execute_raw(statement("DELETE FROM tenants WHERE id = $1", [id.into()])).await?;
-        let absent = self.absent(&transaction).await?;
+        let absent = self.absent(&transaction, role_held_in.is_empty()).await?;
         transaction.batch(&Change::Tenant(id).announcement()).await?;
-        Ok(LastStep { tenancy: self.tenancy.clone(), transaction, id, purged, absent })
+        Ok(LastStep { tenancy: self.tenancy.clone(), transaction, id, purged, absent, role_held_in })
+    }
+
+    /// The lanes that may act as the tenant.
+    async fn lanes(&self, transaction: &CatalogTx) -> Result<Vec<String>, DbErr> {
+        let select = "SELECT w.rolname::text AS name FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid \
+             JOIN pg_roles w ON w.oid = m.member WHERE r.rolname = $1 AND starts_with(w.rolname::text, $2)";
+        let values = [self.schema.as_str().into(), self.tenancy.roles().lane_prefix().into()];
+        let rows = transaction.query_all_raw(statement(select, values)).await?;
+        rows.iter().map(|row| row.try_get("", "name")).collect()
     }
 
     /// Looks for what may be left.
-    async fn absent(&self, transaction: &CatalogTx) -> Result<Absent, Error> {
+    async fn absent(&self, transaction: &CatalogTx, role: bool) -> Result<Absent, Error> {
         let select = "SELECT to_regnamespace($1) IS NULL AS schema, \
                  NOT EXISTS (SELECT FROM pg_roles WHERE rolname = $1) AS role, \
                  NOT EXISTS (SELECT FROM tenants WHERE id = $2) AS tenant";
@@ -244,7 +261,7 @@ impl Purging {
             catalog_rows: left == 0,
             tenant: row.try_get("", "tenant")?,
         };
-        if absent == (Absent { schema: true, role: true, catalog_rows: true, tenant: true }) {
+        if absent == (Absent { schema: true, role, catalog_rows: true, tenant: true }) {
             Ok(absent)
         } else {
             Err(Error::Damaged(format!("something of the tenant is left after its purge: {absent:?}")))

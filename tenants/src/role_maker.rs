@@ -59,6 +59,14 @@ impl RoleMaker {
         }
     }
 
+    /// The statement that takes a membership away.
+    pub(crate) fn revoke(self, role: &str, member: &str) -> String {
+        match self {
+            Self::Login => format!(r#"REVOKE "{role}" FROM "{member}""#),
+            Self::Functions => call("revoke_role", &[role, member]),
+        }
+    }
+
     /// The call that does what a statement about a role says, if there are functions and one of them does.
     pub(crate) fn instead_of(self, statement: &str) -> Option<String> {
         if self == Self::Login {

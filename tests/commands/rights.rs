@@ -9,6 +9,8 @@ use super::support::Workplace;
 use crate::support::{psql, superuser_of};
 
 mod attacks;
+mod cluster;
+mod scripts;
 
 const PASSWORD: &str = "correct horse battery";
 const OWNERS: &str = "it's the owner's";
@@ -264,6 +266,7 @@ async fn an_installation_whose_owner_could_make_any_role_is_changed_over() {
             "REVOKE tenantry_roles FROM tenantry_owner",
             "role_maker_in_reach",
         ),
+        ("GRANT tenantry_roles TO admin", "REVOKE tenantry_roles FROM admin", "role_maker_shared"),
         (
             "GRANT EXECUTE ON FUNCTION tenantry_roles.drop_role(text) TO PUBLIC",
             "REVOKE EXECUTE ON FUNCTION tenantry_roles.drop_role(text) FROM PUBLIC",

@@ -90,7 +90,7 @@ pub async fn mend(settings: &Settings, superuser: Option<&SecretString>) -> Resu
     install::check_catalog(&install::applied(&mut hands.owner).await?)?;
     let installation = Installation::read_catalog(&mut hands.owner, &settings.master_key).await?;
     hands.role_maker = installation.role_maker;
-    hands.owner.execute("SELECT pg_advisory_lock(hashtextextended('tenantry.catalog', 0))").await?;
+    install::lock_catalog(&mut hands.owner).await?;
     let mut mended = mend_with(&mut hands, &installation, &login).await;
     if let Ok(mended) = &mut mended {
         mended.done.splice(0..0, lost);

@@ -142,6 +142,9 @@ pub(super) async fn check(
         if check == "grants" {
             findings.extend(grants::exposed(connection, is_ours).await);
         }
+        if check == "role maker" {
+            findings.extend(makers::forgotten(connection, installation).await);
+        }
         for Rule { level, code, broken_by, found, advice } in rules {
             match texts(connection, installation, broken_by).await {
                 Ok(names) if names.is_empty() => {}

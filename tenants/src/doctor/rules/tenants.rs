@@ -43,7 +43,11 @@ pub(super) const TENANTS: [Rule; 6] = [
         "roles_without_tenant",
         "roles belong to no tenant",
         concat!(
-            "SELECT member_name FROM membership JOIN tenant_group ON oid = roleid
+            "SELECT member_name || coalesce((SELECT ' with rights in ' || string_agg(DISTINCT datname, ' and ')
+                 FROM pg_shdepend s JOIN pg_database d ON d.oid = CASE WHEN dbid <> 0 THEN dbid
+                     WHEN classid = 'pg_database'::regclass THEN objid END
+                 WHERE refclassid = 'pg_authid'::regclass AND refobjid = member), '')
+             FROM membership JOIN tenant_group ON oid = roleid
          WHERE member_name NOT IN (SELECT schema_name FROM tenantry.tenants)
          AND member_name NOT IN (SELECT ",
             own_schema!(),
