@@ -110,7 +110,7 @@ impl<E: Endpoint<Output = Response> + 'static> Host<E> {
             let stream = Impatient::new(stream, patience);
             return self.converse(stream, Scheme::HTTP, client, presence, draining).await;
         };
-        let acceptor = tls.acceptor().clone();
+        let acceptor = tls.acceptor();
         let handshake = async {
             let mut first = [0];
             if stream.peek(&mut first).await? == 1 && first != [HANDSHAKE] {

@@ -3,6 +3,7 @@
 mod certificate;
 mod connection;
 mod crowd;
+mod follow;
 mod idle;
 mod signals;
 mod socket;
