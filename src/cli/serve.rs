@@ -39,7 +39,8 @@ pub(super) async fn serve(context: &Context) -> Result<Exit, Failure> {
     let signals = Signals::listen()?;
     config.validate_for_serve()?;
     raise_file_limit();
-    let limits = config.limits(file_limit());
+    let beside = [config.admin_listen, config.metrics_listen].into_iter().flatten().count();
+    let (limits, aside) = config.limits(file_limit()).divided(beside);
     let certificates = config.certificates();
     let mut tls = None;
     if !certificates.is_empty() {
@@ -49,18 +50,19 @@ pub(super) async fn serve(context: &Context) -> Result<Exit, Failure> {
         tls = Some(loaded?.map_err(ServerError::from)?);
     }
     let exempt = exempt(config);
-    let bind = async |address, tls| {
-        Ok::<_, ServerError>(Server::bind(address).await?.encrypted(tls).within(limits, exempt.clone()))
+    let bind = |address, limits, tls| {
+        Ok::<_, ServerError>(Server::bind(address)?.encrypted(tls).within(limits, exempt.clone()))
     };
-    let mut server = bind(config.listen, tls.clone()).await?;
+    let mut server = bind(config.listen, limits, tls.clone())?;
     let mut admin = None;
     if let Some(address) = config.admin_listen {
-        admin = Some(bind(address, tls.clone().filter(|_| config.admin_tls())).await?.showing(Face::Admin));
+        let tls = tls.clone().filter(|_| config.admin_tls());
+        admin = Some(bind(address, aside, tls)?.showing(Face::Admin));
         server = server.showing(Face::Public);
     }
     let mut metrics = None;
     if let Some(address) = config.metrics_listen {
-        metrics = Some(bind(address, None).await?.showing(Face::Metrics));
+        metrics = Some(bind(address, aside, None)?.showing(Face::Metrics));
     }
     let config = config.clone().listening_on(server.address());
     let Some(backend) = unless_told(&signals, Backend::open(&config, Use::Exclusive)).await else {
