@@ -23,7 +23,7 @@ use crate::{
     state::App,
     stop,
     streams::{file_limit, raise_file_limit},
-    usage,
+    telemetry, usage,
     workers::Workers,
 };
 
@@ -195,6 +195,7 @@ async fn until_told(
         () = usage::forever(app) => None,
         () = app.clock.follow_forever(&app.tenancy) => None,
         () = certificates_change(app, tls, signals) => None,
+        () = telemetry::tell_of_lost_lines() => None,
     }
 }
 
