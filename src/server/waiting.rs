@@ -16,8 +16,8 @@ use tokio::sync::Notify;
 /// How long a connection is without a request at least until it may have to go: one may be on its way.
 const SILENT: Duration = Duration::from_secs(1);
 /// And how long where one of a client would go instead that has fewer: who has many and keeps all of them busy would drive
-/// everybody else out. Proxies are spared that, for it is many whose requests they pass on.
-const OF_MANY: Duration = Duration::from_millis(250);
+/// everybody else out. From nearby, a first request has come by then. Proxies are spared that, for it is many whose requests they pass on.
+const OF_MANY: Duration = Duration::from_millis(25);
 /// And how long since something began to come that is no request yet: a packet that was lost is sent again after a second,
 /// and once more after another two (RFC 6298, 2.1 and 5.5).
 const BEGUN: Duration = Duration::from_secs(3);
