@@ -12,7 +12,8 @@ use super::support::Workplace;
 
 #[test]
 fn who_waits_for_a_request_makes_room_where_no_file_is_left_and_it_is_told_now_and_then() {
-    let (serve, log) = Workplace::new().serve_with_log();
+    let place = Workplace::new();
+    let (serve, log) = place.serve_with_log();
     let pid = serve.pid().cast_signed();
     let silent: Vec<TcpStream> = (0..30).map(|_| TcpStream::connect(serve.address()).unwrap()).collect();
     // By then, each of them may be closed for another.

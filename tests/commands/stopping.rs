@@ -248,7 +248,8 @@ async fn a_first_start_that_is_told_to_stop_says_nothing_of_being_ready_and_leav
 
 #[test]
 fn hanging_up_is_noted_where_there_is_nothing_to_reload() {
-    let (serve, mut log) = Workplace::new().serve_with_log();
+    let place = Workplace::new();
+    let (serve, mut log) = place.serve_with_log();
     serve.signal("HUP");
     assert!(log.any(|line| line.contains("SIGHUP changes nothing")), "it ended");
     assert_eq!(serve.terminate(), Some(0));
