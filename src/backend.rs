@@ -245,14 +245,19 @@ impl Backend {
     }
 
     /// Clears up after an [`open`](Self::open) that was not waited for: an embedded cluster that had begun to start is
-    /// stopped.
+    /// stopped, or killed when somebody insists.
     ///
     /// # Errors
     /// It does not stop in time.
-    pub async fn abandon(config: &Config) -> Result<(), BackendError> {
+    pub async fn abandon_unless(
+        config: &Config,
+        insisted: impl Future<Output = ()>,
+    ) -> Result<(), BackendError> {
         match config.database() {
             Database::External { .. } => Ok(()),
-            Database::Embedded { data_dir } => Ok(Cluster::abandon(&embedded::Options::new(data_dir)).await?),
+            Database::Embedded { data_dir } => {
+                Ok(Cluster::abandon_unless(&embedded::Options::new(data_dir), insisted).await?)
+            }
         }
     }
 

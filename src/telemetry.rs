@@ -2,6 +2,7 @@
 
 mod json;
 pub mod traces;
+mod writer;
 
 use std::error::Error;
 use std::fmt::{self, Write};
@@ -13,6 +14,7 @@ use tracing_subscriber::field::{MakeVisitor, VisitFmt, VisitOutput};
 use tracing_subscriber::filter::{ParseError, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::{Layered, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -20,6 +22,8 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as layer};
 
 use self::json::{FlatJson, JsonMembers};
 use self::traces::Tracing;
+pub(crate) use self::writer::lost_lines;
+pub use self::writer::{Log, tell_of_lost_lines};
 use crate::printable::{EscapingWriter, wants_colors};
 
 /// The form of the log.
@@ -46,17 +50,31 @@ pub fn filter(directives: &str, traces: bool) -> Result<EnvFilter, ParseError> {
 }
 
 /// Starts tracing, where that is wanted, and logging to standard error; standard output belongs to what the commands print.
+/// Where the process `serves`, nobody waits for who reads the log: it is to be kept until the end.
 ///
 /// # Errors
 /// If the process logs already.
-pub fn init(filter: EnvFilter, format: LogFormat, traces: Option<&Tracing>) -> Result<(), TryInitError> {
+pub fn init(
+    filter: EnvFilter,
+    format: LogFormat,
+    traces: Option<&Tracing>,
+    serves: bool,
+) -> Result<Option<Log>, TryInitError> {
     let traces = traces.map(|traces| {
         let spans = tracing_opentelemetry::layer().with_tracer(traces.tracer()).with_location(false);
         let spans =
             spans.with_threads(false).with_tracked_inactivity(false).with_target(false).with_level(false);
         spans.with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == traces::TARGET))
     });
-    subscriber(filter, format, wants_colors(&io::stderr()), io::stderr).with(traces).try_init()
+    let (writer, log) = if serves {
+        let (lines, lost, log) = Log::to(io::stderr());
+        writer::count_lost(lost);
+        (BoxMakeWriter::new(lines), Some(log))
+    } else {
+        (BoxMakeWriter::new(io::stderr), None)
+    };
+    subscriber(filter, format, wants_colors(&io::stderr()), writer).with(traces).try_init()?;
+    Ok(log)
 }
 
 fn subscriber<W>(

@@ -168,7 +168,11 @@ impl<Q: Queue> Worker<Q> {
                 self.held.remove(&id(&ended));
             }
         }
-        tracing::warn!(count = self.held.len(), "some {} did not end in time and are handed back", Q::ITEMS);
+        tracing::warn!(
+            count = self.held.len(),
+            "some {} did not end in time and are to be handed back",
+            Q::ITEMS
+        );
         for item in self.held.values() {
             self.queue.hand_back(item).await;
         }

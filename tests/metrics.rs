@@ -22,8 +22,8 @@ use crate::support::{Organization, Request, SmtpServer, TestApp, http_client};
 const USER: &str = "5e0c1f5a-0d0c-4d0c-8f3e-6f1de0a7c0de";
 
 /// Another listener of the same process, for who watches it.
-async fn watch(app: &TestApp, face: Face) -> SocketAddr {
-    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().showing(face);
+fn watch(app: &TestApp, face: Face) -> SocketAddr {
+    let server = Server::bind("127.0.0.1:0".parse().unwrap()).unwrap().showing(face);
     let (address, app) = (server.address(), app.app.clone());
     tokio::spawn(async move {
         server.run(&app, Policy::default(), std::future::pending(), Duration::ZERO).await.unwrap();
@@ -93,7 +93,7 @@ fn tenant_of(organization: &Organization) -> uuid::Uuid {
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_counted_by_route_and_never_by_what_a_client_wrote() {
     let app = TestApp::start().await;
-    let metrics = watch(&app, Face::Metrics).await;
+    let metrics = watch(&app, Face::Metrics);
     let acme = app.sign_up("acme").await;
     for _ in 0..3 {
         assert_eq!(acme.owner.me().await.status, 200);
@@ -153,7 +153,7 @@ async fn requests_are_counted_by_route_and_never_by_what_a_client_wrote() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_database_does_is_told_by_pool() {
     let app = TestApp::start().await;
-    let metrics = watch(&app, Face::Metrics).await;
+    let metrics = watch(&app, Face::Metrics);
     let (acme, beta) = (app.sign_up("acme").await, app.sign_up("beta").await);
     let before = Figures::at(metrics).await;
     for _ in 0..4 {
@@ -194,7 +194,7 @@ async fn what_the_database_does_is_told_by_pool() {
 async fn jobs_are_told_by_what_became_of_them_and_how_long_they_wait() {
     let server = SmtpServer::start().await;
     let app = crate::mail::support::app_with(&server).await;
-    let metrics = watch(&app, Face::Metrics).await;
+    let metrics = watch(&app, Face::Metrics);
     app.sign_up("acme").await;
     assert_eq!(jobs::run_due(&app.app).await.unwrap(), 1);
     server.go_away();
@@ -244,7 +244,7 @@ async fn jobs_are_told_by_what_became_of_them_and_how_long_they_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_one_too_many_is_told_by_reason_and_only_the_busiest_by_name() {
     let app = TestApp::start().await;
-    let metrics = watch(&app, Face::Metrics).await;
+    let metrics = watch(&app, Face::Metrics);
     app.app.tenancy.keep_busiest(2);
     let slugs = ["acme", "beta", "gamma", "delta"];
     let mut organizations = Vec::new();
@@ -293,7 +293,7 @@ async fn no_client_sees_them() {
     sqlx::raw_sql(domain).execute(&mut app.superuser().await).await.unwrap();
     let client = http_client();
     let status = async |face: Face, host: &str, path: &str| {
-        let request = Request::new(&client, watch(&app, face).await, "GET", path);
+        let request = Request::new(&client, watch(&app, face), "GET", path);
         request.host(host).bearer(&acme.owner.token).send().await.status
     };
     for host in
@@ -318,7 +318,7 @@ async fn no_client_sees_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn while_the_database_is_away_they_are_there_without_what_only_it_knows() {
     let app = TestApp::start().await;
-    let metrics = watch(&app, Face::Metrics).await;
+    let metrics = watch(&app, Face::Metrics);
     app.app.tenancy.close();
     let figures = Figures::at(metrics).await;
     assert_eq!(figures.get("tenantry_catalog_answers"), 0.0);
@@ -339,7 +339,7 @@ fn named(text: &str) -> BTreeSet<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_figure_is_documented_and_every_panel_and_alert_has_its_figures() {
     let app = TestApp::start().await;
-    let there = families(watch(&app, Face::Metrics).await).await;
+    let there = families(watch(&app, Face::Metrics)).await;
     assert!(there.len() > 50, "{there:#?}");
 
     let page = include_str!("../deploy/observability.md");

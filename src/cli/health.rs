@@ -20,6 +20,7 @@ use super::{
     output::Exit,
     run::{Context, Failure},
 };
+use crate::config::Config;
 
 /// `/readyz` gives the database two seconds; a supervisor waits for longer than this.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -54,9 +55,8 @@ struct Healthy {
 }
 
 pub(super) async fn health(context: &Context, arguments: Health) -> Result<Exit, Failure> {
-    let address = reachable(context.config.listen);
+    let (address, is_encrypted) = asked(&context.config);
     let path = if arguments.ready { "/readyz" } else { "/healthz" };
-    let is_encrypted = !context.config.certificates().is_empty();
     let line = tokio::time::timeout(PATIENCE, ask(address, path, is_encrypted))
         .await
         .map_err(|_| Unwell::Late(address))?
@@ -66,6 +66,18 @@ pub(super) async fn health(context: &Context, arguments: Health) -> Result<Exit,
     }
     context.output.answer(&Healthy { status: "ok" }, |healthy| healthy.status)?;
     Ok(Exit::Ok)
+}
+
+/// Which listener is asked, and whether it speaks TLS: one that strangers do not come to, where there is one. A process that
+/// they keep busy is alive.
+fn asked(config: &Config) -> (SocketAddr, bool) {
+    let is_encrypted = !config.certificates().is_empty();
+    let aside = [(config.metrics_listen, false), (config.admin_listen, is_encrypted && config.admin_tls())];
+    // Of port 0, only the process itself knows which it became.
+    let aside =
+        aside.into_iter().find_map(|(address, tls)| Some((address.filter(|it| it.port() != 0)?, tls)));
+    let (address, is_encrypted) = aside.unwrap_or((config.listen, is_encrypted));
+    (reachable(address), is_encrypted)
 }
 
 /// Where a listener is reached from its own machine: one on all interfaces is on the loopback one too.

@@ -4,6 +4,9 @@ use std::error::Error;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
@@ -87,19 +90,30 @@ impl Output {
     }
 
     /// Says on standard error why a command failed.
-    pub fn failure(self, error: &(dyn Error + 'static)) {
-        let mut stderr = io::stderr().lock();
+    /// Where nobody may be there to take it, it is not waited for long.
+    pub fn failure(self, error: &(dyn Error + 'static), is_unattended: bool) {
         let line = if self.json {
             serde_json::json!({ "error": Chain(error).to_string() }).to_string()
         } else {
-            let (red, plain) = if wants_colors(&stderr) { (RED, PLAIN) } else { ("", "") };
+            let (red, plain) = if wants_colors(&io::stderr()) { (RED, PLAIN) } else { ("", "") };
             format!("{red}error:{plain} {}", Chain(error))
         };
-        // If standard error is closed too, the exit code is all that is left.
-        let _ = write_line(&mut stderr, &line);
+        let (sender, written) = mpsc::channel::<()>();
+        let write = move || {
+            // If standard error is closed too, the exit code is all that is left.
+            let _ = write_line(&mut io::stderr(), &line);
+            drop(sender);
+        };
+        if !is_unattended {
+            write();
+        } else if thread::Builder::new().spawn(write).is_ok() {
+            written.recv_timeout(LAST_LINE).ok();
+        }
     }
 }
 
+/// How long a line may take whose reader may stand still.
+const LAST_LINE: Duration = Duration::from_secs(1);
 const BOLD: &str = "\u{1b}[1m";
 const RED: &str = "\u{1b}[1;31m";
 const PLAIN: &str = "\u{1b}[0m";

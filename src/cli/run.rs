@@ -104,11 +104,12 @@ impl<T> std::ops::Deref for Opened<T> {
 pub fn run(cli: Cli) -> ExitCode {
     let (global, command) = cli.into_parts();
     let output = Output::new(global.json);
+    let serves = matches!(command, Command::Serve);
     let result = started(global, output, command);
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {
-            output.failure(error.as_ref());
+            output.failure(error.as_ref(), serves);
             if error.is::<WrongArguments>() { Exit::Usage.into() } else { Exit::Failed.into() }
         }
     }
@@ -125,7 +126,9 @@ fn started(global: Global, output: Output, command: Command) -> Result<Exit, Fai
     let log = if serves { &config.log } else { config.log_or("warn") };
     let traces = config.traces.as_ref().filter(|_| serves);
     let traces = traces.map(|traces| Tracing::start(traces, runtime.handle().clone())).transpose()?;
-    telemetry::init(telemetry::filter(log, traces.is_some())?, config.log_format, traces.as_ref())?;
+    let filter = telemetry::filter(log, traces.is_some())?;
+    // Dropped at the very end, before it is said why there was one.
+    let _log = telemetry::init(filter, config.log_format, traces.as_ref(), serves)?;
     let context = Context { config, clock: Clock::system(), output };
     let exit = runtime.block_on(dispatch(&context, command));
     if let Some(traces) = traces {

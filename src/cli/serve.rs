@@ -1,12 +1,14 @@
 //! `tenantry serve`.
 
 use std::{
+    cell::Cell,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use futures_util::{FutureExt as _, future::join_all};
 use ipnet::Ipv4Net;
+use tokio::time::sleep;
 
 use super::{
     key_files,
@@ -23,7 +25,7 @@ use crate::{
     state::App,
     stop,
     streams::{file_limit, raise_file_limit},
-    usage,
+    telemetry, usage,
     workers::Workers,
 };
 
@@ -32,6 +34,10 @@ use crate::{
 /// PostgreSQL has to stop where somebody does not want to wait.
 const HURRY: Duration = Duration::from_secs(5);
 
+/// How long an embedded PostgreSQL has otherwise: it writes a checkpoint, and is killed then. What it has committed is safe,
+/// and its next start takes longer.
+const CHECKPOINT: Duration = Duration::from_mins(1);
+
 /// Serves until told to stop.
 pub(super) async fn serve(context: &Context) -> Result<Exit, Failure> {
     let config = &context.config;
@@ -39,7 +45,8 @@ pub(super) async fn serve(context: &Context) -> Result<Exit, Failure> {
     let signals = Signals::listen()?;
     config.validate_for_serve()?;
     raise_file_limit();
-    let limits = config.limits(file_limit());
+    let beside = [config.admin_listen, config.metrics_listen].into_iter().flatten().count();
+    let (limits, aside) = config.limits(file_limit()).divided(beside);
     let certificates = config.certificates();
     let mut tls = None;
     if !certificates.is_empty() {
@@ -49,32 +56,29 @@ pub(super) async fn serve(context: &Context) -> Result<Exit, Failure> {
         tls = Some(loaded?.map_err(ServerError::from)?);
     }
     let exempt = exempt(config);
-    let bind = async |address, tls| {
-        Ok::<_, ServerError>(Server::bind(address).await?.encrypted(tls).within(limits, exempt.clone()))
+    let bind = |address, limits, tls| {
+        Ok::<_, ServerError>(Server::bind(address)?.encrypted(tls).within(limits, exempt.clone()))
     };
-    let mut server = bind(config.listen, tls.clone()).await?;
+    let mut server = bind(config.listen, limits, tls.clone())?;
     let mut admin = None;
     if let Some(address) = config.admin_listen {
-        admin = Some(bind(address, tls.clone().filter(|_| config.admin_tls())).await?.showing(Face::Admin));
+        let tls = tls.clone().filter(|_| config.admin_tls());
+        admin = Some(bind(address, aside, tls)?.showing(Face::Admin));
         server = server.showing(Face::Public);
     }
     let mut metrics = None;
     if let Some(address) = config.metrics_listen {
-        metrics = Some(bind(address, None).await?.showing(Face::Metrics));
+        metrics = Some(bind(address, aside, None)?.showing(Face::Metrics));
     }
     let config = config.clone().listening_on(server.address());
     let Some(backend) = unless_told(&signals, Backend::open(&config, Use::Exclusive)).await else {
-        in_time(&signals, Backend::abandon(&config)).await.transpose()?;
+        Backend::abandon_unless(&config, insisted(&signals)).await?;
         return Ok(Exit::Ok);
     };
     let backend = backend?;
     let listeners = Listeners { server, admin, metrics };
     let outcome = serve_on(context, &config, &backend, listeners, tls.as_ref(), &signals).await;
-    let insisted = async {
-        signals.heard(2).await;
-        tokio::time::sleep(HURRY).await;
-    };
-    backend.close_unless(insisted).await?;
+    backend.close_unless(insisted(&signals)).await?;
     outcome?;
     Ok(Exit::Ok)
 }
@@ -89,11 +93,15 @@ async fn unless_told<T>(signals: &Signals, work: impl Future<Output = T>) -> Opt
     }
 }
 
-/// Does this, unless a second signal comes.
-async fn in_time<T>(signals: &Signals, work: impl Future<Output = T>) -> Option<T> {
+/// Ends when an embedded PostgreSQL has had the time to stop that it gets.
+async fn insisted(signals: &Signals) {
+    let hurried = async {
+        signals.heard(2).await;
+        sleep(HURRY).await;
+    };
     tokio::select! {
-        done = work => Some(done),
-        () = signals.heard(2) => None,
+        () = hurried => {}
+        () = sleep(CHECKPOINT) => {}
     }
 }
 
@@ -141,7 +149,7 @@ async fn serve_on(
         let delay = if ended.is_none() { config.shutdown_delay } else { Duration::ZERO };
         // Requests and jobs have the same time to end in.
         stop_by(Instant::now() + delay + config.shutdown_timeout);
-        tokio::time::sleep(delay).await;
+        sleep(delay).await;
     };
     let stop = stop.boxed_local().shared();
     let run =
@@ -167,11 +175,15 @@ async fn serve_on(
             () = signals.heard(2) => stop_by(Instant::now()),
             () = stop::passed(&mut deadline) => {}
         }
-        tokio::time::sleep(HURRY).await;
+        sleep(HURRY).await;
     };
+    let are_back = Cell::new(false);
     tokio::select! {
-        () = wind_up(&app, workers) => {}
-        () = hurried => tracing::warn!("stopped before everything was handed back"),
+        () = wind_up(&app, workers, &are_back) => {}
+        () = hurried => {
+            let what = if are_back.get() { "what was counted was written down" } else { "everything was handed back" };
+            tracing::warn!("stopped before {what}");
+        }
     }
     app.tenancy.close();
     outcome?;
@@ -193,17 +205,22 @@ async fn until_told(
         () = usage::forever(app) => None,
         () = app.clock.follow_forever(&app.tenancy) => None,
         () = certificates_change(app, tls, signals) => None,
+        () = telemetry::tell_of_lost_lines() => None,
     }
 }
 
 /// What is left to do when nobody is answered any more.
-async fn wind_up(app: &App, workers: [Workers; 2]) {
+async fn wind_up(app: &App, workers: [Workers; 2], are_back: &Cell<bool>) {
     join_all(workers.map(Workers::finish)).await;
-    app.mailer.close().await;
+    are_back.set(true);
     // The last of what was counted.
-    if let Err(error) = usage::flush(app).await {
-        tracing::warn!(%error, "what tenants used in the last seconds is lost");
-    }
+    let counted = async {
+        if let Err(error) = usage::flush(app).await {
+            tracing::warn!(%error, "what tenants used in the last seconds is lost");
+        }
+    };
+    // Mail servers are of no concern to it.
+    tokio::join!(counted, app.mailer.close());
 }
 
 /// Never ends: takes the certificates that come to be in the files, where there are any.

@@ -107,13 +107,13 @@ pub(super) const MAX_REQUESTS: Setting = Setting::new(
 pub(super) const MAX_CONNECTIONS: Setting = Setting::new(
     "max_connections",
     Value("16384"),
-    "How many connections a listener has at once, and never more than three quarters of the files the process may open. Who \
-     comes then waits.",
+    "How many connections the process has at once, and never more than three quarters of the files it may open. When another \
+     one comes then, one goes that waits for a request.",
 );
 pub(super) const MAX_CONNECTIONS_PER_ADDRESS: Setting = Setting::new(
     "max_connections_per_address",
     Value("1024"),
-    "How many of them one client has, trusted proxies and this machine aside. Who comes then is hung up on.",
+    "How many of them one client has on a listener, trusted proxies and this machine aside. Who comes then is hung up on.",
 );
 pub(super) const TLS_CERT_FILE: Setting = Setting::new(
     "tls_cert_file",

@@ -250,16 +250,23 @@ impl Cluster {
         }
     }
 
-    /// Clears up after a start that was not waited for to its end: a server that it may have come to stops. Nothing is done
-    /// where another process has the cluster.
+    /// Clears up after a start that was not waited for to its end: a server that it may have come to stops, or is killed when
+    /// somebody insists. Nothing is done where another process has the cluster.
     ///
     /// # Errors
     /// It does not stop within a minute or so.
-    pub async fn abandon(options: &Options) -> Result<(), Error> {
+    pub async fn abandon_unless(options: &Options, insisted: impl Future<Output = ()>) -> Result<(), Error> {
         let home = Home::open(&options.data_dir)?;
         let Attempt::Acquired(_lock) = Lock::try_acquire(home.directory())? else { return Ok(()) };
         let site = home.site()?;
-        if site.exists { postmaster::stop_orphan(&site.cluster(), &site.identity).await } else { Ok(()) }
+        if !site.exists {
+            return Ok(());
+        }
+        let cluster = site.cluster();
+        tokio::select! {
+            stopped = postmaster::stop_orphan(&cluster, &site.identity) => stopped,
+            () = insisted => postmaster::kill(&cluster).await,
+        }
     }
 }
 

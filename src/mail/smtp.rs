@@ -53,6 +53,8 @@ pub struct SmtpOptions {
     pub deadlines: Deadlines,
 }
 
+/// How long a server is given for the answer to our leave. It has taken all that we had for it.
+const LEAVE: Duration = Duration::from_secs(1);
 /// Servers close an idle connection after some minutes, some after half of one.
 const IDLE: Duration = Duration::from_secs(20);
 /// How many mails go over one connection: some servers count, and refuse the hundredth.
@@ -202,7 +204,7 @@ impl Smtp {
 
     /// Takes leave, as servers like it. How they answer makes no difference.
     async fn quit(&self, mut connection: AsyncSmtpConnection) {
-        tokio::time::timeout(self.options.deadlines.command, connection.quit()).await.ok();
+        tokio::time::timeout(LEAVE, connection.quit()).await.ok();
     }
 
     /// Takes leave of the server on all connections that are idle.

@@ -14,7 +14,7 @@ use super::{
     process::Process,
     tally::{Outcome, Tally},
 };
-use crate::state::App;
+use crate::{state::App, telemetry};
 
 /// What a migration run may be; of the latest one, that which it is has 1.
 const RUN_STATES: [&str; 6] = ["running", "interrupted", "succeeded", "failed", "stopped", "abandoned"];
@@ -58,6 +58,11 @@ impl Collector for Look {
             run(&mut families, backlog, app)?;
         }
         busiest(&mut families, app)?;
+        families.counter(
+            "tenantry_log_lines_lost",
+            "Lines of the log that were lost because nobody took them in time",
+            only(telemetry::lost_lines().figure()),
+        )?;
         runtime(&mut families)?;
         process(&mut families, Process::look())
     }

@@ -38,10 +38,13 @@ impl Certificate {
         let mut hasher = blake3::Hasher::new();
         let pem = fs::read(&files.chain).map_err(|error| TlsError::Unreadable(chain.clone(), error))?;
         hasher.update(&pem);
-        let certificates: Result<Vec<CertificateDer<'static>>, _> =
-            CertificateDer::pem_slice_iter(&pem).collect();
-        let certificates = certificates.ok().filter(|all| !all.is_empty());
-        let certificates = certificates.ok_or_else(|| TlsError::NoCertificate(chain.clone()))?;
+        let certificates = CertificateDer::pem_slice_iter(&pem)
+            .enumerate()
+            .map(|(index, certificate)| certificate.map_err(|_| TlsError::Garbled(chain.clone(), index + 1)));
+        let certificates: Vec<CertificateDer<'static>> = certificates.collect::<Result<_, _>>()?;
+        if certificates.is_empty() {
+            return Err(TlsError::NoCertificate(chain));
+        }
         let validities = certificates.iter().enumerate().map(|(index, certificate)| {
             validity(certificate).ok_or_else(|| TlsError::Garbled(chain.clone(), index + 1))
         });

@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{
     Tls,
-    idle::{AtWork, Presence},
+    idle::{AtWork, Presence, Watched},
 };
 use crate::{
     http::{Impatient, Overloaded, Place, Places, Upload, health},
@@ -110,10 +110,12 @@ impl<E: Endpoint<Output = Response> + 'static> Host<E> {
             let stream = Impatient::new(stream, patience);
             return self.converse(stream, Scheme::HTTP, client, presence, draining).await;
         };
-        let acceptor = tls.acceptor().clone();
+        let acceptor = tls.acceptor();
         let handshake = async {
             let mut first = [0];
-            if stream.peek(&mut first).await? == 1 && first != [HANDSHAKE] {
+            let came = stream.peek(&mut first).await?;
+            presence.receive();
+            if came == 1 && first != [HANDSHAKE] {
                 let mut stream = stream;
                 stream.write_all(NOT_TLS.as_bytes()).await?;
                 stream.shutdown().await?;
@@ -123,7 +125,10 @@ impl<E: Endpoint<Output = Response> + 'static> Host<E> {
             acceptor.accept(Impatient::new(stream, patience)).await.map(Some)
         };
         match timeout(self.handshake, handshake).await {
-            Ok(Ok(Some(stream))) => self.converse(stream, Scheme::HTTPS, client, presence, draining).await,
+            Ok(Ok(Some(stream))) => {
+                presence.wait_anew();
+                self.converse(stream, Scheme::HTTPS, client, presence, draining).await;
+            }
             Ok(Ok(None)) => {}
             Ok(Err(error)) => tracing::debug!(%error, "no TLS came about"),
             Err(_) => tracing::debug!("no TLS came about in time"),
@@ -161,7 +166,8 @@ impl<E: Endpoint<Output = Response> + 'static> Host<E> {
                 Ok::<_, Infallible>(response)
             }
         });
-        let mut connection = pin!(self.http.serve_connection(TokioIo::new(stream), service));
+        let stream = TokioIo::new(Watched { stream, presence: Arc::clone(presence) });
+        let mut connection = pin!(self.http.serve_connection(stream, service));
         let last = async {
             begun(draining).await;
             presence.asked().await;
@@ -201,7 +207,8 @@ impl<E: Endpoint<Output = Response> + 'static> Host<E> {
     }
 }
 
-/// The body of an answer: its connection is at work until it is through, or nobody takes it any more.
+/// The body of an answer: its connection is at work until it is through, and what hyper has of it is written, or nobody takes
+/// it any more.
 struct Sent<B> {
     body: B,
     _at_work: AtWork,

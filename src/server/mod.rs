@@ -3,10 +3,12 @@
 mod certificate;
 mod connection;
 mod crowd;
+mod follow;
 mod idle;
 mod signals;
 mod socket;
 mod tls;
+mod waiting;
 
 use std::{
     io,
@@ -40,8 +42,11 @@ use crate::{
 
 /// How long to wait when no connection can be accepted, most often because there are too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How often at most it is told that an address has too many connections.
+/// How often at most it is told that an address has too many connections, or that none can be accepted.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
+
+/// How many connections a listener has at most that is for operators, or for figures: proxies and people, not customers.
+const CONNECTIONS_ASIDE: usize = 1_024;
 
 /// Why the server does not run.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +69,7 @@ pub enum ServerError {
 pub struct Limits {
     /// Requests that are worked on; half as many wait for that.
     pub requests: usize,
-    /// Connections. When another one comes then, the one goes that waits longest for a request; where none waits, it waits.
+    /// Connections. When another one comes then, one of those goes that have nothing under way; where there is none, it waits.
     pub connections: usize,
     /// Connections of one client. Who comes then is hung up on.
     pub connections_of_address: usize,
@@ -72,6 +77,17 @@ pub struct Limits {
     pub handshake: Duration,
     /// How long the head of a request may take to arrive, and a connection may wait for its next request.
     pub head: Duration,
+}
+
+impl Limits {
+    /// These for the listener that everybody comes to, and others for each of those beside it, that operators and probes come
+    /// to: all of them together have as many connections as these, and a flood on one leaves the others theirs.
+    #[must_use]
+    pub fn divided(self, beside: usize) -> (Self, Self) {
+        let aside = (self.connections / 8).clamp(1, CONNECTIONS_ASIDE);
+        let connections = self.connections.saturating_sub(aside * beside).max(1);
+        (Self { connections, ..self }, Self { connections: aside, ..self })
+    }
 }
 
 impl Default for Limits {
@@ -99,13 +115,13 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on this address. Requests wait until [`run`](Self::run).
+    /// Listens on this address, within a runtime. Requests wait until [`run`](Self::run).
     ///
     /// # Errors
     /// The address is taken, or not ours.
-    pub async fn bind(address: SocketAddr) -> Result<Self, ServerError> {
+    pub fn bind(address: SocketAddr) -> Result<Self, ServerError> {
         let failed = |error| ServerError::Listen(address, error);
-        let listener = socket::listen(address).await.map_err(failed)?;
+        let listener = socket::listen(address).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let (face, limits, exempt) = (Face::default(), Limits::default(), TrustedProxies::default());
         Ok(Self { listener, address, face, tls: None, limits, exempt })
@@ -167,7 +183,8 @@ impl Server {
             crowd: Crowd::new(&limits, exempt),
             draining: watch::Sender::new(false),
             connections: JoinSet::new(),
-            complaint: Complaint::default(),
+            refused: Complaint::default(),
+            unaccepted: Complaint::default(),
         };
         let mut stop = pin!(stop);
         loop {
@@ -179,15 +196,16 @@ impl Server {
             let (stream, client) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::warn!(%error, "a connection cannot be accepted");
+                    guests.cannot_accept(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
+            let Some(presence) = guests.count(client) else { continue };
             tokio::select! {
                 // The room first: who was accepted is thrown out by the end only if there is none.
                 biased;
-                room = guests.crowd.room() => guests.admit(room, stream, client),
+                room = guests.crowd.room() => guests.admit(room, presence, stream, client),
                 () = &mut stop => break,
             }
         }
@@ -205,18 +223,38 @@ struct Guests<E> {
     crowd: Crowd,
     draining: watch::Sender<bool>,
     connections: JoinSet<()>,
-    complaint: Complaint,
+    refused: Complaint,
+    unaccepted: Complaint,
 }
 
 impl<E: Endpoint<Output = Response> + 'static> Guests<E> {
-    fn admit(&mut self, room: Room, stream: TcpStream, client: SocketAddr) {
-        let Some(guest) = self.crowd.admit(room, client.ip()) else { return self.complaint.make() };
-        let presence = Arc::new(Presence::new(Arc::clone(self.crowd.idle())));
+    /// `None` for one whose client has as many as it may: it is hung up on.
+    fn count(&mut self, client: SocketAddr) -> Option<Presence> {
+        let presence = self.crowd.count(client.ip());
+        if presence.is_none()
+            && let Some(refused) = self.refused.due()
+        {
+            tracing::warn!(refused, "an address has as many connections as it may");
+        }
+        presence
+    }
+
+    fn admit(&mut self, room: Room, presence: Presence, stream: TcpStream, client: SocketAddr) {
+        presence.rest();
+        let presence = Arc::new(presence);
         let (host, draining) = (Arc::clone(&self.host), self.draining.subscribe());
         self.connections.spawn(async move {
             host.serve(stream, client, presence, draining).await;
-            drop(guest);
+            drop(room);
         });
+    }
+
+    /// Most often because there are too many open files: one that waits for a request has one that is needed.
+    fn cannot_accept(&mut self, error: &io::Error) {
+        let made_room = self.crowd.shrink();
+        if let Some(times) = self.unaccepted.due() {
+            tracing::warn!(%error, times, made_room, "a connection cannot be accepted");
+        }
     }
 
     /// Closes the port. Who is in the kernel's queue by then has a connection, and often has sent a request: the kernel would
@@ -227,8 +265,10 @@ impl<E: Endpoint<Output = Response> + 'static> Guests<E> {
         while let Some(room) = self.crowd.room_left()
             && let Ok((stream, client)) = listener.accept()
         {
-            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-                self.admit(room, stream, client);
+            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream))
+                && let Some(presence) = self.count(client)
+            {
+                self.admit(room, presence, stream, client);
             }
         }
     }
@@ -248,19 +288,39 @@ impl<E: Endpoint<Output = Response> + 'static> Guests<E> {
     }
 }
 
-/// What is told of clients with too many connections: now and then, however many they are.
+/// Something that is told now and then, however often it happens.
 #[derive(Default)]
 struct Complaint {
     made: Option<Instant>,
-    refused: u64,
+    times: u64,
 }
 
 impl Complaint {
-    fn make(&mut self) {
-        self.refused += 1;
-        if self.made.is_none_or(|made| made.elapsed() >= COMPLAINT_PAUSE) {
-            tracing::warn!(refused = self.refused, "an address has as many connections as it may");
-            *self = Self { made: Some(Instant::now()), refused: 0 };
+    /// It happened once more. How often since it was told, if it is to be told now.
+    fn due(&mut self) -> Option<u64> {
+        self.times += 1;
+        if self.made.is_some_and(|made| made.elapsed() < COMPLAINT_PAUSE) {
+            return None;
         }
+        self.made = Some(Instant::now());
+        Some(std::mem::take(&mut self.times))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_listeners_together_have_what_one_would() {
+        for connections in [1, 8, 20, 192, 16_384, 1 << 20] {
+            let limits = Limits { connections, ..Limits::default() };
+            let (all, aside) = limits.divided(2);
+            let together = all.connections + 2 * aside.connections;
+            assert!(together <= connections.max(3), "{connections}: {all:?} {aside:?}");
+            assert_eq!(limits.divided(0).0, limits);
+        }
+        let (all, aside) = Limits::default().divided(1);
+        assert_eq!((all.connections, aside.connections), (15_360, 1_024));
     }
 }

@@ -4,11 +4,9 @@ use std::{
     fmt, io,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
-    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
-use tokio::time::{sleep, timeout};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -20,17 +18,8 @@ use tokio_rustls::{
     },
 };
 
-use super::{Signals, certificate::Certificate};
+use super::{Signals, certificate::Certificate, follow::Follower};
 use crate::clock::Clock;
-
-/// How often the files are looked at. Those who renew certificates do so days before the old one ends, but one that was
-/// stolen is to be gone when it is replaced.
-const POLL: Duration = Duration::from_secs(5);
-
-/// How long files may take to be read until it is told that they do not come.
-const READING: Duration = Duration::from_secs(10);
-/// How often it is told that a certificate has ended or is about to.
-const REMINDER: Duration = Duration::from_hours(24);
 
 /// A certificate with the chain above it, and its key, both in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,28 +63,24 @@ pub enum TlsError {
 /// What speaks TLS. Clones share the certificates.
 #[derive(Clone)]
 pub struct Tls {
-    acceptor: TlsAcceptor,
-    certificates: Arc<Certificates>,
+    pairs: Arc<Pairs>,
+    acceptor: Arc<RwLock<TlsAcceptor>>,
 }
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tls({:?})", self.certificates)
+        f.debug_list().entries(self.pairs.0.iter().map(|pair| &pair.files)).finish()
     }
 }
 
 /// The certificates, the first of which is for whoever asks for none of the others.
-struct Certificates(Vec<Arc<Pair>>);
-
-impl fmt::Debug for Certificates {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|pair| &pair.files)).finish()
-    }
-}
+#[derive(Debug)]
+struct Pairs(Vec<Arc<Pair>>);
 
 /// Two files and what they held when that was of use.
-struct Pair {
-    files: CertificateFiles,
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) files: CertificateFiles,
     loaded: RwLock<Certificate>,
 }
 
@@ -105,11 +90,11 @@ impl Pair {
         Ok(Arc::new(Self { files: files.clone(), loaded }))
     }
 
-    fn loaded(&self) -> Certificate {
+    pub(super) fn loaded(&self) -> Certificate {
         self.loaded.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn reload(&self) -> Result<bool, TlsError> {
+    pub(super) fn reload(&self) -> Result<bool, TlsError> {
         let loaded = Certificate::read(&self.files)?;
         if loaded.from == self.loaded().from {
             return Ok(false);
@@ -118,65 +103,9 @@ impl Pair {
         tracing::info!(file = %self.files.chain.display(), "the certificate changed");
         Ok(true)
     }
-
-    /// [Reloads](Self::reload) on a thread that nobody has to wait for: a file may be where nobody answers any more. What is
-    /// wrong is told, if it was not already.
-    async fn look_again(self: &Arc<Self>, complained: &mut Option<String>) -> bool {
-        let pair = Arc::clone(self);
-        let file = self.files.chain.display();
-        let mut reading = tokio::task::spawn_blocking(move || pair.reload());
-        let read = if let Ok(read) = timeout(READING, &mut reading).await {
-            read
-        } else {
-            tracing::error!(%file, "the certificate or its key cannot be read: no answer yet");
-            // One thread for each pair, and no more.
-            reading.await
-        };
-        let Ok(reloaded) = read else { return false };
-        let complaint = reloaded.as_ref().err().map(ToString::to_string);
-        if complaint != *complained
-            && let Some(error) = &complaint
-        {
-            // Once, not every few seconds.
-            tracing::error!(%file, error, "the new certificate is of no use, the one before stays");
-        }
-        *complained = complaint;
-        reloaded.unwrap_or(false)
-    }
-
-    /// Never ends. See [`Tls::follow`].
-    async fn follow(self: &Arc<Self>, signals: &Signals, clock: &Clock) {
-        let (mut hangups, mut heard) = (signals.hangups(), 0);
-        let (mut complained, mut reminded) = (None, None::<Instant>);
-        loop {
-            if reminded.is_none_or(|at| at.elapsed() >= REMINDER) {
-                reminded = Some(Instant::now());
-                if let Some(warning) = self.loaded().warning(clock.now()) {
-                    tracing::warn!(file = %self.files.chain.display(), warning, "a certificate needs to be replaced");
-                }
-            }
-            let hung_up = async {
-                match hangups.wait_for(|times| *times > heard).await {
-                    Ok(times) => *times,
-                    Err(_) => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                () = sleep(POLL) => {}
-                times = hung_up => {
-                    heard = times;
-                    // Somebody waits for what comes of it.
-                    complained = None;
-                }
-            }
-            if self.look_again(&mut complained).await {
-                reminded = None;
-            }
-        }
-    }
 }
 
-impl ResolvesServerCert for Certificates {
+impl ResolvesServerCert for Pairs {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let mut keys = self.0.iter().map(|pair| pair.loaded().key);
         let name = hello.server_name().filter(|_| self.0.len() > 1);
@@ -192,33 +121,54 @@ fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     certificate.is_some_and(|it| it.verify_is_valid_for_subject_name(name).is_ok())
 }
 
+impl Pairs {
+    /// With sessions of its own.
+    fn acceptor(self: &Arc<Self>) -> Result<TlsAcceptor, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            // 1.2 and 1.3, with the suites that rustls has: all of them with forward secrecy and authenticated.
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(self) as Arc<dyn ResolvesServerCert>);
+        // No h2: over it, a client that takes nothing of one answer holds it in memory for as long as it likes, a hundred
+        // times per connection, and there is no deadline to set for that. A proxy speaks it to browsers.
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
 impl Tls {
     /// With the certificates in these files.
     ///
     /// # Errors
     /// See [`TlsError`].
     pub fn load(files: &[CertificateFiles]) -> Result<Self, TlsError> {
-        let certificates = files.iter().map(Pair::load).collect::<Result<_, _>>()?;
-        let certificates = Arc::new(Certificates(certificates));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            // 1.2 and 1.3, with the suites that rustls has: all of them with forward secrecy and authenticated.
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
-        // No h2: over it, a client that takes nothing of one answer holds it in memory for as long as it likes, a hundred
-        // times per connection, and there is no deadline to set for that. A proxy speaks it to browsers.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), certificates })
+        let pairs = Arc::new(Pairs(files.iter().map(Pair::load).collect::<Result<_, _>>()?));
+        let acceptor = Arc::new(RwLock::new(pairs.acceptor()?));
+        Ok(Self { pairs, acceptor })
     }
 
-    pub(super) fn acceptor(&self) -> &TlsAcceptor {
-        &self.acceptor
+    /// What a connection is encrypted with that comes now.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Never ends: takes other certificates when the files hold some, looked at every few seconds and on SIGHUP, each pair for
     /// itself. What cannot be used changes nothing. Of one that has ended, or is about to, it is told at once, and every day.
     pub async fn follow(&self, signals: &Signals, clock: &Clock) {
-        join_all(self.certificates.0.iter().map(|pair| pair.follow(signals, clock))).await;
+        let followers = self.pairs.0.iter().map(|pair| {
+            let changed = || self.forget_sessions();
+            Follower::of(pair).follow(signals, clock, changed)
+        });
+        join_all(followers).await;
+    }
+
+    /// Those of before would go on without having been shown the new certificate.
+    fn forget_sessions(&self) {
+        match self.pairs.acceptor() {
+            Ok(acceptor) => *self.acceptor.write().unwrap_or_else(PoisonError::into_inner) = acceptor,
+            // It went well with the same at the start.
+            Err(error) => tracing::error!(%error, "sessions with the certificate of before go on"),
+        }
     }
 
     /// Takes what the files hold now, of each pair that can be used. Whether that was anything new.
@@ -226,7 +176,10 @@ impl Tls {
     /// # Errors
     /// See [`TlsError`]; what is wrong with the first of those that cannot be used, whose certificates are those of before.
     pub fn reload(&self) -> Result<bool, TlsError> {
-        let reloaded: Vec<_> = self.certificates.0.iter().map(|pair| pair.reload()).collect();
+        let reloaded: Vec<_> = self.pairs.0.iter().map(|pair| pair.reload()).collect();
+        if reloaded.iter().any(|changed| matches!(changed, Ok(true))) {
+            self.forget_sessions();
+        }
         reloaded.into_iter().try_fold(false, |any, changed| Ok(any | changed?))
     }
 }
@@ -252,7 +205,7 @@ mod tests {
     fn a_certificate_is_for_its_names_and_for_what_its_wildcard_covers() {
         let directory = tempfile::tempdir().unwrap();
         let files = write(directory.path(), "a", &["example.com", "*.example.com"]);
-        let key = Tls::load(&[files]).unwrap().certificates.0[0].loaded().key;
+        let key = Tls::load(&[files]).unwrap().pairs.0[0].loaded().key;
         let is_for = |name: &str| is_for(&key, &ServerName::try_from(name.to_owned()).unwrap());
         assert!(is_for("example.com") && is_for("acme.example.com"));
         assert!(!is_for("a.b.example.com") && !is_for("example.org"));
@@ -263,7 +216,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let [one, other] = ["one", "other"].map(|name| write(directory.path(), name, &["example.com"]));
         let tls = Tls::load(std::slice::from_ref(&one)).unwrap();
-        let before = tls.certificates.0[0].loaded();
+        let before = tls.pairs.0[0].loaded();
         assert!(!tls.reload().unwrap(), "nothing has changed");
 
         std::fs::copy(&other.key, &one.key).unwrap();
@@ -272,6 +225,12 @@ mod tests {
         std::fs::write(&one.key, "-----BEGIN s3cret").unwrap();
         let error = tls.reload().unwrap_err().to_string();
         assert!(error.contains("holds no key") && !error.contains("s3cret"), "{error}");
+        let whole = std::fs::read_to_string(&other.chain).unwrap();
+        for (chain, index) in [(whole[..60].to_owned(), 1), (format!("{whole}{}", &whole[..60]), 2)] {
+            std::fs::write(&one.chain, chain).unwrap();
+            let error = tls.reload().unwrap_err().to_string();
+            assert!(error.contains(&format!("certificate {index} in it is garbled")), "{error}");
+        }
         let garbled = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         std::fs::write(&one.chain, std::fs::read_to_string(&other.chain).unwrap() + garbled).unwrap();
         std::fs::copy(&other.key, &one.key).unwrap();
@@ -281,12 +240,12 @@ mod tests {
         assert!(tls.reload().unwrap_err().to_string().contains("holds no certificate"));
         std::fs::remove_file(&one.chain).unwrap();
         assert!(tls.reload().unwrap_err().to_string().contains("cannot be read"));
-        assert_eq!(tls.certificates.0[0].loaded().from, before.from);
+        assert_eq!(tls.pairs.0[0].loaded().from, before.from);
 
         std::fs::copy(&other.chain, &one.chain).unwrap();
         std::fs::copy(&other.key, &one.key).unwrap();
         assert!(tls.reload().unwrap());
-        assert_ne!(tls.certificates.0[0].loaded().from, before.from);
+        assert_ne!(tls.pairs.0[0].loaded().from, before.from);
     }
 
     #[test]
@@ -295,7 +254,7 @@ mod tests {
         let [one, other, new] =
             ["one", "other", "new"].map(|name| write(directory.path(), name, &["example.com"]));
         let tls = Tls::load(&[other.clone(), one.clone()]).unwrap();
-        let hashes = || [0, 1].map(|pair| tls.certificates.0[pair].loaded().from);
+        let hashes = || [0, 1].map(|pair| tls.pairs.0[pair].loaded().from);
         let before = hashes();
         std::fs::remove_file(&other.chain).unwrap();
         std::fs::copy(&new.chain, &one.chain).unwrap();

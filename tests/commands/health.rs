@@ -39,3 +39,18 @@ fn a_server_that_answers_something_else_is_not_well() {
         format!("error: the server on {address} answers \"HTTP/1.1 503 Service Unavailable\" to /readyz\n")
     );
 }
+
+#[test]
+fn where_there_is_a_listener_that_strangers_do_not_come_to_it_is_asked() {
+    let place = Workplace::new().with("TENANTRY_ADMIN_LISTEN", "127.0.0.1:0");
+    let serve = place.serve();
+    let admin = serve.started()["admin"].as_str().unwrap();
+    let admin = admin.trim_start_matches("http://").split('/').next().unwrap();
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = nobody.local_addr().unwrap().to_string();
+    let asking = |name, address: &str| {
+        Workplace::new().with("TENANTRY_LISTEN", &busy).with(name, address).run("health --ready").ok()
+    };
+    assert_eq!(asking("TENANTRY_ADMIN_LISTEN", admin), "ok\n");
+    assert_eq!(asking("TENANTRY_METRICS_LISTEN", admin), "ok\n");
+}

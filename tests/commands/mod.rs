@@ -5,6 +5,8 @@ mod archives;
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod health;
 #[cfg(test)]
 mod jobs;

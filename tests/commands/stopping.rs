@@ -164,6 +164,25 @@ fn signal(child: &Child, name: &str) {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_stops_neither_the_answers_nor_the_end() {
+    let place = Workplace::new().with("TENANTRY_LOG", "debug");
+    let (serve, mut log) = place.serve_unread();
+    // A pipe takes 64 KiB, and each of these makes a line of some 300 bytes.
+    let mut wire = Wire::open(&serve);
+    for _ in 0..600 {
+        assert!(wire.get("/api/current_user/").0.starts_with("http/1.1 4"));
+    }
+    drop(wire);
+    let begun = Instant::now();
+    let ended = tokio::task::spawn_blocking(|| serve.terminate()).await.unwrap();
+    assert_eq!(ended, Some(0));
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    let mut taken = Vec::new();
+    log.read_to_end(&mut taken).unwrap();
+    assert!(taken.len() > 60_000, "{}: it was full", taken.len());
+}
+
 #[test]
 fn half_a_head_holds_nothing_up_and_a_first_request_is_still_answered() {
     let place = Workplace::new().with("TENANTRY_SHUTDOWN_TIMEOUT", "30m");
@@ -179,6 +198,10 @@ fn half_a_head_holds_nothing_up_and_a_first_request_is_still_answered() {
     }
     serve.signal("TERM");
     serve.signal("CONT");
+    // The end has begun once the port is closed.
+    while TcpStream::connect(serve.address()).is_ok() {
+        assert!(begun.elapsed() < SOON, "it goes on");
+    }
     late.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n");
     for (index, wire) in queued.iter_mut().enumerate() {
         let (head, body) = wire.answer();
@@ -225,7 +248,8 @@ async fn a_first_start_that_is_told_to_stop_says_nothing_of_being_ready_and_leav
 
 #[test]
 fn hanging_up_is_noted_where_there_is_nothing_to_reload() {
-    let (serve, mut log) = Workplace::new().serve_with_log();
+    let place = Workplace::new();
+    let (serve, mut log) = place.serve_with_log();
     serve.signal("HUP");
     assert!(log.any(|line| line.contains("SIGHUP changes nothing")), "it ended");
     assert_eq!(serve.terminate(), Some(0));
@@ -275,6 +299,40 @@ async fn who_insists_does_not_wait_for_a_postgresql_that_reacts_to_nothing() {
     assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
     // Its supervisor, which outlives both, is the one to bury it.
     eventually("it was killed", async || !kill("-0")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_insists_does_not_wait_for_a_postgresql_whose_start_is_stuck() {
+    let place = Workplace::new();
+    let child = place.start_with(Stdio::piped(), "serve");
+    let deadline = Instant::now() + Duration::from_mins(1);
+    // initdb's own have a pid below 0 in theirs.
+    let postmaster = loop {
+        assert!(Instant::now() < deadline, "no server");
+        if let Some(pid) = postmaster_of(&place).filter(|pid| !pid.starts_with('-')) {
+            break pid;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    };
+    let _killed_in_the_end = Killed(postmaster.clone());
+    let kill = |signal: &str| {
+        Command::new("kill").args([signal, &postmaster]).stderr(Stdio::null()).status().unwrap().success()
+    };
+    assert!(kill("-STOP"));
+    let begun = Instant::now();
+    signal(&child, "TERM");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    signal(&child, "TERM");
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!((ended.status.code(), ended.stdout.len()), (Some(0), 0));
+    assert!(begun.elapsed() < SOON, "{:?}", begun.elapsed());
+    eventually("it was killed", async || !kill("-0")).await;
+}
+
+/// The first line of the file that the embedded PostgreSQL says who it is in.
+fn postmaster_of(place: &Workplace) -> Option<String> {
+    let file = place.data_dir().join("postgres/cluster/postmaster.pid");
+    std::fs::read_to_string(file).ok()?.lines().next().map(str::to_owned)
 }
 
 /// A process that reacts to nothing shall not outlive its test, not even one that fails.

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStderr, Command, Stdio},
 };
 
 use serde_json::Value;
@@ -99,6 +99,18 @@ impl Workplace {
 
     /// As [`serve`](Self::serve), with the lines of its log, to its end.
     pub(super) fn serve_with_log(&self) -> (Serve, impl Iterator<Item = String> + use<>) {
+        // Its log goes on, and somebody has to take it.
+        let (serve, stderr) = self.serve_unread();
+        let (sender, log) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // Whether anybody wants to know or not.
+            stderr.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
+        });
+        (serve, log.into_iter())
+    }
+
+    /// As [`serve`](Self::serve), with its log, which nobody takes.
+    pub(super) fn serve_unread(&self) -> (Serve, BufReader<ChildStderr>) {
         let mut child = self.command("serve --json").spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let mut answer = String::new();
@@ -110,17 +122,11 @@ impl Workplace {
             };
             answer.push_str(&line);
         }
-        // Its log goes on, and somebody has to take it.
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, log) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            // Whether anybody wants to know or not.
-            stderr.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line)));
-        });
         let answer: Value = serde_json::from_str(&answer).unwrap();
         rustls::crypto::ring::default_provider().install_default().ok();
         let address = answer["listen"].as_str().unwrap().parse().unwrap();
-        (Serve { child, address, started: answer, client: http_client() }, log.into_iter())
+        (Serve { child, address, started: answer, client: http_client() }, stderr)
     }
 }
 

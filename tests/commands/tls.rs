@@ -21,7 +21,11 @@ use crate::support::eventually;
 
 /// Writes a certificate for the service and its key.
 fn certify(chain: &Path, key: &Path) {
-    let names = ["localhost", "acme.localhost"].map(str::to_owned);
+    certify_for(&["localhost", "acme.localhost"], chain, key);
+}
+
+fn certify_for(names: &[&str], chain: &Path, key: &Path) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
     fs::write(chain, cert.pem()).unwrap();
     fs::write(key, signing_key.serialize_pem()).unwrap();
@@ -29,10 +33,14 @@ fn certify(chain: &Path, key: &Path) {
 
 /// Whether it shows this certificate.
 fn shows(serve: &Serve, certificate: &Path) -> bool {
+    shows_for("acme.localhost", serve, certificate)
+}
+
+fn shows_for(name: &'static str, serve: &Serve, certificate: &Path) -> bool {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(certificate).unwrap()).unwrap();
     let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let mut client = ClientConnection::new(Arc::new(config), "acme.localhost".try_into().unwrap()).unwrap();
+    let mut client = ClientConnection::new(Arc::new(config), name.try_into().unwrap()).unwrap();
     let mut stream = TcpStream::connect(serve.address()).unwrap();
     client.complete_io(&mut stream).is_ok() && !client.is_handshaking()
 }
@@ -72,12 +80,15 @@ async fn a_replaced_certificate_is_taken_and_a_broken_one_is_not() {
     let told = log.find(|line| line.contains("the new certificate is of no use")).unwrap();
     assert!(told.contains("ERROR") && told.contains("holds no certificate"), "{told}");
     assert!(shows(&serve, &first));
+    // However often it is asked for, it is told once.
+    (0..20).for_each(|_| serve.signal("HUP"));
     fs::copy(&second, &chain).unwrap();
     fs::copy(&second_key, &key).unwrap();
     serve.signal("HUP");
     eventually("the new one is shown", async || shows(&serve, &second)).await;
     assert!(!shows(&serve, &first));
     assert_eq!(serve.terminate(), Some(0));
+    assert_eq!(log.filter(|line| line.contains("holds no certificate")).count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,6 +122,18 @@ async fn a_file_that_never_comes_holds_up_neither_the_other_certificates_nor_the
     eventually("the new one is shown", async || {
         serve.signal("HUP");
         shows(&serve, &new)
+    })
+    .await;
+    // Where it was, there are others by now. Whoever waits for it waits on.
+    let [late, late_key] = ["d.pem", "d.key"].map(|name| place.path(name));
+    certify_for(&["old.example"], &late, &late_key);
+    fs::copy(&late_key, &second_key).unwrap();
+    let beside = place.path("e.pem");
+    fs::copy(&late, &beside).unwrap();
+    fs::rename(&beside, &second).unwrap();
+    eventually("the other new one is shown", async || {
+        serve.signal("HUP");
+        shows_for("old.example", &serve, &late)
     })
     .await;
     let begun = Instant::now();

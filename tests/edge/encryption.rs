@@ -12,9 +12,12 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::rustls::version::{TLS12, TLS13};
+use tokio_rustls::rustls::{
+    HandshakeKind,
+    version::{TLS12, TLS13},
+};
 
-use super::support::{Wire, certify, encrypt};
+use super::support::{Wire, certify, encrypt, encrypt_by, trusting};
 use crate::support::{Options, TestApp};
 
 const OWN: &str = "strict-transport-security: max-age=31536000; includesubdomains\r\n";
@@ -90,6 +93,33 @@ async fn each_name_has_its_certificate_and_a_new_one_is_taken_when_it_is_good() 
     assert!(shows(&app, "www.acme.example", &third).await && !shows(&app, "www.acme.example", &before).await);
     open.get("/healthz").await;
     assert_eq!(open.status().await, 200, "who is in stays in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_on_with_the_certificate_it_began_with_and_ends_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let [files, other] = ["one", "other"].map(|file| certify(directory.path(), file, &["localhost"]));
+    let tls = Tls::load(std::slice::from_ref(&files)).unwrap();
+    let app = encrypted(&tls).await;
+    let connectors = [&TLS12, &TLS13].map(|version| trusting(&[&files, &other], version));
+    let shakes = async |connector| {
+        let mut wire = encrypt_by(connector, connect(&app).await, "localhost").await.unwrap();
+        // What the session is taken up with comes after the handshake.
+        wire.get("/healthz").await;
+        assert_eq!(wire.status().await, 200);
+        wire.0.get_ref().1.handshake_kind().unwrap()
+    };
+    for connector in &connectors {
+        assert_eq!(shakes(connector).await, HandshakeKind::Full);
+        assert_eq!(shakes(connector).await, HandshakeKind::Resumed);
+    }
+    fs::copy(&other.chain, &files.chain).unwrap();
+    fs::copy(&other.key, &files.key).unwrap();
+    assert!(tls.reload().unwrap());
+    for connector in &connectors {
+        assert_eq!(shakes(connector).await, HandshakeKind::Full, "it was shown the new one");
+        assert_eq!(shakes(connector).await, HandshakeKind::Resumed);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

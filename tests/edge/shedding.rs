@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tenantry::server::Limits;
+use tenantry::server::{Limits, Tls};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::rustls::version::TLS13;
 
-use super::support::{Locked, Wire};
+use super::support::{Locked, Wire, certify, encrypt};
 use crate::support::{Options, TestApp, eventually};
 
 /// Names no tenant, so that no share of one is used up.
@@ -161,18 +163,102 @@ async fn who_comes_when_there_is_no_room_takes_that_of_who_waits_longest_without
     at_work.send(&head).await;
     let (mut silent, mut half) = (Wire::open(&app).await, Wire::open(&app).await);
     half.send("GET /healthz HT").await;
-    let mut kept = Vec::new();
-    // A probe, of one who says nothing first, and another, of those who say half of something.
-    for wire in [&mut silent, &mut half] {
-        let mut probe = Wire::open(&app).await;
-        probe.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
-        assert!(probe.rest().await.starts_with("HTTP/1.1 200 "));
-        // Held: whoever is not sent away has no room to give.
-        kept.push(Wire::open(&app).await);
-        assert_eq!(wire.rest().await, "");
-    }
+    probe(&app, "127.0.0.1").await;
+    assert_eq!(silent.rest().await, "");
+    // Later than the other, but nothing is on its way there.
+    let mut late = Wire::open(&app).await;
+    probe(&app, "127.0.0.1").await;
+    assert_eq!(late.rest().await, "");
+    half.send("TP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(half.status().await, 200, "who has begun may go on");
     at_work.send(body).await;
     assert_eq!(at_work.status().await, 400, "who is at a request stays in");
+}
+
+async fn crowded(limits: Limits) -> TestApp {
+    TestApp::with(Options { limits, ..Options::default() }).await
+}
+
+/// Asks how it is, over a connection of its own.
+async fn probe(app: &TestApp, from: &str) {
+    let mut probe = Wire::open_from(app, from).await;
+    probe.send("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+    assert!(probe.rest().await.starts_with("HTTP/1.1 200 "));
+}
+
+/// Fails where the connection is closed by now.
+async fn is_open<S: AsyncRead + AsyncWrite + Unpin>(wire: &mut Wire<S>) {
+    wire.get("/healthz").await;
+    assert_eq!(wire.status().await, 200);
+}
+
+/// More than a connection has to wait until it may be closed.
+const SETTLED: Duration = Duration::from_millis(1_200);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_not_taken_all_of_an_answer_yet_gets_the_rest() {
+    /// More than the kernels of both sides keep.
+    const ANSWERS: usize = 24;
+    let directory = tempfile::tempdir().unwrap();
+    let files = certify(directory.path(), "localhost", &["localhost"]);
+    let plain = crowded(Limits { connections: 2, ..Limits::default() }).await;
+    let tls = Some(Tls::load(std::slice::from_ref(&files)).unwrap());
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let encrypted = TestApp::with(Options { limits, tls, ..Options::default() }).await;
+    let plainly = async {
+        let mut slow = Wire::open(&plain).await;
+        slow.send(&"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(ANSWERS)).await;
+        tokio::time::sleep(SETTLED).await;
+        let mut silent = Wire::open(&plain).await;
+        probe(&plain, "127.0.0.1").await;
+        assert_eq!(silent.rest().await, "");
+        for _ in 0..ANSWERS {
+            assert_eq!(slow.status().await, 200);
+        }
+    };
+    let over_tls = async {
+        let stream = Wire::open(&encrypted).await.0;
+        let mut slow = encrypt(stream, "localhost", &files, &TLS13).await.unwrap();
+        slow.send(&"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(ANSWERS)).await;
+        tokio::time::sleep(SETTLED).await;
+        let mut silent = Wire::open(&encrypted).await;
+        let mut probe = encrypt(Wire::open(&encrypted).await.0, "localhost", &files, &TLS13).await.unwrap();
+        is_open(&mut probe).await;
+        assert_eq!(silent.rest().await, "");
+        for _ in 0..ANSWERS {
+            assert_eq!(slow.status().await, 200);
+        }
+    };
+    tokio::join!(plainly, over_tls);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_goes_for_who_must_not_come_and_who_has_most_goes_first() {
+    let app = crowded(Limits { connections: 4, connections_of_address: 3, ..Limits::default() }).await;
+    let mut honest = Wire::open_from(&app, "127.0.0.2").await;
+    is_open(&mut honest).await;
+    let mut strangers = Vec::new();
+    for _ in 0..3 {
+        strangers.push(Wire::open_from(&app, "127.0.0.3").await);
+        is_open(strangers.last_mut().unwrap()).await;
+    }
+    tokio::time::sleep(SETTLED).await;
+    assert_eq!(Wire::open_from(&app, "127.0.0.3").await.rest().await, "", "it has as many as it may");
+    let [first, others @ ..] = &mut strangers[..] else { panic!() };
+    for wire in others {
+        is_open(wire).await;
+    }
+    is_open(&mut honest).await;
+    tokio::time::sleep(SETTLED).await;
+    // All of them have been asked for something since, but for the first.
+    probe(&app, "127.0.0.4").await;
+    assert_eq!(first.rest().await, "");
+    // It waits longer than they, who have more.
+    is_open(&mut strangers[2]).await;
+    let _next = Wire::open_from(&app, "127.0.0.4").await;
+    probe(&app, "127.0.0.5").await;
+    assert_eq!(strangers[1].rest().await, "");
+    is_open(&mut honest).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

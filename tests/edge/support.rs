@@ -1,13 +1,13 @@
 //! Clients that speak byte by byte, and rows that are locked.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use tenantry::server::CertificateFiles;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 use tokio_rustls::{
@@ -30,6 +30,13 @@ pub(super) struct Wire<S>(pub(super) S);
 impl Wire<TcpStream> {
     pub(super) async fn open(app: &TestApp) -> Self {
         Self(TcpStream::connect(app.address).await.unwrap())
+    }
+
+    /// One of a client at this address: all of 127.0.0.0/8 are this machine's.
+    pub(super) async fn open_from(app: &TestApp, client: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(client.parse().unwrap(), 0)).unwrap();
+        Self(socket.connect(app.address).await.unwrap())
     }
 }
 
@@ -113,13 +120,32 @@ pub(super) async fn encrypt(
     trusted: &CertificateFiles,
     version: &'static SupportedProtocolVersion,
 ) -> std::io::Result<Wire<TlsStream<TcpStream>>> {
+    encrypt_by(&trusting(&[trusted], version), stream, name).await
+}
+
+/// Shakes hands by what may remember sessions.
+pub(super) async fn encrypt_by(
+    connector: &TlsConnector,
+    stream: TcpStream,
+    name: &str,
+) -> std::io::Result<Wire<TlsStream<TcpStream>>> {
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    Ok(Wire(connector.connect(name, stream).await?))
+}
+
+/// A client that trusts nothing but these certificates, and remembers its sessions.
+pub(super) fn trusting(
+    trusted: &[&CertificateFiles],
+    version: &'static SupportedProtocolVersion,
+) -> TlsConnector {
     rustls::crypto::ring::default_provider().install_default().ok();
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(&trusted.chain).unwrap()).unwrap();
+    for files in trusted {
+        roots.add(CertificateDer::from_pem_file(&files.chain).unwrap()).unwrap();
+    }
     let mut config = ClientConfig::builder_with_protocol_versions(&[version])
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    Ok(Wire(TlsConnector::from(Arc::new(config)).connect(name, stream).await?))
+    TlsConnector::from(Arc::new(config))
 }

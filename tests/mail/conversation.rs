@@ -1,6 +1,6 @@
 //! How a mail is handed to a mail server.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tenantry::mail::{Deadlines, Failure, Mailer, SmtpOptions, Stamp};
 use uuid::Uuid;
@@ -183,6 +183,19 @@ async fn a_connection_is_used_again_until_something_went_wrong_on_it() {
     send(&mailer).await.unwrap();
     assert_eq!((server.received().len(), server.connections()), (4, 2));
     mailer.close().await;
+    assert_eq!(server.commands().last().unwrap(), "QUIT");
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_take_leave_is_left() {
+    let setup =
+        SmtpSetup::default().script(|step, _| if step == Step::Quit { Act::Stall } else { Act::Accept });
+    let server = SmtpServer::with(setup).await;
+    let mailer = mailer(&server.url("", ""), &server);
+    send(&mailer).await.unwrap();
+    let begun = Instant::now();
+    mailer.close().await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     assert_eq!(server.commands().last().unwrap(), "QUIT");
 }
 

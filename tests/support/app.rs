@@ -144,7 +144,7 @@ impl TestApp {
         if options.listens {
             tenancy.listen();
         }
-        let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap().showing(options.face);
+        let server = Server::bind("127.0.0.1:0".parse().unwrap()).unwrap().showing(options.face);
         let server = server.encrypted(options.tls).within(options.limits, TrustedProxies::default());
         let address = server.address();
         let public_url = options

@@ -44,6 +44,8 @@ pub(crate) enum Step {
     Rcpt,
     /// To the whole message.
     Message,
+    /// To QUIT.
+    Quit,
 }
 
 /// What it does then.
@@ -278,7 +280,8 @@ impl Session {
                     _ => "503 bad sequence".to_owned(),
                 },
                 "QUIT" => {
-                    send(&mut stream, "221 bye").await;
+                    let leave = self.act(Step::Quit, "", "221 bye").await?;
+                    send(&mut stream, &leave).await;
                     return None;
                 }
                 _ => "500 unknown command".to_owned(),
