@@ -142,10 +142,10 @@ fn started(global: Global, output: Output, command: Command) -> Result<Exit, Fai
 
 async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
     match command {
-        Command::Serve => serve::serve(context).await,
+        // Their futures are large.
+        Command::Serve => Box::pin(serve::serve(context)).await,
         Command::Migrate(arguments) => migrate::migrate(context, arguments).await,
         Command::Migrations(command) => migrate::migrations(context, command).await,
-        // Its future is large.
         Command::Tenant(command) => Box::pin(tenant::tenant(context, command)).await,
         Command::Operator(command) => operator::operator(context, command).await,
         Command::ApiKey(command) => api_key::api_key(context, command).await,
