@@ -76,7 +76,7 @@ async fn take(app: &App, limit: u32) -> Result<Vec<Operation>, ServiceError> {
 }
 
 /// Takes what nobody is at, and does it, one after another; how many those were. For those who want it done now; else it is
-/// for [`Runners`].
+/// for [workers](start).
 ///
 /// # Errors
 /// Those of the database.
