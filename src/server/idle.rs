@@ -263,7 +263,7 @@ mod tests {
         tokio::time::sleep(std::time::Duration::from_millis(1_050)).await;
         let many: [_; 2] = std::array::from_fn(|_| come(&present, "192.0.2.2/32"));
         let proxy: [_; 3] = std::array::from_fn(|_| come(&present, "10.0.0.1/32"));
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         present.clients().dismiss().unwrap();
         assert!(is_dismissed(&many[0]) && !is_dismissed(&single));
         let [first, last] = many;
