@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::{OperatorCaller, goes_on};
+use super::{OperatorCaller, gate::goes_on};
 use crate::{
     error::ServiceError,
     http::{EventStream, Problem, events},

@@ -42,7 +42,7 @@ pub async fn identify(app: &App, bearer: &Bearer) -> Result<Identity, Problem> {
 ///
 /// # Errors
 /// Those of the catalog.
-pub async fn goes_on(app: &App, caller: &OperatorCaller) -> Result<bool, ServiceError> {
+pub(super) async fn goes_on(app: &App, caller: &OperatorCaller) -> Result<bool, ServiceError> {
     Ok(is_there(app, Some(caller.operator), caller.key.as_ref().map(|key| key.id)).await?)
 }
 

@@ -16,7 +16,7 @@ pub use api::OperatorsApi;
 pub use caller::{Destroys, DoesEverything, Identity, InPerson, KeyInUse, OperatorCaller, Provisions, Reads};
 pub use error::OperatorError;
 pub use follow::{Followed, follow};
-pub use gate::{goes_on, identify, is_there};
+pub use gate::{identify, is_there};
 pub use password::set_password;
 pub use scope::{Scope, Scopes};
 pub use service::{

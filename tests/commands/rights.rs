@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _
 use tenantry::embedded::{Cluster, Durability, Options};
 
 use super::support::Workplace;
-use crate::support::{psql, superuser_of};
+use crate::support::{psql, psql_with, superuser_of};
 
 mod attacks;
 mod cluster;
@@ -23,6 +23,36 @@ async fn refusal(owner: &mut PgConnection, sql: &str) -> Option<String> {
         Err(sqlx::Error::Database(error)) => Some(error.code().unwrap().into_owned()),
         Err(error) => panic!("{error}"),
     }
+}
+
+async fn run(connection: &mut PgConnection, sql: impl Into<String>) {
+    let sql = sql.into();
+    if let Err(error) = connection.execute(AssertSqlSafe(sql.clone())).await {
+        panic!("{sql}: {error}");
+    }
+}
+
+async fn text_of(connection: &mut PgConnection, sql: &str) -> Option<String> {
+    let row = connection.fetch_optional(AssertSqlSafe(sql.to_owned())).await.unwrap();
+    row.and_then(|row| row.get(0))
+}
+
+/// Runs a script that has to refuse, and say why.
+async fn refused(url: &SecretString, arguments: &[&str], script: &str, password: &str, why: &str) {
+    refused_to(url, url, arguments, script, password, why).await;
+}
+
+async fn refused_to(
+    superuser: &SecretString,
+    url: &SecretString,
+    arguments: &[&str],
+    script: &str,
+    password: &str,
+    why: &str,
+) {
+    let output = psql_with(superuser, url, arguments, script, password).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains(why), "{script} {arguments:?}, not {why}: {said}");
 }
 
 struct Site {

@@ -3,10 +3,9 @@
 
 use std::fs;
 
-use secrecy::SecretString;
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
+use sqlx::PgConnection;
 
-use super::{OWNERS, Site, all_is_well, refusal, set_up};
+use super::{OWNERS, Site, all_is_well, refusal, refused, run, set_up, text_of};
 use crate::support::{assert_quiet, psql, psql_with, superuser_of};
 
 const GROUP: &str = "tenantry_aaaaaaaa_tenants";
@@ -17,20 +16,8 @@ const OTHER_TENANT: &str = "t_bbbbbbbbbbbbbbbbbbbbbbbbbb";
 pub(super) const VERIFIER: &str = "SCRAM-SHA-256$4096:AAAAAAAAAAAAAAAAAAAAAA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=:\
      AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
 
-pub(super) async fn run(connection: &mut PgConnection, sql: impl Into<String>) {
-    let sql = sql.into();
-    if let Err(error) = connection.execute(AssertSqlSafe(sql.clone())).await {
-        panic!("{sql}: {error}");
-    }
-}
-
 async fn call(connection: &mut PgConnection, function: &str, arguments: &[&str]) {
     run(connection, format!("SELECT tenantry_roles.{function}('{}')", arguments.join("', '"))).await;
-}
-
-pub(super) async fn text_of(connection: &mut PgConnection, sql: &str) -> Option<String> {
-    let row = connection.fetch_optional(AssertSqlSafe(sql.to_owned())).await.unwrap();
-    row.and_then(|row| row.get(0))
 }
 
 #[tokio::test]
@@ -214,18 +201,13 @@ async fn verifiers_of_one_installation(site: &mut Site, other_superuser: &mut Pg
 /// An installation that was there before takes what is its own, and nothing that has rights elsewhere.
 async fn nothing_is_taken_over(site: &mut Site, attacker: &mut PgConnection) {
     let url = site.cluster.superuser_url("tenantry");
-    let refused = async |url: &SecretString, why: &str| {
-        let output = psql_with(url, url, &[], "roles.sql", "").await;
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && said.contains(why), "{said}");
-    };
     run(&mut site.superuser, "TRUNCATE tenantry_roles.made").await;
     run(&mut site.superuser, format!("GRANT {GROUP} TO {OTHER_TENANT}")).await;
-    refused(&url, "has rights in another database").await;
+    refused(&url, &[], "roles.sql", "", "has rights in another database").await;
     run(&mut site.superuser, format!("REVOKE {GROUP} FROM {OTHER_TENANT}")).await;
     run(&mut site.superuser, "TRUNCATE tenantry_roles.installation").await;
     run(attacker, format!("GRANT USAGE ON SCHEMA public TO {OTHER_GROUP}")).await;
-    refused(&url, "whose database this is cannot be told").await;
+    refused(&url, &[], "roles.sql", "", "whose database this is cannot be told").await;
     run(attacker, format!("GRANT USAGE ON SCHEMA public TO {GROUP}")).await;
     psql(&url, &url, "roles.sql", "").await;
     let made =

@@ -6,11 +6,7 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _, Row as _};
 
-use super::{
-    Site, all_is_well,
-    attacks::{another, run, text_of},
-    create, set_up,
-};
+use super::{Site, all_is_well, attacks::another, create, run, set_up, text_of};
 use crate::support::{eventually, psql, superuser_of};
 
 #[tokio::test]

@@ -1,31 +1,11 @@
 //! What the scripts take for their own, and what they refuse.
 
-use secrecy::SecretString;
-
 use super::{
     OWNERS, Site, all_is_well,
-    attacks::{LANE, VERIFIER, run, text_of},
-    refusal, set_up,
+    attacks::{LANE, VERIFIER},
+    refusal, refused, refused_to, run, set_up, text_of,
 };
 use crate::support::{assert_quiet, psql, psql_with, superuser_of};
-
-/// Runs a script that has to refuse, and say why.
-async fn refused(url: &SecretString, arguments: &[&str], script: &str, password: &str, why: &str) {
-    refused_to(url, url, arguments, script, password, why).await;
-}
-
-async fn refused_to(
-    superuser: &SecretString,
-    url: &SecretString,
-    arguments: &[&str],
-    script: &str,
-    password: &str,
-    why: &str,
-) {
-    let output = psql_with(superuser, url, arguments, script, password).await;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains(why), "{script} {arguments:?}, not {why}: {said}");
-}
 
 #[tokio::test]
 async fn what_somebody_else_made_under_their_names_is_taken_by_no_script() {
